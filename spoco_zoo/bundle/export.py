@@ -1,0 +1,183 @@
+"""Export: from a run to a bundle that has passed the official test.
+
+The story is told by `export`: read the run, make the example, write the
+members, describe them, test the result as a receiver would, move it in place.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from spoco_zoo.bundle import layout
+from spoco_zoo.bundle.card import readme
+from spoco_zoo.bundle.cover import write_cover
+from spoco_zoo.bundle.description import check_texts, describe, script_parameters
+from spoco_zoo.bundle.formats import compare, write_weights
+from spoco_zoo.bundle.layout import TileGeometry, WeightFormat, tile_geometry
+from spoco_zoo.bundle.official import FormatCheck, official_test, require_supported_pydantic
+from spoco_zoo.bundle.options import ExportOptions, check_options
+from spoco_zoo.bundle.package import write_folder, write_zip
+from spoco_zoo.bundle.run_files import RunContent, read_run
+from spoco_zoo.bundle.sample import Example, choose_crop, embed, run_cluster_script, zscore
+from spoco_zoo.errors import BundleError, ExportError
+
+__all__ = ["ExportOptions", "ExportResult", "export"]
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """A bundle that has passed.
+
+    Attributes
+    ----------
+    path : Path
+        The zip file or folder.
+    formats : tuple of FormatCheck
+        The official test's findings.
+    differences : dict of str to float
+        Largest difference of each weight file from the network in memory.
+    objects : int
+        Objects that the travelling script finds in the example.
+    unchecked : tuple of str
+        What was taken as given, since nothing was looked up.
+    """
+
+    path: Path
+    formats: tuple[FormatCheck, ...]
+    differences: dict[WeightFormat, float]
+    objects: int
+    unchecked: tuple[str, ...]
+
+
+def export(run: Path, out: Path, options: ExportOptions) -> ExportResult:
+    """Write a bundle of a finished run and prove that it works.
+
+    Parameters
+    ----------
+    run : Path
+        Folder with ``model.json``, ``model.pt``, ``metrics.json``,
+        ``config.yaml`` and ``sample.npz``.
+    out : Path
+        The bundle: a zip file if it ends in ``.zip``, otherwise a folder. It
+        appears only when every check has passed.
+    options : ExportOptions
+
+    Raises
+    ------
+    BundleError
+        If the run is incomplete, or `out` is taken.
+    ConfigError
+        If an option breaks the format.
+    ExportError
+        If a weight file differs from the network, or the official test does
+        not answer ``passed`` for every format.
+    """
+    check_options(options)
+    check_texts(options)
+    require_supported_pydantic()
+    _check_destination(out, options.overwrite)
+    content = read_run(run)
+    geometry = tile_geometry(content.recipe)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as work:
+        members, package = Path(work, "members"), Path(work, "bundle")
+        members.mkdir()
+        example = write_example(members, content, geometry)
+        differences = write_networks(members, content, options, geometry, example)
+        write_texts(members, run, content, options, geometry)
+        description = describe(members, content, options, geometry)
+        write_folder(description, package, options)
+        finished = write_zip(package, Path(work, out.name)) if out.suffix == ".zip" else package
+        result = official_test(finished, options.formats, known_users=options.taken_as_given)
+        if not result.passed:
+            raise ExportError(f"the official test says '{result.status}': {result.error}")
+        _move(finished, out)
+    return ExportResult(
+        out, result.formats, differences, int(example.labels.max(initial=0)), _unchecked(options)
+    )
+
+
+def write_example(folder: Path, content: RunContent, geometry: TileGeometry) -> Example:
+    """Write the clustering script, the test and sample tensors, and the cover."""
+    script = cluster_script()
+    (folder / layout.CLUSTER_SCRIPT).write_bytes(script)
+    image = choose_crop(content.sample, geometry).image[None]
+    embeddings = embed(content.network, image)
+    labels = run_cluster_script(script, embeddings[0], script_parameters(content.recipe))
+    example = Example(image, embeddings, labels)
+    np.save(folder / layout.TEST_INPUT, example.image)
+    np.save(folder / layout.TEST_OUTPUT, example.embeddings)
+    np.save(folder / layout.TEST_LABELS, example.labels)
+    _write_tiff(folder / layout.SAMPLE_INPUT, example.image[0])
+    _write_tiff(folder / layout.SAMPLE_OUTPUT, example.embeddings[0])
+    write_cover(folder / layout.COVER, example)
+    return example
+
+
+def write_networks(
+    folder: Path,
+    content: RunContent,
+    options: ExportOptions,
+    geometry: TileGeometry,
+    example: Example,
+) -> dict[WeightFormat, float]:
+    """Write architecture and weights; return how far each weight file is from the network."""
+    (folder / layout.ARCHITECTURE).write_bytes(architecture_source())
+    files = write_weights(content.network, folder, options.formats, geometry)
+    if content.momentum is not None:
+        torch.save(content.momentum.state_dict(), folder / layout.MOMENTUM)
+    return compare(content.network, files, zscore(example.image), geometry)
+
+
+def write_texts(
+    folder: Path, run: Path, content: RunContent, options: ExportOptions, geometry: TileGeometry
+) -> None:
+    """Write the README and the settings of the training."""
+    (folder / layout.README).write_text(readme(content, options, geometry), encoding="utf-8")
+    (folder / layout.TRAINING_CONFIG).write_text(content.config.to_yaml(), encoding="utf-8")
+
+
+def architecture_source() -> bytes:
+    """The network's source file, which travels byte by byte."""
+    return importlib.resources.files("spoco_zoo.nets").joinpath("unet.py").read_bytes()
+
+
+def cluster_script() -> bytes:
+    """The clustering's source file, which travels byte by byte."""
+    source = importlib.resources.files("spoco_zoo.segment.cluster").joinpath("portable.py")
+    return source.read_bytes()
+
+
+def _write_tiff(path: Path, array: np.ndarray) -> None:
+    """Write (C, [Z,] Y, X) so that readers take the first axis for channels."""
+    import tifffile
+
+    tifffile.imwrite(path, array, photometric="minisblack", metadata=None, software="spoco-zoo")
+
+
+def _check_destination(out: Path, overwrite: bool) -> None:
+    if out.exists() and not overwrite:
+        raise BundleError(
+            "a bundle must not overwrite anything", f"{out} exists", "Choose another name."
+        )
+
+
+def _move(finished: Path, out: Path) -> None:
+    """Put the bundle in place; what is there was allowed to be replaced."""
+    if out.is_dir() and not out.is_symlink():
+        shutil.rmtree(out)
+    finished.replace(out)
+
+
+def _unchecked(options: ExportOptions) -> tuple[str, ...]:
+    if not options.offline:
+        return ()
+    names = [f"GitHub user {options.github_user}"] if options.github_user else []
+    return (*names, *(f"DOI {doi}" for _, doi in options.cite))

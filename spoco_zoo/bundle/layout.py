@@ -1,0 +1,78 @@
+"""What a bundle is called inside, and the sizes that its networks take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from spoco_zoo.nets.receptive import exact_halo, pooling_factor
+
+if TYPE_CHECKING:
+    from spoco_zoo.config import ModelRecipe
+
+__all__ = ["FORMATS", "TileGeometry", "WeightFormat", "tile_geometry"]
+
+WeightFormat = Literal["pytorch_state_dict", "torchscript", "onnx"]
+FORMATS: tuple[WeightFormat, ...] = ("pytorch_state_dict", "torchscript", "onnx")
+
+DESCRIPTION = "rdf.yaml"
+DESCRIPTION_NAMES = (DESCRIPTION, "bioimageio.yaml", "model.yaml")
+README = "README.md"
+COVER = "cover.png"
+ARCHITECTURE = "spoco_unet.py"
+ARCHITECTURE_CALLABLE = "SpocoUNet"
+WEIGHT_FILES: dict[WeightFormat, str] = {
+    "pytorch_state_dict": "weights.pt",
+    "torchscript": "weights_torchscript.pt",
+    "onnx": "weights.onnx",
+}
+MOMENTUM = "momentum.pt"
+TEST_INPUT, TEST_OUTPUT, TEST_LABELS = "test_input.npy", "test_output.npy", "test_labels.npy"
+SAMPLE_INPUT, SAMPLE_OUTPUT = "sample_input.tif", "sample_output.tif"
+CLUSTER_SCRIPT = "spoco_cluster.py"
+TRAINING_CONFIG = "training_config.yaml"
+INPUT_TENSOR, OUTPUT_TENSOR, LABEL_TENSOR = "input", "embeddings", "labels"
+
+
+@dataclass(frozen=True)
+class TileGeometry:
+    """Sizes per spatial axis ([Z,] Y, X), in voxels, all multiples of the pooling factor.
+
+    ::
+
+        |<------------- min + n * step ------------->|   input = output, n = 0, 1, 2, ...
+        |<- halo ->|<--- at least one step --->|<- halo ->|
+                    what a consumer keeps of a tile
+
+    Attributes
+    ----------
+    minimum, step : tuple of int
+        Sizes that the description admits are ``minimum + n * step``.
+    halo : tuple of int
+        What a consumer that works in tiles drops on every side.
+    """
+
+    minimum: tuple[int, ...]
+    step: tuple[int, ...]
+    halo: tuple[int, ...]
+
+    def largest_within(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
+        """Largest admitted size that does not exceed `sizes`, but at least the minimum."""
+        return tuple(
+            low + max(0, size - low) // step * step
+            for size, low, step in zip(sizes, self.minimum, self.step, strict=True)
+        )
+
+
+def tile_geometry(recipe: ModelRecipe) -> TileGeometry:
+    """Sizes of a recipe's bundle.
+
+    In 2D the halo makes tiled equal to whole. In 3D that halo can exceed the
+    thickness of real stacks, so it is at most a quarter of the default patch.
+    """
+    factor, halo = pooling_factor(recipe.net), exact_halo(recipe.net)
+    if recipe.net.ndim == 3:
+        quarter = [p // 4 // f * f for p, f in zip(recipe.patch, factor, strict=True)]
+        halo = tuple(min(h, q) for h, q in zip(halo, quarter, strict=True))
+    minimum = tuple(2 * h + f for h, f in zip(halo, factor, strict=True))
+    return TileGeometry(minimum, factor, halo)

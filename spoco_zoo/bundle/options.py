@@ -1,0 +1,105 @@
+"""What a user says about a bundle beside the run that it comes from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from spoco_zoo.bundle.layout import FORMATS, WeightFormat
+from spoco_zoo.errors import ConfigError
+
+__all__ = ["ExportOptions", "check_options"]
+
+PAPER = (
+    "Wolny, Yu, Pape, Kreshuk: Sparse Object-level Supervision for Instance Segmentation "
+    "with Pixel Embeddings, CVPR 2022",
+    "10.48550/arXiv.2103.14572",
+)
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Everything in a bundle that a run cannot know.
+
+    Attributes
+    ----------
+    name : str
+        5 to 128 letters, digits, ``_+- ()``.
+    authors : tuple of str
+        Names, or ``"Name; affiliation"``.
+    license : str
+        SPDX identifier.
+    formats : tuple of str
+        Weight formats; ``pytorch_state_dict`` comes first and is always there.
+    with_labels : bool
+        Write the bundle whose network also returns labels of a whole image.
+    github_user : str or None
+        Maintainer; the zoo asks for one.
+    description, structure, modality : str or None
+        What the model is for, the objects it finds, the kind of microscopy.
+    training_data, limits : str or None
+        Markdown sentences for the README: what it was trained on, and where it fails.
+    dataset : tuple of (str, str) or None
+        Identifier and address of the data that the validation figures are from.
+    cite : tuple of (str, str)
+        Text and DOI; the paper of the method comes first by itself.
+    version : str
+        Version of the model, as in ``0.1.0``.
+    rdf_version : {"compat", "latest"}
+        ``compat`` can be read by every 0.5 reader from 0.5.4 on.
+    timestamp : str or None
+        ISO 8601; now if None. With a fixed one the same run gives the same bytes.
+    offline : bool
+        Look nothing up: the GitHub user is taken as given.
+    overwrite : bool
+        Replace a bundle that is already there.
+    """
+
+    name: str
+    authors: tuple[str, ...]
+    license: str = "MIT"
+    formats: tuple[WeightFormat, ...] = FORMATS
+    with_labels: bool = False
+    github_user: str | None = None
+    description: str | None = None
+    structure: str | None = None
+    modality: str | None = None
+    training_data: str | None = None
+    limits: str | None = None
+    dataset: tuple[str, str] | None = None
+    cite: tuple[tuple[str, str], ...] = ()
+    version: str = "0.1.0"
+    rdf_version: Literal["compat", "latest"] = "compat"
+    timestamp: str | None = None
+    offline: bool = True
+    overwrite: bool = False
+
+    @property
+    def taken_as_given(self) -> tuple[str, ...]:
+        """GitHub users that are not looked up."""
+        return (self.github_user,) if self.offline and self.github_user else ()
+
+
+def check_options(options: ExportOptions) -> None:
+    """Refuse options that no bundle can be made from, before any work is done.
+
+    Raises
+    ------
+    ConfigError
+        If formats are unknown, doubled or lack the state dict, or no author is named.
+    """
+    unknown = sorted(set(options.formats) - set(FORMATS))
+    if unknown or len(set(options.formats)) < len(options.formats):
+        raise ConfigError(
+            f"formats must be some of {', '.join(FORMATS)}, each once",
+            ", ".join(options.formats),
+            "Leave --formats out to get all three.",
+        )
+    if "pytorch_state_dict" not in options.formats:
+        raise ConfigError(
+            "formats must include pytorch_state_dict, from which the others are made",
+            ", ".join(options.formats) or "none",
+            "Add pytorch_state_dict to --formats.",
+        )
+    if not options.authors:
+        raise ConfigError("a bundle must name an author", "none", "Pass --author NAME.")

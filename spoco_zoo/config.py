@@ -1,0 +1,251 @@
+"""Settings: frozen, validated, from YAML and flags, with a fingerprint.
+
+Three kinds live here. `TrainConfig` and `SegmentConfig` are what a user asks
+for. `ModelRecipe` is what a trained model needs beside its weights to turn an
+image into labels; it is written by training, carried by the bundle as
+``config.spoco`` and obeyed by `segment`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from spoco_zoo.errors import ConfigError
+
+__all__ = [
+    "ClusteringConfig",
+    "Config",
+    "LossConfig",
+    "ModelRecipe",
+    "NetConfig",
+    "SegmentConfig",
+    "TrainConfig",
+]
+
+ClusteringMethod = Literal["instance", "meanshift", "hdbscan", "consistency"]
+Blend = Literal["crop", "linear", "gaussian"]
+Positive = Annotated[int, Field(gt=0)]
+Unsigned = Annotated[int, Field(ge=0)]
+Fraction = Annotated[float, Field(gt=0, le=1)]
+
+
+class Config(BaseModel):
+    """Base of all settings: immutable, no unknown keys, YAML in and out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def build(cls, file: Path | None = None, **flags: Any) -> Self:
+        """Settings from a YAML file, overridden by the flags that are not None.
+
+        Raises
+        ------
+        ConfigError
+            If the file is no mapping, or a value breaks its rule.
+        """
+        values: dict[str, Any] = {}
+        if file is not None:
+            import yaml
+
+            try:
+                loaded = yaml.safe_load(Path(file).read_text())
+            except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+                reason = " ".join(str(error).split())
+                raise ConfigError(
+                    "a config file must be readable YAML", f"{reason} ({file})", "Mend the file."
+                ) from error
+            if not isinstance(loaded, dict):
+                raise ConfigError(
+                    "a config file must hold `name: value` pairs",
+                    f"{type(loaded).__name__} in {file}",
+                    "See docs/configuration.md for an example.",
+                )
+            values.update(loaded)
+        values.update({key: value for key, value in flags.items() if value is not None})
+        return cls.checked(values)
+
+    @classmethod
+    def checked(cls, values: Any) -> Self:
+        """Validate plain values, with a one-line error."""
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or cls.__name__
+            raise ConfigError(
+                f"setting '{where}': {first['msg']}",
+                f"{first['input']!r}"[:80],
+                "See docs/configuration.md.",
+            ) from error
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the settings, equal for equal settings on any machine."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def to_yaml(self) -> str:
+        """The settings as YAML, which `build` reads back."""
+        import yaml
+
+        return str(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False))
+
+
+class NetConfig(Config):
+    """The network: everything `nets.build_network` needs."""
+
+    architecture: str = "spoco-unet"
+    ndim: Literal[2, 3] = 2
+    in_channels: Positive = 1
+    embedding_dim: Positive = 8
+    features: tuple[Positive, ...] = (16, 32, 64, 128)
+    pooling: tuple[tuple[Positive, ...], ...] = ((2, 2), (2, 2), (2, 2))
+
+    @model_validator(mode="after")
+    def _levels_fit(self) -> Self:
+        if len(self.pooling) != len(self.features) - 1:
+            raise ValueError("pooling needs one entry less than features")
+        if any(len(level) != self.ndim for level in self.pooling):
+            raise ValueError("each pooling entry needs one factor per spatial axis")
+        return self
+
+
+class ClusteringConfig(Config):
+    """How embeddings become labels. Distances are in units of the embedding space."""
+
+    method: ClusteringMethod = "instance"
+    bandwidth: float = Field(default=0.5, gt=0)
+    """Radius around a mode or anchor within which a voxel belongs to it."""
+    foreground: float = Field(default=2.0, ge=0)
+    """Voxels nearer to the background prototype are background; unused without a prototype."""
+    smoothness: float = Field(default=0.3, gt=0)
+    """Root-mean-square spread of the embeddings around a voxel below which it can be a seed."""
+    min_size: Unsigned = 20
+    """Objects of fewer voxels are dropped, or given to a neighbour where there is no background."""
+    min_samples: Positive = 5
+    """HDBSCAN only: neighbours that make a point a core point."""
+    sample: Positive = 4096
+    """Mean-shift and HDBSCAN: voxels from which the modes are found."""
+    iou: float = Field(default=0.6, ge=0, le=1)
+    """Consistency only: median overlap with the momentum network that confirms a cluster."""
+    seed: int = 0
+
+
+class ModelRecipe(Config):
+    """What a trained network needs beside its weights to turn an image into labels."""
+
+    version: Literal[1] = 1
+    net: NetConfig
+    delta_var: float = Field(gt=0)
+    delta_dist: float = Field(gt=0)
+    kernel_threshold: float = Field(gt=0, lt=1)
+    background: tuple[float, ...] | None
+    """Prototype embedding of the background, length E; None if the model knows no background."""
+    clustering: ClusteringConfig
+    normalisation: Literal["zscore"] = "zscore"
+    """``(x - mean) / (std + 1e-6)`` over all channels and voxels of the whole image or volume."""
+    channel_names: tuple[str, ...]
+    voxel_size: tuple[float, ...] | None = None
+    """Training voxel size ([Z,] Y, X) in micrometres, if it was known."""
+    object_size: tuple[float, float, float] | None = None
+    """5 %, 50 % and 95 % quantile of the annotated objects' voxel counts."""
+    annotation: Literal["dense", "sparse"] = "dense"
+    annotated_fraction: float = Field(default=1.0, gt=0, le=1)
+    patch: tuple[Positive, ...]
+    """Default patch ([Z,] Y, X) for tiled inference."""
+    description: str = ""
+
+    @model_validator(mode="after")
+    def _dimensions_fit(self) -> Self:
+        if self.background is not None and len(self.background) != self.net.embedding_dim:
+            raise ValueError("background must have embedding_dim entries")
+        if len(self.channel_names) != self.net.in_channels:
+            raise ValueError("channel_names must have in_channels entries")
+        if len(self.patch) != self.net.ndim:
+            raise ValueError("patch must have one entry per spatial axis")
+        return self
+
+
+class LossConfig(Config):
+    """Weights and margins of the SPOCO objective (paper, section 3 and equation 6)."""
+
+    delta_var: float = Field(default=0.5, gt=0)
+    delta_dist: float = Field(default=2.0, gt=0)
+    kernel_threshold: float = Field(default=0.5, gt=0, lt=1)
+    pull: float = Field(default=1.0, ge=0)
+    push: float = Field(default=1.0, ge=0)
+    regulariser: float = Field(default=0.001, ge=0)
+    instance: float = Field(default=1.0, ge=0)
+    unlabeled_push: float = Field(default=1.0, ge=0)
+    background: float = Field(default=1.0, ge=0)
+    consistency: float = Field(default=1.0, ge=0)
+    push_scope: Literal["local", "global"] = "local"
+    """`local`: only objects within `window` of each other must differ; `global`: the paper's."""
+    window: Positive = 10
+    """Reach of the local terms around an object's bounding box, in voxels of the finest axis."""
+    max_anchors: Positive = 20
+    volume_threshold: float = Field(default=0.05, ge=0, lt=1)
+
+
+class TrainConfig(Config):
+    """One training run, as `spoco-zoo train` takes it."""
+
+    ndim: Literal[2, 3] = 2
+    annotation: Literal["dense", "sparse"] = "dense"
+    instance_ratio: Fraction = 1.0
+    max_objects: Positive | None = None
+    background_label: int | None = None
+    no_background: bool = False
+    val_fraction: float = Field(default=0.1, gt=0, lt=1)
+    iterations: Positive = 6000
+    batch_size: Positive | None = None
+    crop: tuple[Positive, ...] | None = None
+    learning_rate: float = Field(default=2e-3, gt=0)
+    weight_decay: float = Field(default=1e-4, ge=0)
+    warmup: Unsigned = 100
+    momentum: float = Field(default=0.999, ge=0, lt=1)
+    clip_norm: float = Field(default=5.0, gt=0)
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    validate_every: Positive | None = None
+    seed: int = 0
+    voxel_size: tuple[float, ...] | None = None
+    embedding_dim: Positive = 8
+    features: tuple[Positive, ...] | None = None
+    pooling: tuple[tuple[Positive, ...], ...] | None = None
+    loss: LossConfig = LossConfig()
+    clustering: ClusteringMethod = "instance"
+
+    @property
+    def thinned(self) -> bool:
+        """Whether only some of the annotated objects are to be used."""
+        return self.instance_ratio < 1 or self.max_objects is not None
+
+    @property
+    def sparse(self) -> bool:
+        """Whether voxels without a label may hold anything."""
+        return self.annotation == "sparse" or self.thinned
+
+
+class SegmentConfig(Config):
+    """One segmentation run; None means "from the model and the image". Shapes are ([Z,] Y, X)."""
+
+    clustering: ClusteringConfig | None = None
+    block: tuple[Positive, ...] | None = None
+    """Core of a block, without overlap."""
+    overlap: tuple[Unsigned, ...] | None = None
+    """Voxels that a block sees beyond its core on every side."""
+    patch: tuple[Positive, ...] | None = None
+    """Input of the network, halo included."""
+    halo: tuple[Unsigned, ...] | None = None
+    blend: Blend = "linear"
+    stitch_iou: Fraction = 0.5
+    """Overlap in the shared slab from which two objects are one."""
+    channel: str | int | None = None
+    level: Unsigned = 0
+    roi: tuple[tuple[Unsigned, Positive], ...] | None = None
+    """Start (inclusive) and stop (exclusive) per spatial axis."""
+    seed: int = 0

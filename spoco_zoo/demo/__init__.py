@@ -1,0 +1,1 @@
+"""The demonstration: made-up tissue, and the whole way from it to labels."""

@@ -1,0 +1,101 @@
+"""What can go wrong, and the exit code that the command line gives it.
+
+::
+
+    SpocoError                       1   the work failed
+    +-- InputError (ValueError)      2   the user can mend it: one line, three parts
+    |   +-- ConfigError                  a setting, or two that contradict each other
+    |   +-- DataError                    images, labels, pairs of them
+    |   +-- StoreError                   an OME-Zarr or TIFF that cannot be read or written
+    |   +-- BundleError                  a model that is refused
+    |   +-- LedgerError                  an earlier run that does not match this one
+    +-- ExportError                  1   a bundle that did not pass its own checks
+    +-- TrainingError                1   a loss that is not finite, a run without result
+    +-- BlocksFailed                 3   finished, but some blocks have no result
+    +-- Interrupted                130   stopped by the user, resumable
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BlocksFailed",
+    "BundleError",
+    "ConfigError",
+    "DataError",
+    "ExportError",
+    "InputError",
+    "Interrupted",
+    "LedgerError",
+    "SpocoError",
+    "StoreError",
+    "TrainingError",
+]
+
+
+class SpocoError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+    exit_code = 1
+
+
+class InputError(SpocoError, ValueError):
+    """Input that breaks a rule.
+
+    Parameters
+    ----------
+    rule : str
+        What must hold, e.g. ``"images and labels must have the same shape"``.
+    found : str
+        What was there instead, with the file's name.
+    remedy : str
+        What the user can do about it.
+    """
+
+    exit_code = 2
+
+    def __init__(self, rule: str, found: str, remedy: str) -> None:
+        self.rule, self.found, self.remedy = rule, found, remedy
+        super().__init__(rule, found, remedy)
+
+    def __str__(self) -> str:
+        return f"{self.rule}; found {self.found}. {self.remedy}"
+
+
+class ConfigError(InputError):
+    """A setting that is out of range, unknown, or contradicts another."""
+
+
+class DataError(InputError):
+    """Training or evaluation data that cannot be used as given."""
+
+
+class StoreError(InputError):
+    """An image store that cannot be read, or a place that cannot be written."""
+
+
+class BundleError(InputError):
+    """A model bundle or run that is damaged, unsafe or of an unknown kind."""
+
+
+class LedgerError(InputError):
+    """An unfinished run whose settings differ from those asked for now."""
+
+
+class ExportError(SpocoError, RuntimeError):
+    """A bundle that was written but did not pass its checks."""
+
+
+class TrainingError(SpocoError, RuntimeError):
+    """Training that cannot go on."""
+
+
+class BlocksFailed(SpocoError, RuntimeError):
+    """The run is complete but for some blocks, which it names."""
+
+    exit_code = 3
+
+
+class Interrupted(SpocoError, RuntimeError):
+    """The user asked to stop; what was done is kept."""
+
+    exit_code = 130

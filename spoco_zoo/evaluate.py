@@ -1,0 +1,253 @@
+"""Score label images on disk against their truth, block by block.
+
+TIFF files, folders of TIFFs or OME-Zarr matched by name, and OME-Zarr labels
+all take the same path: pairs of lazily read images, counted region by region.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spoco_zoo.errors import DataError
+from spoco_zoo.ngff import find_labels
+from spoco_zoo.ngff.store import tiles
+from spoco_zoo.train.metrics import Contingency, Scores, best_ious, mean, pooled, score_counts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from spoco_zoo.ngff import Image
+
+__all__ = ["Evaluation", "ImageScores", "evaluate"]
+
+# Voxels read at once from each of the two images.
+REGION = 1 << 23
+SUFFIXES = (".ome.tiff", ".ome.tif", ".tiff", ".tif", ".ome.zarr", ".zarr")
+
+
+@dataclass(frozen=True)
+class ImageScores:
+    """Scores of one image, or of one time point of it."""
+
+    name: str
+    scores: Scores
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of one or more images.
+
+    Attributes
+    ----------
+    images : tuple of ImageScores
+        In order of name.
+    mean : Scores
+        Each image counts the same.
+    pooled : Scores
+        Each object counts the same, as if all images lay side by side.
+    iou_histogram : tuple of int
+        True objects by their best IoU, in 20 bins of width 0.05 from 0 to 1.
+    without_truth : tuple of str
+        Predictions in the folder that no truth belongs to; they were left out.
+    """
+
+    images: tuple[ImageScores, ...]
+    mean: Scores
+    pooled: Scores
+    iou_histogram: tuple[int, ...]
+    without_truth: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it in plain values, ready for JSON."""
+        return {
+            "n_images": len(self.images),
+            "mean": self.mean.to_dict(),
+            "pooled": self.pooled.to_dict(),
+            "iou_histogram": list(self.iou_histogram),
+            "images": [{"name": image.name, **image.scores.to_dict()} for image in self.images],
+            "without_truth": list(self.without_truth),
+        }
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """What to compare with what: (name, prediction, truth), sorted by name."""
+
+    pairs: tuple[tuple[str, Path | str, Path | str], ...]
+    without_truth: tuple[str, ...] = ()
+
+
+def evaluate(
+    prediction: str | Path,
+    truth: str | Path,
+    *,
+    ignore: int | None = None,
+    on_image: Callable[[str, int, int], None] | None = None,
+) -> Evaluation:
+    """Compare predicted labels with the truth.
+
+    Parameters
+    ----------
+    prediction, truth : str or path
+        Two label images (TIFF; OME-Zarr labels, or an OME-Zarr image that holds
+        exactly one label), or two folders of them. In folders, files belong
+        together whose names are equal up to the suffix. Time points are scored
+        as images of their own.
+    ignore : int, optional
+        Voxels whose truth has this value are left out.
+    on_image : callable, optional
+        Called after each image with (name, images done, images in all).
+
+    Returns
+    -------
+    Evaluation
+
+    Raises
+    ------
+    DataError
+        If a prediction is missing, or shapes differ, or values are no labels.
+    StoreError
+        If an image cannot be read, or holds no label or several.
+    """
+    found = _pairs(prediction, truth)
+    images: list[ImageScores] = []
+    tables: list[Contingency] = []
+    for number, (name, one, other) in enumerate(found.pairs, start=1):
+        for part, table in _count(name, find_labels(one), find_labels(other), ignore):
+            images.append(ImageScores(part, score_counts(table)))
+            tables.append(table)
+        if on_image is not None:
+            on_image(name, number, len(found.pairs))
+    best = np.concatenate([best_ious(table) for table in tables])
+    return Evaluation(
+        images=tuple(images),
+        mean=mean(image.scores for image in images),
+        pooled=pooled(tables),
+        iou_histogram=tuple(int(n) for n in np.histogram(best, bins=20, range=(0, 1))[0]),
+        without_truth=found.without_truth,
+    )
+
+
+def _pairs(prediction: str | Path, truth: str | Path) -> _Pairs:
+    """Match two images, or the contents of two folders by name."""
+    folders = [_is_folder_of_images(place) for place in (prediction, truth)]
+    if not any(folders):
+        return _Pairs(((_stem(Path(truth)), prediction, truth),))
+    if not all(folders):
+        raise DataError(
+            "prediction and truth must both be an image, or both a folder of images",
+            f"{prediction} and {truth}",
+            "Name two files or two folders.",
+        )
+    predictions, truths = (_by_name(Path(place)) for place in (prediction, truth))
+    missing = sorted(truths.keys() - predictions.keys())
+    if missing:
+        raise DataError(
+            "every truth needs a prediction of the same name",
+            f"{len(missing)} of {len(truths)} without in {prediction}, the first is {missing[0]!r}",
+            "Segment these images too, or move their truth out of the folder.",
+        )
+    return _Pairs(
+        tuple((name, predictions[name], truths[name]) for name in sorted(truths)),
+        tuple(sorted(predictions.keys() - truths.keys())),
+    )
+
+
+def _is_folder_of_images(place: str | Path) -> bool:
+    """Whether a local folder is no OME-Zarr itself."""
+    folder = Path(place)
+    markers = ("zarr.json", ".zgroup", ".zattrs")
+    return folder.is_dir() and not any((folder / marker).exists() for marker in markers)
+
+
+def _stem(path: Path) -> str:
+    """Name without the suffixes of image files."""
+    for suffix in SUFFIXES:
+        if path.name.lower().endswith(suffix):
+            return path.name[: -len(suffix)]
+    return path.name
+
+
+def _by_name(folder: Path) -> dict[str, Path]:
+    """Images of a folder by name without suffix."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if not path.name.lower().endswith(SUFFIXES) or path.name.startswith("."):
+            continue
+        if _stem(path) in found:
+            raise DataError(
+                "names must be unique up to the suffix",
+                f"{found[_stem(path)].name} and {path.name} in {folder}",
+                "Keep one of them.",
+            )
+        found[_stem(path)] = path
+    if not found:
+        raise DataError(
+            "a folder must hold TIFF files or OME-Zarr labels",
+            f"none in {folder}",
+            "Check the path.",
+        )
+    return found
+
+
+def _count(
+    name: str, prediction: Image, truth: Image, ignore: int | None
+) -> Iterator[tuple[str, Contingency]]:
+    """Count label pairs of each time point of two images of equal shape."""
+    shapes = [_single_channel_shape(image) for image in (prediction, truth)]
+    if shapes[0] != shapes[1]:
+        raise DataError(
+            "prediction and truth must have the same shape",
+            f"{shapes[0]} and {shapes[1]} for {name!r}",
+            "Compare the same region at the same resolution.",
+        )
+    n_times = truth.n_times if prediction.n_times == truth.n_times else 1
+    for time in range(n_times):
+        table = Contingency(ignore=ignore)
+        for region in _regions(truth, shapes[1], time if n_times > 1 else None):
+            table.update(
+                *(
+                    image.read_region(0, _with_channel(image, region)).reshape(
+                        [part.stop - part.start for part in region]
+                    )
+                    for image in (prediction, truth)
+                )
+            )
+        yield (f"{name}, t={time}" if n_times > 1 else name), table
+
+
+def _single_channel_shape(image: Image) -> tuple[int, ...]:
+    """Shape without the channel axis, which must have length 1."""
+    if image.n_channels != 1:
+        raise DataError(
+            "a label image must have one channel",
+            f"{image.n_channels} in {image.uri}",
+            "Save the labels as one channel; an RGB picture of labels is no label image.",
+        )
+    shape = image.levels[0].shape
+    return tuple(n for n, axis in zip(shape, image.axes, strict=True) if axis != "c")
+
+
+def _with_channel(image: Image, region: tuple[slice, ...]) -> list[slice]:
+    """Slices for all axes of an image from those of its axes but c."""
+    parts = iter(region)
+    return [slice(0, 1) if axis == "c" else next(parts) for axis in image.axes]
+
+
+def _regions(truth: Image, shape: tuple[int, ...], time: int | None) -> Iterator[tuple[slice, ...]]:
+    """Regions of about `REGION` voxels that cover an image, made of whole chunks of the truth."""
+    chunks = [n for n, axis in zip(truth.chunks(), truth.axes, strict=True) if axis != "c"]
+    step = [min(chunk, n) for chunk, n in zip(chunks, shape, strict=True)]
+    for axis in reversed(range(len(step))):
+        room = REGION // max(math.prod(step), 1)
+        step[axis] = min(step[axis] * max(room, 1), shape[axis])
+    if time is None:
+        yield from tiles(shape, step)
+        return
+    for region in tiles(shape[1:], step[1:]):
+        yield (slice(time, time + 1), *region)

@@ -1,0 +1,1 @@
+"""Networks, their geometry, and a trained model in memory."""

@@ -1,0 +1,151 @@
+"""A trained model in memory: networks and the recipe that makes labels of them.
+
+On disk a run holds it as ``model.json`` (the recipe) and ``model.pt``, a dict
+of tensors only: ``{"network": state_dict, "momentum": state_dict or absent}``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from spoco_zoo.config import ModelRecipe
+from spoco_zoo.errors import BundleError
+from spoco_zoo.nets.registry import build_network
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Embedder", "Model", "load_run", "network_from_state", "save_run_model"]
+
+MODEL_FILE, RECIPE_FILE = "model.pt", "model.json"
+
+
+class Embedder(Protocol):
+    """Anything that maps float32 (N, C, [Z,] Y, X) to float32 (N, E, [Z,] Y, X)."""
+
+    def __call__(self, x: Tensor, /) -> Tensor:
+        """Embed a batch."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """Networks in evaluation mode, and their recipe.
+
+    Attributes
+    ----------
+    recipe : ModelRecipe
+    network : Embedder
+        The network that is shipped; for our own architecture an `nn.Module`.
+    momentum : Embedder or None
+        The momentum network, if it travels with the model.
+    fingerprint : str
+        SHA-256 of the weights and the recipe.
+    """
+
+    recipe: ModelRecipe
+    network: Embedder
+    momentum: Embedder | None
+    fingerprint: str
+
+    def to(self, device: torch.device | str) -> Model:
+        """The same model with its networks on `device`."""
+        for net in (self.network, self.momentum):
+            if isinstance(net, nn.Module):
+                net.to(device)
+        return self
+
+
+def network_from_state(recipe: ModelRecipe, state: Mapping[str, Tensor]) -> nn.Module:
+    """Build the recipe's network, load a state dict, set evaluation mode.
+
+    Raises
+    ------
+    BundleError
+        If names or shapes do not fit the architecture.
+    """
+    network = build_network(recipe.net)
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise BundleError(
+            "weights must fit the architecture that the model names",
+            " ".join(str(error).split())[:200],
+            "Export the model again from its run.",
+        ) from error
+    return network.eval()
+
+
+def model_fingerprint(recipe: ModelRecipe, states: Mapping[str, Mapping[str, Tensor]]) -> str:
+    """SHA-256 over the recipe and all weights, independent of the file format."""
+    digest = hashlib.sha256(recipe.fingerprint().encode())
+    for which in sorted(states):
+        for name, tensor in sorted(states[which].items()):
+            digest.update(f"{which}.{name}".encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def model_from_states(recipe: ModelRecipe, states: Mapping[str, Mapping[str, Tensor]]) -> Model:
+    """A model from its recipe and the state dicts ``network`` and, if there, ``momentum``."""
+    return Model(
+        recipe=recipe,
+        network=network_from_state(recipe, states["network"]),
+        momentum=network_from_state(recipe, states["momentum"]) if "momentum" in states else None,
+        fingerprint=model_fingerprint(recipe, states),
+    )
+
+
+def save_run_model(
+    folder: Path, recipe: ModelRecipe, states: Mapping[str, Mapping[str, Tensor]]
+) -> None:
+    """Write ``model.pt`` and then ``model.json``, each by temporary file and rename."""
+    weights = folder / (MODEL_FILE + ".partial")
+    torch.save({which: dict(state) for which, state in states.items()}, weights)
+    weights.replace(folder / MODEL_FILE)
+    text = folder / (RECIPE_FILE + ".partial")
+    text.write_text(recipe.model_dump_json(indent=2) + "\n")
+    text.replace(folder / RECIPE_FILE)
+
+
+def load_run(folder: Path) -> Model:
+    """Load the finished model of a training run.
+
+    Raises
+    ------
+    BundleError
+        If the folder holds no finished run, or the files are damaged.
+    """
+    recipe_file, weights = folder / RECIPE_FILE, folder / MODEL_FILE
+    if not (recipe_file.is_file() and weights.is_file()):
+        raise BundleError(
+            f"a run must hold {RECIPE_FILE} and {MODEL_FILE}",
+            f"neither or only one in {folder}",
+            "Finish the training: spoco-zoo train ... --resume.",
+        )
+    recipe = ModelRecipe.checked(_read_json(recipe_file))
+    try:
+        states = torch.load(weights, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a damaged or unsafe file
+        raise BundleError(
+            "weights must be a readable file of tensors",
+            f"{type(error).__name__} in {weights}",
+            "Copy the run again.",
+        ) from error
+    return model_from_states(recipe, states)
+
+
+def _read_json(path: Path) -> object:
+    import json
+
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise BundleError(
+            "a recipe must be readable JSON", f"{error} ({path})", "Copy the run again."
+        ) from error

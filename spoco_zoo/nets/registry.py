@@ -1,0 +1,45 @@
+"""From an architecture's name to a network: the only way a name becomes code."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from spoco_zoo.errors import ConfigError
+
+if TYPE_CHECKING:
+    from spoco_zoo.config import NetConfig
+    from spoco_zoo.nets.unet import SpocoUNet
+
+__all__ = ["ARCHITECTURES", "architecture_kwargs", "build_network"]
+
+ARCHITECTURES = ("spoco-unet",)
+
+
+def architecture_kwargs(net: NetConfig) -> dict[str, object]:
+    """Keyword arguments of the architecture, as plain lists and numbers for YAML."""
+    return {
+        "ndim": net.ndim,
+        "in_channels": net.in_channels,
+        "embedding_dim": net.embedding_dim,
+        "features": list(net.features),
+        "pooling": [list(level) for level in net.pooling],
+    }
+
+
+def build_network(net: NetConfig) -> SpocoUNet:
+    """Build the network with fresh weights.
+
+    Raises
+    ------
+    ConfigError
+        If the architecture is unknown.
+    """
+    from spoco_zoo.nets.unet import SpocoUNet
+
+    if net.architecture not in ARCHITECTURES:
+        raise ConfigError(
+            f"architecture must be one of {', '.join(ARCHITECTURES)}",
+            repr(net.architecture),
+            "Train with this version of spoco-zoo, or pass the model as TorchScript or ONNX.",
+        )
+    return SpocoUNet(net.ndim, net.in_channels, net.embedding_dim, net.features, net.pooling)

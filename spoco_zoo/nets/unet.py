@@ -1,0 +1,116 @@
+"""The U-Net of SPOCO: pixel embeddings in 2D and 3D from one class.
+
+This file needs torch alone. It travels inside every exported bundle as its
+architecture file, so nothing of spoco_zoo may be imported here.
+"""
+
+from typing import List, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class DoubleConv(nn.Module):
+    """Two times 3x3(x3) convolution, BatchNorm, ReLU; spatial size is kept."""
+
+    def __init__(self, ndim: int, in_channels: int, out_channels: int):
+        super().__init__()
+        conv = nn.Conv2d if ndim == 2 else nn.Conv3d
+        norm = nn.BatchNorm2d if ndim == 2 else nn.BatchNorm3d
+        self.layers = nn.Sequential(
+            conv(in_channels, out_channels, 3, padding=1, bias=False),
+            norm(out_channels),
+            nn.ReLU(inplace=True),
+            conv(out_channels, out_channels, 3, padding=1, bias=False),
+            norm(out_channels),
+            nn.ReLU(inplace=True),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
+
+
+class SpocoUNet(nn.Module):
+    """U-Net from an image to one embedding vector per pixel.
+
+    The head is a 1x1 convolution without activation and no coordinates enter
+    the network, so the embeddings are non-spatial (paper, section 3.1). Input
+    of any size is taken: it is padded by replication at the high end of each
+    axis to a multiple of the pooling factor, and the output is cropped back.
+    Normalisation is BatchNorm only, because with instance or group statistics
+    a pixel's embedding would depend on the tile that it was computed in.
+
+    Parameters
+    ----------
+    ndim : int
+        2 or 3 spatial axes.
+    in_channels : int
+        Channels of the image.
+    embedding_dim : int
+        Channels of the output.
+    features : sequence of int
+        Channels of each level, finest first.
+    pooling : sequence of sequence of int
+        Pooling factor per axis ([Z,] Y, X) between successive levels:
+        ``len(features) - 1`` entries.
+
+    Notes
+    -----
+    ``forward`` maps float ``(N, C, [Z,] Y, X)`` to ``(N, E, [Z,] Y, X)``.
+    """
+
+    def __init__(
+        self,
+        ndim: int,
+        in_channels: int,
+        embedding_dim: int,
+        features: Sequence[int],
+        pooling: Sequence[Sequence[int]],
+    ):
+        super().__init__()
+        self.ndim = ndim
+        self.pooling: List[List[int]] = [[int(p) for p in level] for level in pooling]
+        self.factor: List[int] = [1] * ndim
+        for level in self.pooling:
+            self.factor = [f * p for f, p in zip(self.factor, level)]
+        widths = [int(f) for f in features]
+        self.encoders = nn.ModuleList(
+            [DoubleConv(ndim, a, b) for a, b in zip([in_channels, *widths[:-1]], widths)]
+        )
+        pool = nn.MaxPool2d if ndim == 2 else nn.MaxPool3d
+        self.pools = nn.ModuleList([nn.Identity()] + [pool(level) for level in self.pooling])
+        # Stored coarsest first: the order in which they run.
+        self.decoders = nn.ModuleList(
+            [DoubleConv(ndim, a + b, a) for a, b in reversed(list(zip(widths, widths[1:])))]
+        )
+        self.ups = nn.ModuleList(
+            [
+                nn.Upsample(scale_factor=tuple(float(p) for p in level), mode="nearest")
+                for level in reversed(self.pooling)
+            ]
+        )
+        conv = nn.Conv2d if ndim == 2 else nn.Conv3d
+        self.head = conv(widths[0], embedding_dim, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.ndim == 2:
+            height, width = x.shape[2], x.shape[3]
+            fy, fx = self.factor
+            x = F.pad(x, [0, -width % fx, 0, -height % fy], mode="replicate")
+            return self.unpadded(x)[:, :, :height, :width]
+        depth, height, width = x.shape[2], x.shape[3], x.shape[4]
+        fz, fy, fx = self.factor
+        x = F.pad(x, [0, -width % fx, 0, -height % fy, 0, -depth % fz], mode="replicate")
+        return self.unpadded(x)[:, :, :depth, :height, :width]
+
+    def unpadded(self, x: Tensor) -> Tensor:
+        """The network proper; every axis must be a multiple of its pooling factor."""
+        skips: List[Tensor] = []
+        for pool, encoder in zip(self.pools, self.encoders):
+            x = encoder(pool(x))
+            skips.append(x)
+        skips.pop()
+        for up, decoder in zip(self.ups, self.decoders):
+            x = decoder(torch.cat([skips.pop(), up(x)], dim=1))
+        return self.head(x)

@@ -1,0 +1,41 @@
+"""Images and labels on disk: OME-Zarr 0.4 and 0.5, local and remote, and TIFF."""
+
+from spoco_zoo.ngff.convert import convert
+from spoco_zoo.ngff.image import Image, Level, find_channels
+from spoco_zoo.ngff.labels import find_labels, open_labels
+from spoco_zoo.ngff.opening import open_image
+from spoco_zoo.ngff.reduce import mean_cells, mode_cells, pyramid_factors
+from spoco_zoo.ngff.store import has_block, open_scratch, scratch_array, write_blocks
+from spoco_zoo.ngff.target import LabelTarget, plan_label
+from spoco_zoo.ngff.tiff import read_tiff, write_label_tiff
+from spoco_zoo.ngff.write import (
+    create_label,
+    open_label_array,
+    publish_label,
+    remove_label,
+)
+
+__all__ = [
+    "Image",
+    "LabelTarget",
+    "Level",
+    "convert",
+    "create_label",
+    "find_channels",
+    "find_labels",
+    "has_block",
+    "mean_cells",
+    "mode_cells",
+    "open_image",
+    "open_label_array",
+    "open_labels",
+    "open_scratch",
+    "plan_label",
+    "publish_label",
+    "pyramid_factors",
+    "read_tiff",
+    "remove_label",
+    "scratch_array",
+    "write_blocks",
+    "write_label_tiff",
+]

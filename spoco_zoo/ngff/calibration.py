@@ -1,0 +1,79 @@
+"""Voxel sizes and channel names that a TIFF states: in OME-XML, ImageJ headers or tags."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from xml.etree import ElementTree
+
+import tifffile
+
+from spoco_zoo.ngff.metadata import micrometres
+
+__all__ = ["calibration"]
+
+_UNITS = {
+    "": None,
+    "um": "micrometer",
+    "µm": "micrometer",
+    "μm": "micrometer",
+    "\\u00b5m": "micrometer",
+    "micron": "micrometer",
+    "microns": "micrometer",
+    "nm": "nanometer",
+    "mm": "millimeter",
+    "cm": "centimeter",
+    "m": "meter",
+    "å": "angstrom",
+}
+
+
+def calibration(tiff: tifffile.TiffFile, series: int) -> tuple[dict[str, float], tuple[str, ...]]:
+    """Voxel size by axis in micrometres and channel names, from OME, ImageJ or TIFF tags."""
+    if tiff.is_ome and tiff.ome_metadata:
+        return _from_ome(tiff.ome_metadata, series)
+    if tiff.is_imagej:
+        return _from_imagej(tiff)
+    # Pixels per inch are a screen or printer setting; per centimetre a calibration.
+    tag = tiff.pages.first.tags.get("ResolutionUnit")
+    return (_resolution(tiff, 1e4) if tag is not None and int(tag.value) == 3 else {}), ()
+
+
+def _from_ome(xml: str, series: int) -> tuple[dict[str, float], tuple[str, ...]]:
+    """Voxel size and channel names from OME-XML."""
+    root = ElementTree.fromstring(xml)
+    pixels = [node for node in root.iter() if node.tag.rpartition("}")[2] == "Pixels"]
+    if series >= len(pixels):
+        return {}, ()
+    chosen, sizes = pixels[series], {}
+    for axis in "zyx":
+        value = chosen.get(f"PhysicalSize{axis.upper()}")
+        unit = micrometres(_UNITS.get(chosen.get(f"PhysicalSize{axis.upper()}Unit", "µm").lower()))
+        if value is not None and unit is not None and float(value) > 0:
+            sizes[axis] = float(value) * unit
+    names = [node.get("Name") for node in chosen if node.tag.rpartition("}")[2] == "Channel"]
+    return sizes, tuple(name for name in names if name)
+
+
+def _from_imagej(tiff: tifffile.TiffFile) -> tuple[dict[str, float], tuple[str, ...]]:
+    """Voxel size and channel labels from an ImageJ header and the resolution tags."""
+    header: Mapping[str, Any] = tiff.imagej_metadata or {}
+    unit = micrometres(_UNITS.get(str(header.get("unit", "")).lower()))
+    if unit is None:
+        return {}, ()
+    sizes = _resolution(tiff, unit)
+    spacing = header.get("spacing")
+    if isinstance(spacing, (int, float)) and spacing > 0:
+        sizes["z"] = float(spacing) * unit
+    labels = header.get("Labels")
+    return sizes, tuple(str(label) for label in labels) if isinstance(labels, list) else ()
+
+
+def _resolution(tiff: tifffile.TiffFile, unit: float) -> dict[str, float]:
+    """Pixel size in micrometres from the resolution tags, given in pixels per `unit`."""
+    sizes = {}
+    for axis, name in (("x", "XResolution"), ("y", "YResolution")):
+        tag = tiff.pages.first.tags.get(name)
+        if tag is not None and tag.value[0] > 0:
+            sizes[axis] = tag.value[1] / tag.value[0] * unit
+    return sizes

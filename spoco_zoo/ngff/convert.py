@@ -1,0 +1,99 @@
+"""Between TIFF and OME-Zarr, piece by piece, whatever the size."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from spoco_zoo.errors import StoreError
+from spoco_zoo.ngff.convert_tiff import to_tiff
+from spoco_zoo.ngff.convert_zarr import Progress, plan_pyramid, to_zarr
+from spoco_zoo.ngff.image import Image
+from spoco_zoo.ngff.opening import open_image
+from spoco_zoo.ngff.store import is_remote, local_path
+
+__all__ = ["convert"]
+
+
+def convert(
+    source: str | Path,
+    target: str | Path,
+    *,
+    chunk: Sequence[int] | None = None,
+    version: str = "0.5",
+    labels: bool = False,
+    level: int = 0,
+    series: int = 0,
+    overwrite: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Convert TIFF to OME-Zarr with a pyramid, OME-Zarr to TIFF or to its other version.
+
+    Memory does not grow with the image. The target appears under its name
+    only when complete.
+
+    Parameters
+    ----------
+    source : str or path
+        TIFF, OME-TIFF, BigTIFF, ImageJ hyperstack, or OME-Zarr.
+    target : str or path
+        ``.tif`` or ``.tiff`` for an OME-TIFF of one level, else an OME-Zarr folder.
+    chunk : sequence of int, optional
+        Chunk per spatial axis; a shard holds four chunks a side.
+    version : {"0.5", "0.4"}
+        OME-Zarr version to write.
+    labels : bool
+        The image holds labels: levels take the most frequent label instead of
+        the mean. Implied by a source that says so.
+    level : int
+        Level of the source to convert.
+    series : int
+        TIFF only: which image of a file that holds several.
+    overwrite : bool
+        Replace an existing target of the same kind.
+    storage_options : mapping, optional
+        Options for fsspec, remote sources only.
+    progress : callable, optional
+        Called with units done and units in total.
+
+    Raises
+    ------
+    StoreError
+        If the source cannot be read, or the target not be written or replaced.
+    """
+    image = open_image(source, storage_options=storage_options, series=series)
+    place = local_path(target)
+    if not 0 <= level < len(image.levels):
+        raise StoreError(
+            f"the level must be 0 to {len(image.levels) - 1}", str(level), "Choose another."
+        )
+    _check_target(image, place, overwrite)
+    report = progress or (lambda done, total: None)
+    if place.lower().endswith((".tif", ".tiff")):
+        to_tiff(image, place, level, report)
+    else:
+        plan = plan_pyramid(image, level, chunk, version, labels or image.is_label)
+        to_zarr(image, level, plan, place, report)
+
+
+def _check_target(image: Image, place: str, overwrite: bool) -> None:
+    """Raise unless the target is a free local path, or one that may be replaced."""
+    remedy = "Choose another target."
+    if is_remote(place):
+        raise StoreError("the target must be local", place, "Convert here, then upload.")
+    if not is_remote(image.uri) and os.path.commonpath([place, image.uri]) in (place, image.uri):
+        raise StoreError("the target must lie outside its source", place, remedy)
+    if not os.path.isdir(os.path.dirname(place)):
+        raise StoreError("the target's folder must exist", os.path.dirname(place), "Make it.")
+    if os.path.lexists(place):
+        if not overwrite:
+            raise StoreError(
+                "an existing target is not replaced", place, f"{remedy[:-1]}, or add --overwrite."
+            )
+        # Raises if the path holds anything but an image, which is then kept.
+        kind = open_image(place).kind
+        if (kind == "tiff") != place.lower().endswith((".tif", ".tiff")):
+            raise StoreError("only a target of the same kind is replaced", place, remedy)

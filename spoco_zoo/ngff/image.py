@@ -1,0 +1,285 @@
+"""Images on disk, opened lazily: OME-Zarr multiscales and TIFF series behind one face."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from spoco_zoo.errors import StoreError
+from spoco_zoo.ngff.metadata import SPATIAL, Dataset, micrometres
+from spoco_zoo.ngff.store import emptied_blocks, is_remote
+from spoco_zoo.ngff.tiff import TiffArray
+
+__all__ = ["Image", "Level", "dataset_of", "find_channels", "open_level"]
+
+# Without range requests a server sends whole shards, which fail their checksums.
+_REMEDY_REMOTE = "Check the connection; over HTTP the server must answer range requests."
+
+
+@dataclass(frozen=True)
+class Level:
+    """One resolution level; all tuples in the order of the image's axes.
+
+    ``scale`` and ``translation`` are physical: the transformations of the level
+    and of the multiscale combined.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    scale: tuple[float, ...]
+    translation: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Image:
+    """An OME-Zarr multiscale (0.4 or 0.5) or a TIFF series, read region by region.
+
+    Pickles without its open files: a worker opens the levels that it reads,
+    once per unpickled image.
+    """
+
+    uri: str
+    """Absolute path, or address of a remote store."""
+    kind: Literal["ome-zarr", "tiff"]
+    version: str | None
+    """``"0.4"``, ``"0.5"``, or None for TIFF."""
+    axes: tuple[str, ...]
+    """Subset of t, c, z, y, x, in this order."""
+    units: tuple[str | None, ...]
+    """One per axis, e.g. ``"micrometer"``; None where not stated."""
+    levels: tuple[Level, ...]
+    """Finest first."""
+    dtype: np.dtype[Any]
+    channel_names: tuple[str, ...]
+    """One per channel; a channel without a name has its index as its name."""
+    name: str = ""
+    is_label: bool = False
+    series: int = 0
+    """TIFF only: which series of the file."""
+    series_count: int = 1
+    storage_options: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
+    _opened: dict[int, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave open files behind."""
+        return {**self.__dict__, "_opened": {}}
+
+    @property
+    def spatial(self) -> tuple[str, ...]:
+        """Spatial axes: ``("z", "y", "x")`` or ``("y", "x")``."""
+        return tuple(axis for axis in self.axes if axis in SPATIAL)
+
+    @property
+    def n_times(self) -> int:
+        """Number of time points, 1 without a t axis."""
+        return self._length("t")
+
+    @property
+    def n_channels(self) -> int:
+        """Number of channels, 1 without a c axis."""
+        return self._length("c")
+
+    def spatial_shape(self, level: int = 0) -> tuple[int, ...]:
+        """``([Z,] Y, X)`` of a level in voxels."""
+        return self.levels[level].shape[-len(self.spatial) :]
+
+    def spatial_scale(self, level: int = 0) -> tuple[float, ...]:
+        """Voxel size ``([Z,] Y, X)`` of a level, in the image's own units."""
+        return self.levels[level].scale[-len(self.spatial) :]
+
+    def voxel_size(self, level: int = 0) -> tuple[float, ...] | None:
+        """Voxel size ``([Z,] Y, X)`` of a level in micrometres, None if a unit is unknown."""
+        factors = [micrometres(unit) for unit in self.units[-len(self.spatial) :]]
+        if any(factor is None for factor in factors):
+            return None
+        return tuple(s * (f or 0) for s, f in zip(self.spatial_scale(level), factors, strict=True))
+
+    def chunks(self, level: int = 0) -> tuple[int, ...]:
+        """Shape of what one read decodes at least, in the order of `axes`."""
+        return tuple(self._array(level).chunks)
+
+    def read(
+        self,
+        level: int,
+        time: int,
+        channels: Sequence[int] | None,
+        where: Sequence[slice],
+    ) -> NDArray[Any]:
+        """Read a region of one time point.
+
+        Parameters
+        ----------
+        level, time : int
+            Resolution level and time point.
+        channels : sequence of int or None
+            Channels in the order wanted; None for all.
+        where : sequence of slice
+            One per spatial axis, in voxels of the level, within its bounds.
+
+        Returns
+        -------
+        ndarray
+            ``(C, [Z,] Y, X)`` in the image's dtype.
+
+        Raises
+        ------
+        StoreError
+            If the stored data are damaged or cannot be reached.
+        ValueError
+            If the region leaves the image.
+        """
+        where = tuple(where)
+        wanted = tuple(range(self.n_channels)) if channels is None else tuple(channels)
+        if not wanted or len(where) != len(self.spatial):
+            raise ValueError(f"channels {wanted} and region {where} for axes {self.axes}")
+        parts = []
+        for run in _runs(wanted):
+            leading = {"t": slice(time, time + 1), "c": run}
+            # An absent axis has length 1, and its only index is 0.
+            for axis, part in leading.items():
+                if axis not in self.axes and part != slice(0, 1):
+                    raise ValueError(f"{axis} {part.start} of an image without a {axis} axis")
+            region = (*(leading[axis] for axis in self.axes if axis in leading), *where)
+            block = self.read_region(level, region)
+            parts.append(block.reshape(run.stop - run.start, *block.shape[-len(where) :]))
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def read_region(self, level: int, region: Sequence[slice]) -> NDArray[Any]:
+        """Read a region given by one slice per axis of the image.
+
+        Parameters
+        ----------
+        level : int
+            Resolution level.
+        region : sequence of slice
+            One per axis in `axes`, within the level's bounds.
+
+        Returns
+        -------
+        ndarray
+            One dimension per axis, native byte order.
+
+        Raises
+        ------
+        StoreError
+            If the stored data are damaged or cannot be reached.
+        ValueError
+            If the region leaves the level.
+        """
+        region = tuple(region)
+        shape = self.levels[level].shape
+        # Zarr would clip the region without a word.
+        if len(region) != len(shape) or not all(
+            part.step in (None, 1) and 0 <= part.start <= part.stop <= length
+            for part, length in zip(region, shape, strict=False)
+        ):
+            raise ValueError(f"region {region} leaves level {level} of shape {shape}")
+        array = self._array(level)
+        try:
+            if isinstance(array, TiffArray):
+                return array.read(region)
+            block = np.asarray(array[region])
+            # Only sharded arrays hide an empty file; a look costs one stat per shard.
+            if array.shards is not None and (lost := emptied_blocks(array, region)):
+                raise OSError(f"{os.path.relpath(lost[0], self.uri)} is empty")
+            return block.astype(self.dtype, copy=False)
+        except MemoryError:
+            raise
+        # Codecs and remote file systems each raise their own kinds of error.
+        except Exception as error:
+            place = ", ".join(f"{w.start}:{w.stop}" for w in region)
+            raise StoreError(
+                "stored image data must be readable",
+                f"{' '.join(str(error).split()) or type(error).__name__} in {self.uri}, "
+                f"level {self.levels[level].path}, region [{place}]",
+                _REMEDY_REMOTE if is_remote(self.uri) else "Copy the image again from its origin.",
+            ) from error
+
+    def _array(self, level: int) -> Any:
+        """Return the level's array, opened at first use in this process."""
+        if level not in self._opened:
+            self._opened[level] = (
+                TiffArray(self.uri, self.series, level)
+                if self.kind == "tiff"
+                else open_level(self.uri, self.levels[level].path, self.storage_options)
+            )
+        return self._opened[level]
+
+    def _length(self, axis: str) -> int:
+        """Length of an axis, 1 if the image does not have it."""
+        return self.levels[0].shape[self.axes.index(axis)] if axis in self.axes else 1
+
+
+def find_channels(image: Image, wanted: str | int | None, expected: int) -> tuple[int, ...]:
+    """Choose the channels that a model of `expected` channels reads.
+
+    Parameters
+    ----------
+    image : Image
+        Where to look.
+    wanted : str, int or None
+        Name or index of one channel; None for all of them.
+    expected : int
+        Number of channels that the model takes.
+
+    Raises
+    ------
+    StoreError
+        If there is no such channel, its name is not unique, or the number of
+        channels is not the expected one.
+    """
+    listed = ", ".join(f"{i}: {name}" for i, name in enumerate(image.channel_names))
+    if wanted is None:
+        chosen = tuple(range(image.n_channels))
+    else:
+        chosen = tuple(i for i, name in enumerate(image.channel_names) if name == str(wanted))
+        if not chosen and str(wanted).isdecimal() and int(wanted) < image.n_channels:
+            chosen = (int(wanted),)
+        if len(chosen) != 1:
+            raise StoreError(
+                "a channel must be given by its unique name or its index",
+                f"{wanted!r} among {listed} of {image.uri}",
+                "Choose one with --channel INDEX.",
+            )
+    if len(chosen) != expected:
+        raise StoreError(
+            f"the model takes {expected} channel{'s' if expected > 1 else ''}",
+            f"{len(chosen)} ({listed}) in {image.uri}",
+            "Choose one with --channel NAME or INDEX." if expected == 1 else "Use another image.",
+        )
+    return chosen
+
+
+def open_level(uri: str, path: str, options: Mapping[str, Any] | None) -> zarr.Array[Any]:
+    """Open the array of one level."""
+    remote = dict(options) if options and is_remote(uri) else None
+    try:
+        return zarr.open_array(uri, path=path, mode="r", storage_options=remote)
+    except Exception as error:
+        raise StoreError(
+            "every level of an image must be a readable Zarr array",
+            f"{' '.join(str(error).split())} at {uri}/{path}",
+            "Restore the level, or drop it from the metadata.",
+        ) from error
+
+
+def _runs(channels: Sequence[int]) -> list[slice]:
+    """Group channels into slices of consecutive ones, order kept."""
+    runs: list[slice] = []
+    for c in channels:
+        if runs and runs[-1].stop == c:
+            runs[-1] = slice(runs[-1].start, c + 1)
+        else:
+            runs.append(slice(c, c + 1))
+    return runs
+
+
+def dataset_of(level: Level) -> Dataset:
+    """Return the metadata of a level without its shape."""
+    return Dataset(level.path, level.scale, level.translation)

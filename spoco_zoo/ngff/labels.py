@@ -1,0 +1,162 @@
+"""Label images as lazy, labelled arrays: `xarray` over whatever stores them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from xarray.backends import BackendArray
+from xarray.core import indexing
+
+from spoco_zoo.errors import StoreError
+from spoco_zoo.ngff.image import Image
+from spoco_zoo.ngff.opening import open_image
+from spoco_zoo.ngff.parse import ome_block
+from spoco_zoo.ngff.store import local_path, open_group
+
+__all__ = ["find_labels", "open_labels"]
+
+
+def find_labels(
+    path: str | Path,
+    name: str | None = None,
+    *,
+    storage_options: Mapping[str, Any] | None = None,
+) -> Image:
+    """Find a label image: the store itself, or one of its ``labels/``.
+
+    Parameters
+    ----------
+    path : str or path
+        A label image, an OME-Zarr image that holds labels, or a TIFF of integers.
+    name : str, optional
+        Which label of an image; needed if it holds several.
+    storage_options : mapping, optional
+        Options for fsspec, remote stores only.
+
+    Raises
+    ------
+    StoreError
+        If there is no such label, or several and no name.
+    """
+    image = open_image(path, storage_options=storage_options)
+    if image.kind == "ome-zarr" and not image.is_label:
+        image = _choose(image, name)
+    if image.dtype.kind not in "ui":
+        raise StoreError(
+            "a label image must hold integers", f"{image.dtype} in {image.uri}", "Give another."
+        )
+    return image
+
+
+def open_labels(
+    path: str | Path,
+    name: str | None = None,
+    *,
+    level: int = 0,
+    storage_options: Mapping[str, Any] | None = None,
+) -> xr.DataArray:
+    """Open a label image as a lazy array with physical coordinates.
+
+    Parameters
+    ----------
+    path : str or path
+        A label image, an OME-Zarr image that holds labels, or a TIFF of integers.
+    name : str, optional
+        Which label of an image; needed if it holds several.
+    level : int
+        Resolution level, 0 the finest.
+    storage_options : mapping, optional
+        Options for fsspec, remote stores only.
+
+    Returns
+    -------
+    xarray.DataArray
+        Dimensions as stored, e.g. ``("z", "y", "x")``; integers, 0 is
+        background. Coordinates are the centres of the voxels in the image's
+        units, named in each coordinate's ``units``. Pixels are read at first use:
+        take a part before ``.values``.
+
+    Raises
+    ------
+    StoreError
+        If there is no such label or level.
+    """
+    image = find_labels(path, name, storage_options=storage_options)
+    if not 0 <= level < len(image.levels):
+        raise StoreError(
+            f"the level must be 0 to {len(image.levels) - 1}",
+            f"{level} for {image.uri}",
+            "Choose another.",
+        )
+    chosen = image.levels[level]
+    coordinates = {}
+    for axis, unit, length, scale, shift in zip(
+        image.axes, image.units, chosen.shape, chosen.scale, chosen.translation, strict=True
+    ):
+        centres = shift + scale * np.arange(length)
+        coordinates[axis] = xr.Variable(axis, centres, {"units": unit} if unit else {})
+    lazy = indexing.LazilyIndexedArray(_LabelArray(image, level))
+    return xr.DataArray(
+        xr.Variable(image.axes, lazy),
+        coords=coordinates,
+        name=image.name or None,
+        attrs={"source": image.uri},
+    )
+
+
+class _LabelArray(BackendArray):
+    """One level of an image, as xarray wants to index it; picklable."""
+
+    def __init__(self, image: Image, level: int) -> None:
+        self.image, self.level = image, level
+        self.shape, self.dtype = image.levels[level].shape, image.dtype
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        return indexing.explicit_indexing_adapter(
+            key, self.shape, indexing.IndexingSupport.BASIC, self._read
+        )
+
+    def _read(self, key: tuple[int | slice, ...]) -> NDArray[Any]:
+        """Read the box around integers and slices, then apply them within it."""
+        box: list[slice] = []
+        inside: list[int | slice] = []
+        for part, length in zip(key, self.shape, strict=True):
+            if isinstance(part, slice):
+                picked = range(*part.indices(length))
+                low = min(picked, default=0)
+                box.append(slice(low, max(picked, default=-1) + 1 if picked else 0))
+                inside.append(slice(None, None, part.step) if picked else slice(0, 0))
+            else:
+                index = int(part) % length
+                box.append(slice(index, index + 1))
+                inside.append(0)
+        return self.image.read_region(self.level, box)[tuple(inside)]
+
+
+def _choose(image: Image, name: str | None) -> Image:
+    """Open the label of an image by its name, or the only one."""
+    place = f"{image.uri}/labels"
+    try:
+        group = open_group(place, storage_options=image.storage_options)
+        block = ome_block(dict(group.attrs), group.metadata.zarr_format, place)
+        names = [str(entry) for entry in block.get("labels", [])]
+    except StoreError as error:
+        raise StoreError(
+            "a label image must be named, or an image that holds labels",
+            f"an image without labels at {local_path(image.uri)}",
+            "Segment it first, or give the label's own store.",
+        ) from error
+    if name is None and len(names) == 1:
+        name = names[0]
+    if name not in names:
+        raise StoreError(
+            "a label must be one that the image lists",
+            f"{name!r} for {image.uri}, which lists {', '.join(names) or 'none'}",
+            "Name one of them.",
+        )
+    return open_image(f"{place}/{name}", storage_options=image.storage_options)

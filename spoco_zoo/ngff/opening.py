@@ -1,0 +1,146 @@
+"""From an address to an image: what lies there is found out and checked, no pixel is read."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from spoco_zoo.errors import StoreError
+from spoco_zoo.ngff.image import Image, Level, open_level
+from spoco_zoo.ngff.metadata import SPATIAL
+from spoco_zoo.ngff.parse import Multiscale, parse_multiscale
+from spoco_zoo.ngff.store import is_remote, local_path, open_group
+from spoco_zoo.ngff.tiff import inspect_tiff
+
+__all__ = ["open_image"]
+
+
+def open_image(
+    uri: str | Path,
+    *,
+    storage_options: Mapping[str, Any] | None = None,
+    series: int = 0,
+) -> Image:
+    """Open an OME-Zarr image or a TIFF; only metadata are read.
+
+    Parameters
+    ----------
+    uri : str or path
+        Folder of an OME-Zarr image (0.4, 0.5), address of a remote one
+        (``s3://``, ``https://``), or a TIFF file.
+    storage_options : mapping, optional
+        Options for fsspec, remote stores only.
+    series : int
+        TIFF only: which image of a file that holds several.
+
+    Returns
+    -------
+    Image
+
+    Raises
+    ------
+    StoreError
+        If nothing is there, or it is no image of a supported kind.
+    """
+    place = local_path(uri)
+    if not is_remote(place):
+        if not os.path.exists(place):
+            raise StoreError("the input must exist", f"nothing at {place}", "Check the path.")
+        if os.path.isfile(place):
+            return _open_tiff(place, series)
+    group = open_group(place, storage_options=storage_options)
+    multiscale = parse_multiscale(dict(group.attrs), group.metadata.zarr_format, place)
+    arrays = [open_level(place, d.path, storage_options) for d in multiscale.datasets]
+    _check_arrays(multiscale, arrays, place)
+    levels = tuple(
+        Level(d.path, tuple(a.shape), d.scale, d.translation)
+        for d, a in zip(multiscale.datasets, arrays, strict=True)
+    )
+    axes = multiscale.axes
+    count = levels[0].shape[axes.index("c")] if "c" in axes else 1
+    return Image(
+        uri=place,
+        kind="ome-zarr",
+        version=multiscale.version,
+        axes=axes,
+        units=multiscale.units,
+        levels=levels,
+        dtype=np.dtype(arrays[0].dtype).newbyteorder("="),
+        channel_names=_name_channels(multiscale.channel_names, count),
+        name=multiscale.name,
+        is_label=multiscale.is_label,
+        storage_options=dict(storage_options) if storage_options else None,
+    )
+
+
+def _open_tiff(path: str, series: int) -> Image:
+    """Describe a TIFF series as an image; coarser levels are cells of the finest."""
+    with open(path, "rb") as file:
+        magic = file.read(4)
+    if magic not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        raise StoreError(
+            "the input must be an OME-Zarr folder or a TIFF file",
+            f"a file of another kind at {path}",
+            "Export it as OME-TIFF, or unpack it if it is an archive.",
+        )
+    info = inspect_tiff(path, series)
+    spatial = [axis for axis in info.axes if axis in SPATIAL]
+    size = dict(zip(spatial, info.voxel_size or (), strict=False))
+    finest = tuple(size.get(axis, 1.0) for axis in info.axes)
+    levels = []
+    for i, shape in enumerate(info.shapes):
+        ratio = [a / b for a, b in zip(info.shapes[0], shape, strict=True)]
+        scale = tuple(s * r for s, r in zip(finest, ratio, strict=True))
+        shift = tuple(s * (r - 1) / 2 for s, r in zip(finest, ratio, strict=True))
+        levels.append(Level(str(i), shape, scale, shift))
+    count = info.shapes[0][info.axes.index("c")] if "c" in info.axes else 1
+    return Image(
+        uri=path,
+        kind="tiff",
+        version=None,
+        axes=info.axes,
+        units=tuple("micrometer" if axis in size else None for axis in info.axes),
+        levels=tuple(levels),
+        dtype=info.dtype,
+        channel_names=_name_channels(info.channel_names, count),
+        name=Path(path).name.split(".")[0],
+        series=series,
+        series_count=info.series_count,
+    )
+
+
+def _check_arrays(multiscale: Multiscale, arrays: Sequence[zarr.Array[Any]], where: str) -> None:
+    """Raise unless all levels have the axes, one numeric dtype, and shrink."""
+    first = arrays[0]
+    for dataset, array in zip(multiscale.datasets, arrays, strict=True):
+        if array.ndim != len(multiscale.axes):
+            raise StoreError(
+                "a level must have one dimension per axis",
+                f"{array.ndim} for axes {', '.join(multiscale.axes)} in {where}/{dataset.path}",
+                "Mend the metadata.",
+            )
+        if array.dtype != first.dtype or array.dtype.kind not in "buif":
+            raise StoreError(
+                "all levels must have one numeric dtype",
+                f"{first.dtype} and {array.dtype} in {where}",
+                "Write the image again.",
+            )
+    sizes = [math.prod(array.shape) for array in arrays]
+    if 0 in sizes or sizes != sorted(sizes, reverse=True):
+        raise StoreError(
+            "levels must be ordered from fine to coarse and none empty",
+            f"shapes {[array.shape for array in arrays]} in {where}",
+            "Reorder the datasets.",
+        )
+
+
+def _name_channels(names: Sequence[str], count: int) -> tuple[str, ...]:
+    """One name per channel; the index where metadata give none."""
+    given = names if len(names) == count else [""] * count
+    return tuple(name or str(i) for i, name in enumerate(given))

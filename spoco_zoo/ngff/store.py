@@ -1,0 +1,259 @@
+"""Zarr stores, local and remote: opened, created and checked with one-line errors."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import zarr
+from zarr.codecs import ZstdCodec
+
+from spoco_zoo.errors import StoreError
+
+__all__ = [
+    "beside",
+    "create_array",
+    "emptied_blocks",
+    "has_block",
+    "is_remote",
+    "local_path",
+    "open_group",
+    "open_scratch",
+    "scratch_array",
+    "tiles",
+    "write_blocks",
+]
+
+
+def is_remote(uri: str) -> bool:
+    """Whether `uri` names a store behind fsspec, such as ``s3://`` or ``https://``."""
+    return "://" in uri and not uri.startswith("file://")
+
+
+def local_path(uri: str | Path) -> str:
+    """Absolute path of a local `uri`; a remote one is returned without its last slash."""
+    text = str(uri)
+    if is_remote(text):
+        return text.rstrip("/")
+    # Absolute, because workers may run in another directory.
+    return os.path.abspath(text.removeprefix("file://"))
+
+
+def beside(target: str | Path) -> Path:
+    """Return an unused hidden name in the folder of `target`, to write under and rename."""
+    target = Path(target)
+    return target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
+
+
+def open_group(uri: str, *, storage_options: Mapping[str, Any] | None = None) -> zarr.Group:
+    """Open an existing Zarr group for reading.
+
+    Parameters
+    ----------
+    uri : str
+        Path or address of the group.
+    storage_options : mapping, optional
+        Options for fsspec, remote stores only.
+
+    Raises
+    ------
+    StoreError
+        If there is no group, or its metadata cannot be parsed.
+    """
+    options = dict(storage_options) if storage_options and is_remote(uri) else None
+    try:
+        # Consolidated metadata may be older than the groups that they describe.
+        return zarr.open_group(uri, mode="r", storage_options=options, use_consolidated=False)
+    except json.JSONDecodeError as error:
+        raise StoreError(
+            "Zarr metadata must be valid JSON",
+            f"{error} in {uri}",
+            "Restore the store's metadata files from the original.",
+        ) from error
+    except zarr.errors.ContainsArrayError as error:
+        raise StoreError(
+            "OME-Zarr input must be a group", f"a bare array at {uri}", "Give its parent folder."
+        ) from error
+    except FileNotFoundError as error:
+        raise StoreError(
+            "the input must be an OME-Zarr store",
+            f"no Zarr group at {uri}",
+            "Check the path, and for remote stores the bucket and the credentials.",
+        ) from error
+    # Remote file systems raise their own kinds: botocore, aiohttp, gcsfs.
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise StoreError(
+            "the store must be readable", f"{reason} at {uri}", "Check address and access."
+        ) from error
+
+
+def create_array(
+    path: str | Path,
+    *,
+    shape: Sequence[int],
+    dtype: Any,
+    chunk: Sequence[int],
+    shard: Sequence[int] | None = None,
+    version: str = "0.5",
+    axes: Sequence[str] | None = None,
+) -> zarr.Array[Any]:
+    """Create an array of zeros whose chunks carry a checksum, or keep the one that fits.
+
+    Parameters
+    ----------
+    path : path
+        Folder of the array.
+    shape, chunk, shard : sequence of int
+        Same length; a shard is a multiple of the chunk. Version 0.4 has no
+        shards and ignores them.
+    dtype : dtype
+        Element type.
+    version : {"0.4", "0.5"}
+        OME-Zarr version: Zarr format 2 or 3.
+    axes : sequence of str, optional
+        Dimension names, written for 0.5.
+
+    Returns
+    -------
+    zarr.Array
+        Opened for reading and writing; picklable. An array of the same shape,
+        dtype, chunk and shard that is already there is returned with its content.
+
+    Raises
+    ------
+    StoreError
+        If something else is there, or the place cannot be written.
+    """
+    path = str(path)
+    shards = tuple(shard) if shard is not None and version == "0.5" else None
+    wanted = (tuple(shape), np.dtype(dtype), tuple(chunk), shards)
+    try:
+        existing = zarr.open_array(path, mode="r+")
+    except (FileNotFoundError, zarr.errors.NodeNotFoundError):
+        pass
+    except (ValueError, KeyError) as error:
+        raise StoreError(
+            "an array must have readable metadata", f"{error} in {path}", "Delete it."
+        ) from error
+    else:
+        found = (existing.shape, existing.dtype, existing.chunks, existing.shards)
+        if found != wanted:
+            raise StoreError(
+                "an array from an earlier run must have the same shape, dtype and chunks",
+                f"{found} instead of {wanted} in {path}",
+                "Delete it or start again with --overwrite.",
+            )
+        return existing
+    layout: dict[str, Any]
+    if version == "0.5":
+        layout = {
+            "zarr_format": 3,
+            "shards": shards,
+            "compressors": ZstdCodec(level=3, checksum=True),
+            "dimension_names": list(axes) if axes is not None else None,
+        }
+    else:
+        layout = {
+            "zarr_format": 2,
+            "compressors": {"id": "zstd", "level": 3, "checksum": True},
+            "chunk_key_encoding": {"name": "v2", "separator": "/"},
+        }
+    try:
+        return zarr.create_array(
+            path, shape=tuple(shape), dtype=dtype, chunks=tuple(chunk), fill_value=0, **layout
+        )
+    except OSError as error:
+        raise StoreError(
+            "the output folder must be writable", f"{error}", "Choose another place."
+        ) from error
+
+
+def scratch_array(
+    path: str | Path,
+    shape: Sequence[int],
+    dtype: Any,
+    chunk: Sequence[int],
+    shard: Sequence[int] | None = None,
+) -> zarr.Array[Any]:
+    """Create a staging array for intermediate results, or keep the one that fits.
+
+    Parameters are those of `create_array`; parents are created.
+
+    Raises
+    ------
+    StoreError
+        If an array of another shape, dtype, chunk or shard is there.
+    """
+    return create_array(path, shape=shape, dtype=dtype, chunk=chunk, shard=shard)
+
+
+def open_scratch(path: str | Path, mode: Literal["r", "r+"] = "r+") -> zarr.Array[Any]:
+    """Open a staging array that `scratch_array` made.
+
+    Raises
+    ------
+    StoreError
+        If it is missing or damaged.
+    """
+    try:
+        return zarr.open_array(str(path), mode=mode)
+    except (OSError, ValueError, KeyError) as error:
+        raise StoreError(
+            "the staging array of a run must exist", f"{error} ({path})", "Start the run again."
+        ) from error
+
+
+def write_blocks(array: zarr.Array[Any]) -> Iterator[tuple[slice, ...]]:
+    """Yield the region of every write unit: the shard, or the chunk where there are none.
+
+    Two tasks may write at the same time if and only if no unit is touched by both.
+    """
+    return tiles(array.shape, array.shards or array.chunks)
+
+
+def tiles(shape: Sequence[int], step: Sequence[int]) -> Iterator[tuple[slice, ...]]:
+    """Yield the boxes of `step` that tile `shape`, the last ones cut, last axis fastest."""
+    for start in product(*(range(0, n, s) for n, s in zip(shape, step, strict=True))):
+        yield tuple(slice(i, min(i + s, n)) for i, s, n in zip(start, step, shape, strict=True))
+
+
+def has_block(array: zarr.Array[Any], where: Sequence[slice]) -> bool:
+    """Whether every write unit in a region of a local array is stored and not empty.
+
+    Units that hold only zeros are never stored, so False means "no object was
+    written here, or the file was lost": compare with what the ledger says.
+    """
+    return all(
+        (size := _stored_size(path)) is not None and size > 0 for path in _units(array, where)
+    )
+
+
+def emptied_blocks(array: zarr.Array[Any], where: Sequence[slice]) -> list[str]:
+    """Files of local write units that exist but are empty: damage that Zarr reads as zeros."""
+    return [path for path in _units(array, where) if _stored_size(path) == 0]
+
+
+def _units(array: zarr.Array[Any], where: Sequence[slice]) -> Iterator[str]:
+    """Paths of the write units that a region of a local array touches."""
+    root = getattr(array.store, "root", None)
+    if root is None:
+        return
+    step = array.shards or array.chunks
+    spans = [range(w.start // s, -(-w.stop // s)) for w, s in zip(where, step, strict=True)]
+    for index in product(*spans):
+        yield os.path.join(root, array.path, array.metadata.encode_chunk_key(index))
+
+
+def _stored_size(path: str) -> int | None:
+    """Size of a file in bytes, None if it is not there."""
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return None

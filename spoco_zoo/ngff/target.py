@@ -1,0 +1,296 @@
+"""Where the labels of an image go, in which version and with which levels: decided, not done."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import zarr
+
+from spoco_zoo.errors import StoreError
+from spoco_zoo.ngff.image import Image, Level
+from spoco_zoo.ngff.metadata import SPATIAL, VERSIONS
+from spoco_zoo.ngff.reduce import pyramid_factors
+from spoco_zoo.ngff.store import is_remote, local_path
+
+__all__ = ["MARK", "LabelTarget", "check_vacant", "coarser_level", "plan_label", "state_of"]
+
+MARK = "spoco_zoo"
+"""Attribute of a label that is begun and not yet published."""
+
+State = Literal["absent", "unfinished", "label", "foreign"]
+
+
+@dataclass(frozen=True)
+class LabelTarget:
+    """Where a label image goes and what shape it has there."""
+
+    store: str
+    """Absolute path of the store."""
+    group: str
+    """Path of the label inside the store; empty for a label at the root."""
+    name: str
+    version: str
+    axes: tuple[str, ...]
+    """Axes of the image without c."""
+    units: tuple[str | None, ...]
+    levels: tuple[Level, ...]
+    """In the order of `axes`."""
+    source: str | None
+    """The labelled image, relative to the label; None if not beside it in the same version."""
+    overwrite: bool
+
+    @property
+    def path(self) -> str:
+        """Absolute path of the label's group."""
+        return os.path.join(self.store, self.group) if self.group else self.store
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the label goes into the store of its image."""
+        return bool(self.group)
+
+    def spatial_shape(self, level: int = 0) -> tuple[int, ...]:
+        """``([Z,] Y, X)`` of a level in voxels."""
+        return self.levels[level].shape[-sum(axis in SPATIAL for axis in self.axes) :]
+
+
+def plan_label(
+    image: Image,
+    *,
+    name: str,
+    output: Path | str | None = None,
+    level: int = 0,
+    roi: Sequence[tuple[int, int]] | None = None,
+    version: str | None = None,
+    overwrite: bool = False,
+) -> LabelTarget:
+    """Decide where the labels of an image go; nothing is written.
+
+    Parameters
+    ----------
+    image : Image
+        The image to be segmented.
+    name : str
+        Name of the label.
+    output : path, optional
+        A new store. By default the label goes into the image's own ``labels/``.
+    level : int
+        Level of the image that is segmented: the label's finest.
+    roi : sequence of (int, int), optional
+        Start and stop per spatial axis, in voxels of `level`.
+    version : {"0.4", "0.5"}, optional
+        OME-Zarr version of a new store; 0.5, or the image's own, by default.
+    overwrite : bool
+        Replace a label that is there.
+
+    Returns
+    -------
+    LabelTarget
+        In place, with as many levels as the image; in a new store, with the
+        image's levels from `level` on, or with a pyramid of its own where the
+        image has none.
+
+    Raises
+    ------
+    StoreError
+        If the label cannot go there, or something is there that is not to be
+        replaced.
+    """
+    if not re.fullmatch(r"[^\W_][\w.\- ]*", name):
+        raise StoreError(
+            "a label's name must be letters, digits, '.', '-' and '_'",
+            repr(name),
+            "Choose another with --label-name.",
+        )
+    if version not in (None, *VERSIONS):
+        raise StoreError("the OME-Zarr version must be 0.4 or 0.5", repr(version), "Choose one.")
+    cropped = level != 0 or roi is not None
+    if output is None:
+        target = _in_place(image, name, cropped, version, overwrite)
+    else:
+        target = _new_store(image, name, output, level, roi, version, overwrite)
+    check_vacant(target)
+    return target
+
+
+def _in_place(
+    image: Image, name: str, cropped: bool, version: str | None, overwrite: bool
+) -> LabelTarget:
+    """Plan a label inside the store of its image."""
+    if image.kind != "ome-zarr" or is_remote(image.uri) or not os.access(image.uri, os.W_OK):
+        kind = "a TIFF" if image.kind == "tiff" else "a remote or read-only store"
+        raise StoreError(
+            "labels go into their image only if it is a local, writable OME-Zarr store",
+            f"{kind} at {image.uri}",
+            "Name a new store with --output.",
+        )
+    if cropped:
+        raise StoreError(
+            "labels inside an image must cover the whole of its finest level",
+            "a region or a coarser level",
+            "Name a new store with --output.",
+        )
+    if version not in (None, image.version):
+        raise StoreError(
+            "labels inside an image must have its OME-Zarr version",
+            f"{version} for an image of version {image.version}",
+            "Leave --ome-zarr-version out, or name a new store with --output.",
+        )
+    keep = [i for i, axis in enumerate(image.axes) if axis != "c"]
+    return LabelTarget(
+        store=image.uri,
+        group=f"labels/{name}",
+        name=name,
+        version=str(image.version),
+        axes=tuple(image.axes[i] for i in keep),
+        units=tuple(image.units[i] for i in keep),
+        levels=tuple(_kept(level, keep, str(i)) for i, level in enumerate(image.levels)),
+        source="../../",
+        overwrite=overwrite,
+    )
+
+
+def _new_store(
+    image: Image,
+    name: str,
+    output: Path | str,
+    level: int,
+    roi: Sequence[tuple[int, int]] | None,
+    version: str | None,
+    overwrite: bool,
+) -> LabelTarget:
+    """Plan a label at the root of a store of its own."""
+    store = local_path(output)
+    if is_remote(store):
+        raise StoreError(
+            "the output must be a local folder", store, "Write it locally and upload the result."
+        )
+    inside = os.path.commonpath([store, image.uri]) if not is_remote(image.uri) else ""
+    if inside in (store, image.uri):
+        raise StoreError(
+            "the output must lie outside its input", f"{store} for {image.uri}", "Choose another."
+        )
+    keep = [i for i, axis in enumerate(image.axes) if axis != "c"]
+    levels = [_kept(one, keep, str(i)) for i, one in enumerate(image.levels[level:])]
+    if roi is not None:
+        levels = _crop(levels, roi)
+    n_space = len(image.spatial)
+    if len(levels) == 1:
+        levels = _own_pyramid(levels[0], n_space)
+    version = version or image.version or "0.5"
+    # Other software follows the link only within one version.
+    linked = image.version == version and os.path.dirname(image.uri) == os.path.dirname(store)
+    return LabelTarget(
+        store=store,
+        group="",
+        name=name,
+        version=version,
+        axes=tuple(image.axes[i] for i in keep),
+        units=tuple(image.units[i] for i in keep),
+        levels=tuple(levels),
+        source=f"../{os.path.basename(image.uri)}" if linked else None,
+        overwrite=overwrite,
+    )
+
+
+def _kept(level: Level, keep: Sequence[int], path: str) -> Level:
+    """Return the level with only the axes at the positions `keep`."""
+    return Level(
+        path,
+        tuple(level.shape[i] for i in keep),
+        tuple(level.scale[i] for i in keep),
+        tuple(level.translation[i] for i in keep),
+    )
+
+
+def _crop(levels: Sequence[Level], roi: Sequence[tuple[int, int]]) -> list[Level]:
+    """Levels of a region of the first level, with the ratios between levels kept.
+
+    The region's pyramid starts at its own corner, so all levels shift alike.
+    """
+    base = levels[0]
+    lead = len(base.shape) - len(roi)
+    start = (0,) * lead + tuple(a for a, _ in roi)
+    shape = base.shape[:lead] + tuple(b - a for a, b in roi)
+    shift = tuple(a * s for a, s in zip(start, base.scale, strict=True))
+    cropped: list[Level] = []
+    for i, level in enumerate(levels):
+        if i:
+            finer = levels[i - 1].shape
+            shape = tuple(map(_shrunk, shape, finer, level.shape))
+            if shape == cropped[-1].shape:
+                break
+        moved = tuple(a + b for a, b in zip(level.translation, shift, strict=True))
+        cropped.append(Level(level.path, shape, level.scale, moved))
+    return cropped
+
+
+def _shrunk(length: int, fine: int, coarse: int) -> int:
+    """Length of a piece of an axis that goes from `fine` to `coarse` voxels."""
+    factor = round(fine / coarse)
+    if coarse in (fine // factor, -(-fine // factor)):
+        return -(-length // factor)
+    return max(1, round(length * coarse / fine))
+
+
+def _own_pyramid(base: Level, n_space: int) -> list[Level]:
+    """Coarser levels for an image that has none."""
+    levels = [base]
+    for step in pyramid_factors(base.shape[-n_space:], base.scale[-n_space:]):
+        finer = levels[-1]
+        factors = (1,) * (len(base.shape) - n_space) + step
+        levels.append(coarser_level(finer, factors))
+    return levels
+
+
+def coarser_level(finer: Level, factors: Sequence[int]) -> Level:
+    """Return the level whose voxels are cells of `factors` finer voxels."""
+    rows = list(zip(finer.shape, finer.scale, finer.translation, factors, strict=True))
+    return Level(
+        path=str(int(finer.path) + 1),
+        shape=tuple(-(-n // f) for n, _, _, f in rows),
+        scale=tuple(s * f for _, s, _, f in rows),
+        translation=tuple(t + s * (f - 1) / 2 for _, s, t, f in rows),
+    )
+
+
+def state_of(path: str) -> State:
+    """Tell what is at a path where a label is to go."""
+    if not os.path.lexists(path):
+        return "absent"
+    if os.path.isdir(path):
+        # A write that was cut short leaves a `.partial` file and nothing else.
+        entries = [entry for entry in os.listdir(path) if not entry.endswith(".partial")]
+        if not entries:
+            return "absent"
+    try:
+        group = zarr.open_group(path, mode="r", use_consolidated=False)
+    except (OSError, ValueError, KeyError):
+        return "foreign"
+    attributes = dict(group.attrs)
+    # A kill between making the group and marking it leaves metadata files alone.
+    bare = not attributes and set(entries) <= {"zarr.json", ".zgroup", ".zattrs"}
+    if MARK in attributes or bare:
+        return "unfinished"
+    block = attributes.get("ome", attributes)
+    return "label" if isinstance(block, dict) and "image-label" in block else "foreign"
+
+
+def check_vacant(target: LabelTarget) -> None:
+    """Raise unless the target is free, or holds a label that may be replaced."""
+    state = state_of(target.path)
+    if state == "foreign":
+        raise StoreError(
+            "only labels are ever replaced", f"something else at {target.path}", "Move it away."
+        )
+    if state == "label" and not target.overwrite:
+        raise StoreError(
+            "an existing label is not replaced",
+            f"label at {target.path}",
+            "Choose another --label-name or --output, or add --overwrite.",
+        )

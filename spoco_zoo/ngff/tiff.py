@@ -1,0 +1,290 @@
+"""TIFF and OME-TIFF: what a file holds, lazy regions of it, and label images written.
+
+Whatever order a file keeps its axes in, everything here speaks the order
+t, c, z, y, x of OME-Zarr, as a subset.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+import zarr
+from numpy.typing import NDArray
+
+from spoco_zoo.errors import StoreError
+from spoco_zoo.ngff.calibration import calibration
+from spoco_zoo.ngff.metadata import AXES
+from spoco_zoo.ngff.store import beside
+
+__all__ = [
+    "TiffArray",
+    "TiffInfo",
+    "inspect_tiff",
+    "read_tiff",
+    "write_label_tiff",
+    "write_ome_tiff",
+]
+
+_NAMES = {"T": "t", "C": "c", "S": "c", "Z": "z", "Y": "y", "X": "x"}
+
+
+@dataclass(frozen=True)
+class TiffInfo:
+    """One series of a TIFF file, axes in the order t, c, z, y, x."""
+
+    axes: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    """One shape per resolution level, finest first."""
+    dtype: np.dtype[Any]
+    voxel_size: tuple[float, ...] | None
+    """Per spatial axis in micrometres; None if the file does not state it."""
+    channel_names: tuple[str, ...]
+    order: tuple[int, ...]
+    """Position in the file of each axis."""
+    series_count: int
+
+
+class TiffArray:
+    """One level of a TIFF series, read by region and never as a whole.
+
+    Uncompressed contiguous data are memory-mapped; otherwise the strips or
+    tiles that a region touches are decoded.
+    """
+
+    def __init__(self, path: str, series: int, level: int) -> None:
+        tiff = tifffile.TiffFile(path)
+        self._close = weakref.finalize(self, tiff.close)
+        chosen = tiff.series[series].levels[level]
+        self.order = _axis_order(chosen.axes, chosen.shape, path)[1]
+        self.mapped = chosen.dataoffset is not None and level == 0
+        self.source: Any
+        if self.mapped:
+            dtype = np.dtype(chosen.dtype).newbyteorder(tiff.byteorder)
+            offset = int(chosen.dataoffset or 0)
+            self.source = np.memmap(path, dtype, "r", offset, tuple(chosen.shape))
+            self._close()
+        else:
+            self.source = zarr.open_array(chosen.aszarr(), mode="r")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis, in the order t, c, z, y, x."""
+        return tuple(self.source.shape[i] for i in self.order)
+
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """Decoded unit per axis; single elements where the file is memory-mapped."""
+        native = (1,) * self.source.ndim if self.mapped else self.source.chunks
+        return tuple(native[i] for i in self.order)
+
+    def read(self, where: Sequence[slice]) -> NDArray[Any]:
+        """Return the region `where`, one slice per axis, in native byte order."""
+        native: list[slice] = [slice(0, 1)] * self.source.ndim
+        for position, part in zip(self.order, where, strict=True):
+            native[position] = part
+        block = np.asarray(self.source[tuple(native)])
+        others = [i for i in range(block.ndim) if i not in self.order]
+        block = block.transpose(*others, *self.order).reshape([w.stop - w.start for w in where])
+        return block.astype(block.dtype.newbyteorder("="), copy=False)
+
+
+def inspect_tiff(path: str | Path, series: int = 0) -> TiffInfo:
+    """Describe one series of a TIFF file without reading its pixels.
+
+    Parameters
+    ----------
+    path : path
+        TIFF, BigTIFF, OME-TIFF or ImageJ hyperstack.
+    series : int
+        Which image of the file; the first holds the data in all common files.
+
+    Returns
+    -------
+    TiffInfo
+        Unnamed page axes count as z; the samples of RGB data are channels.
+
+    Raises
+    ------
+    StoreError
+        If the file is no TIFF, has no such series, or axes that cannot be
+        mapped to t, c, z, y, x.
+    """
+    path = str(path)
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            if not tiff.series:
+                raise StoreError("a TIFF must hold an image", f"none in {path}", "Export it again.")
+            if not 0 <= series < len(tiff.series):
+                options = "; ".join(f"{i}: {s.axes} {s.shape}" for i, s in enumerate(tiff.series))
+                raise StoreError(
+                    "the series must be one of the file's",
+                    f"{series} for {path}",
+                    f"Choose from {options}.",
+                )
+            chosen = tiff.series[series]
+            axes, order = _axis_order(chosen.axes, chosen.shape, path)
+            shapes = tuple(tuple(level.shape[i] for i in order) for level in chosen.levels)
+            sizes, names = calibration(tiff, series)
+            spatial = [axis for axis in axes if axis in "zyx"]
+            known = all(sizes.get(axis) for axis in spatial)
+            count = dict(zip(axes, shapes[0], strict=True)).get("c", 1)
+            return TiffInfo(
+                axes=axes,
+                shapes=shapes,
+                dtype=np.dtype(chosen.dtype).newbyteorder("="),
+                voxel_size=tuple(sizes[axis] for axis in spatial) if known else None,
+                channel_names=names if len(names) == count else (),
+                order=order,
+                series_count=len(tiff.series),
+            )
+    except StoreError:
+        raise
+    # Damaged files make the parser fail in many ways: struct, Value, Key and Index errors.
+    except Exception as error:
+        raise StoreError(
+            "a TIFF file must be readable",
+            f"{' '.join(str(error).split())} ({path})",
+            "Export the file again.",
+        ) from error
+
+
+def read_tiff(
+    path: str | Path, series: int = 0
+) -> tuple[NDArray[Any], tuple[str, ...], tuple[float, ...] | None, tuple[str, ...]]:
+    """Read one series of a TIFF file whole.
+
+    Returns
+    -------
+    array : ndarray
+        Native dtype, axes in the order t, c, z, y, x.
+    axes : tuple of str
+        The array's axes.
+    voxel_size : tuple of float or None
+        Per spatial axis in micrometres, if the file states it.
+    channel_names : tuple of str
+        Empty if the file names none.
+
+    Raises
+    ------
+    StoreError
+        If the file cannot be read or its axes are not understood.
+    """
+    info = inspect_tiff(path, series)
+    try:
+        whole = TiffArray(str(path), series, 0).read([slice(0, n) for n in info.shapes[0]])
+    except Exception as error:
+        raise StoreError(
+            "the pixels of a TIFF must be readable",
+            f"{' '.join(str(error).split())} ({path})",
+            "Export the file again.",
+        ) from error
+    # A memory-mapped result would change, or fault, with the file.
+    return np.array(whole), info.axes, info.voxel_size, info.channel_names
+
+
+def write_label_tiff(
+    path: str | Path,
+    labels: NDArray[Any],
+    scale: Sequence[float] | None = None,
+    *,
+    axes: str | None = None,
+) -> None:
+    """Write a label image as a compressed OME-TIFF, under a temporary name until complete.
+
+    Parameters
+    ----------
+    path : path
+        Target file, replaced if it exists.
+    labels : ndarray of integers
+        ``([Z,] Y, X)``, or with the axes that `axes` names. Stored as uint16
+        where the ids fit, else as uint32: what ImageJ and Bio-Formats read.
+    scale : sequence of float, optional
+        Voxel size per spatial axis in micrometres.
+    axes : str, optional
+        E.g. ``"TZYX"``; by default the last of ``ZYX``.
+
+    Raises
+    ------
+    StoreError
+        If an id does not fit 32 bits or is negative, or the file cannot be written.
+    """
+    axes = axes or "ZYX"[-labels.ndim :]
+    low, high = (int(labels.min()), int(labels.max())) if labels.size else (0, 0)
+    if low < 0 or high > 0xFFFFFFFF:
+        raise StoreError(
+            "label ids in a TIFF must fit 32 bits", f"{low} to {high}", "Write OME-Zarr instead."
+        )
+    small = labels.astype(np.uint16 if high <= 0xFFFF else np.uint32)
+    write_ome_tiff(path, [small], small.shape, small.dtype, axes, scale)
+
+
+def write_ome_tiff(
+    path: str | Path,
+    planes: Any,
+    shape: Sequence[int],
+    dtype: np.dtype[Any],
+    axes: str,
+    scale: Sequence[float] | None,
+    channel_names: Sequence[str] = (),
+) -> None:
+    """Write an OME-TIFF from one whole array or an iterator of planes, then rename it."""
+    metadata: dict[str, Any] = {"axes": axes}
+    for axis, size in zip([a for a in axes if a in "ZYX"], scale or (), strict=scale is not None):
+        metadata |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": "µm"}
+    if channel_names:
+        metadata["Channel"] = {"Name": list(channel_names)}
+    data = planes[0] if isinstance(planes, list) else planes
+    target = Path(path)
+    # Classic TIFF ends at 4 GiB; compression may not help, so the raw size decides.
+    big = int(np.prod([int(n) for n in shape])) * dtype.itemsize > 2**32 - 2**25
+    partial = beside(target)
+    try:
+        tifffile.imwrite(
+            partial,
+            data,
+            shape=tuple(shape),
+            dtype=dtype,
+            ome=True,
+            bigtiff=big,
+            compression="zlib",
+            photometric="minisblack",
+            metadata=metadata,
+        )
+        os.replace(partial, target)
+    except OSError as error:
+        raise StoreError(
+            "the output must be writable", str(error), "Choose another place."
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _axis_order(
+    axes: str, shape: Sequence[int], path: str
+) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Canonical axes and where each lies in the file; axes of length 1 may be dropped."""
+    found: dict[str, int] = {}
+    for position, (letter, length) in enumerate(zip(axes, shape, strict=True)):
+        # Q and I are pages without a name: a stack, unless the file says otherwise.
+        name = _NAMES.get(letter) or ("z" if letter in "QI" and "Z" not in axes else "")
+        if name in found and shape[found[name]] == 1:
+            del found[name]
+        if name and name not in found:
+            found[name] = position
+        elif length > 1:
+            raise StoreError(
+                "the axes of a TIFF must map to t, c, z, y, x, each once",
+                f"{axes} {tuple(shape)} in {path}",
+                "Save it as an OME-TIFF with named axes.",
+            )
+    if "y" not in found or "x" not in found:
+        raise StoreError("a TIFF must have y and x axes", f"{axes} in {path}", "Export it again.")
+    names = tuple(axis for axis in AXES if axis in found)
+    return names, tuple(found[axis] for axis in names)

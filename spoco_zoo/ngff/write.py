@@ -1,0 +1,203 @@
+"""Label images: created empty, filled by others, published when complete.
+
+::
+
+    in place    image.ome.zarr/labels/NAME        listed in labels/ by the last write
+    new store   OUTPUT                            a label image at the root
+
+Until `publish_label`, the group carries a mark of this package and no OME
+metadata: no viewer shows a half-written label, and a later run knows it may go on.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import warnings
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import zarr
+
+from spoco_zoo.errors import StoreError
+from spoco_zoo.ngff.image import dataset_of
+from spoco_zoo.ngff.metadata import multiscale_attributes
+from spoco_zoo.ngff.store import create_array, open_scratch
+from spoco_zoo.ngff.target import MARK, LabelTarget, check_vacant, state_of
+
+__all__ = [
+    "create_label",
+    "open_label_array",
+    "publish_label",
+    "remove_label",
+]
+
+_METHOD = "Every voxel holds the most frequent label of its cell in the finer level."
+
+
+def create_label(
+    target: LabelTarget, *, dtype: Any, shard: Sequence[int], chunk: Sequence[int]
+) -> None:
+    """Create the arrays of a label, not yet visible to viewers.
+
+    A label that an earlier run began is kept with its content if dtype and
+    chunks are the same. With `overwrite`, anything else that is a label is removed.
+
+    Parameters
+    ----------
+    target : LabelTarget
+        From `plan_label`.
+    dtype : dtype
+        Unsigned integer.
+    shard, chunk : sequence of int
+        One entry per spatial axis; a shard is a multiple of the chunk. Version
+        0.4 knows no shards and ignores them.
+
+    Raises
+    ------
+    StoreError
+        If something else is there, or the place cannot be written.
+    """
+    if state_of(target.path) in ("label", "foreign"):
+        check_vacant(target)
+        remove_label(target)
+    try:
+        _create_arrays(target, dtype, shard, chunk)
+    except StoreError:
+        if not target.overwrite or state_of(target.path) != "unfinished":
+            raise
+        remove_label(target)
+        _create_arrays(target, dtype, shard, chunk)
+
+
+def open_label_array(
+    target: LabelTarget, level: int, mode: Literal["r", "r+"] = "r+"
+) -> zarr.Array[Any]:
+    """Open one level of a label that `create_label` made; picklable.
+
+    Raises
+    ------
+    StoreError
+        If it is missing or damaged.
+    """
+    return open_scratch(os.path.join(target.path, target.levels[level].path), mode)
+
+
+def publish_label(target: LabelTarget) -> None:
+    """Write the label's metadata, then list it in ``labels/``: the last two writes.
+
+    Raises
+    ------
+    StoreError
+        If the place cannot be written.
+    """
+    label: dict[str, Any] = {"version": target.version}
+    if target.source is not None:
+        label["source"] = {"image": target.source}
+    attributes = multiscale_attributes(
+        target.version,
+        name=target.name,
+        axes=target.axes,
+        units=target.units,
+        datasets=[dataset_of(level) for level in target.levels],
+        method="mode",
+        description=_METHOD,
+        extra={"image-label": label},
+    )
+    try:
+        group = zarr.open_group(target.path, mode="r+", use_consolidated=False)
+        group.attrs.put(attributes)
+        if target.in_place:
+            names = _listed(target)
+            if target.name not in names:
+                _write_list(target, [*names, target.name])
+            _refresh_consolidated(target.store)
+    except OSError as error:
+        raise StoreError("the output must be writable", str(error), "Run again.") from error
+
+
+def remove_label(target: LabelTarget) -> None:
+    """Remove a label that is unfinished, or, with `overwrite`, a finished one.
+
+    Raises
+    ------
+    StoreError
+        If what is there may not be removed.
+    """
+    state = state_of(target.path)
+    if state == "absent":
+        return
+    if state != "unfinished":
+        check_vacant(target)
+    if target.in_place:
+        _write_list(target, [name for name in _listed(target) if name != target.name])
+    # Renamed first, so that an interrupted removal leaves no half label behind.
+    doomed = f"{target.path}.removed"
+    shutil.rmtree(doomed, ignore_errors=True)
+    os.rename(target.path, doomed)
+    shutil.rmtree(doomed)
+
+
+def _create_arrays(
+    target: LabelTarget, dtype: Any, shard: Sequence[int], chunk: Sequence[int]
+) -> None:
+    """Make the group with its mark and one array per level."""
+    zarr_format: Literal[2, 3] = 2 if target.version == "0.4" else 3
+    try:
+        if target.in_place:
+            _ensure_labels_group(target, zarr_format)
+        os.makedirs(os.path.dirname(target.path), exist_ok=True)
+        group = zarr.open_group(target.path, mode="a", zarr_format=zarr_format)
+        if MARK not in group.attrs:
+            group.attrs[MARK] = {"state": "unfinished"}
+    except OSError as error:
+        raise StoreError("the output must be writable", str(error), "Choose another.") from error
+    lead = (1,) * (len(target.axes) - len(chunk))
+    for level in target.levels:
+        create_array(
+            os.path.join(target.path, level.path),
+            shape=level.shape,
+            dtype=dtype,
+            chunk=(*lead, *chunk),
+            shard=(*lead, *shard),
+            version=target.version,
+            axes=target.axes,
+        )
+
+
+def _ensure_labels_group(target: LabelTarget, zarr_format: Literal[2, 3]) -> None:
+    """Make ``labels/`` with an empty, valid list if it is not there."""
+    parent = zarr.open_group(
+        os.path.join(target.store, "labels"), mode="a", zarr_format=zarr_format
+    )
+    if "labels" not in parent.attrs and "ome" not in parent.attrs:
+        _write_list(target, [])
+
+
+def _listed(target: LabelTarget) -> list[str]:
+    """Names that ``labels/`` lists."""
+    parent = zarr.open_group(os.path.join(target.store, "labels"), mode="r", use_consolidated=False)
+    attributes: Any = parent.attrs if target.version == "0.4" else parent.attrs.get("ome", {})
+    return [str(name) for name in attributes.get("labels", [])]
+
+
+def _write_list(target: LabelTarget, names: list[str]) -> None:
+    """Replace the list in ``labels/``, keeping its other attributes."""
+    parent = zarr.open_group(
+        os.path.join(target.store, "labels"), mode="r+", use_consolidated=False
+    )
+    if target.version == "0.4":
+        parent.attrs["labels"] = names
+    else:
+        ome: Any = parent.attrs.get("ome", {})
+        parent.attrs["ome"] = {**ome, "version": "0.5", "labels": names}
+
+
+def _refresh_consolidated(store: str) -> None:
+    """Renew consolidated metadata where the store has them, else they hide the label."""
+    root = zarr.open_group(store, mode="r")
+    if root.metadata.consolidated_metadata is not None:
+        with warnings.catch_warnings():
+            # Consolidation is no part of the Zarr 3 specification, as this store accepted.
+            warnings.simplefilter("ignore")
+            zarr.consolidate_metadata(store)

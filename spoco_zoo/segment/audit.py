@@ -1,0 +1,131 @@
+"""The run's own measurement of its seams and objects, for the report."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from spoco_zoo.segment.stitch import Side
+
+__all__ = ["BlockTally", "FaceTally", "SizeTally", "count_cut"]
+
+
+@dataclass(frozen=True)
+class BlockTally:
+    """Sums over blocks."""
+
+    blocks: int = 0
+    local_objects: int = 0
+    """Objects with voxels in the core of their block."""
+    voxels: int = 0
+    """Clustered voxels, overlaps included."""
+    patches: int = 0
+    """Patches that went through the network."""
+    read_seconds: float = 0.0
+    embed_seconds: float = 0.0
+    cluster_seconds: float = 0.0
+    write_seconds: float = 0.0
+    disagreement_total: float = 0.0
+    disagreement_count: int = 0
+    disagreement_worst: float = 0.0
+    """Largest distance between the outputs of two patches at a voxel that both are trusted at."""
+
+    def __add__(self, other: BlockTally) -> BlockTally:
+        return BlockTally(**_merge(self, other, largest=("disagreement_worst",)))
+
+    def summary(self, delta_var: float) -> dict[str, Any]:
+        """Plain values; patch disagreement in units of `delta_var`, None if never measured."""
+        values = asdict(self)
+        total = values.pop("disagreement_total")
+        count, worst = values.pop("disagreement_count"), values.pop("disagreement_worst")
+        values["patch_disagreement_mean"] = total / count / delta_var if count else None
+        values["patch_disagreement_max"] = worst / delta_var if count else None
+        return {k: round(v, 6) if isinstance(v, float) else v for k, v in values.items()}
+
+
+@dataclass(frozen=True)
+class FaceTally:
+    """Sums over block faces."""
+
+    faces: int = 0
+    accepted: int = 0
+    """Pairs of local objects that are one object."""
+    refused_overlap: int = 0
+    """Best partners that overlap too little, or would join objects that touch."""
+    refused_embedding: int = 0
+    """Pairs that overlap enough but whose embeddings differ."""
+    cut: int = 0
+    """Objects that a block sees passing its face and that have no partner beyond it."""
+
+    def __add__(self, other: FaceTally) -> FaceTally:
+        return FaceTally(**_merge(self, other))
+
+
+def _merge(a: Any, b: Any, largest: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Field-wise sum of two tallies, or maximum for the fields named."""
+    return {
+        f.name: (max if f.name in largest else lambda x, y: x + y)(
+            getattr(a, f.name), getattr(b, f.name)
+        )
+        for f in fields(a)
+    }
+
+
+def count_cut(below: Side, above: Side, pairs: np.ndarray, axis: int, face: int) -> int:
+    """Objects that pass a face in their own block's view but have no partner.
+
+    Parameters
+    ----------
+    below, above : Side
+        Views of the slab.
+    pairs : int64, shape (m, 2)
+        The accepted matches.
+    axis, face : int
+        The face lies between the layers ``face - 1`` and ``face`` of the slab.
+
+    Returns
+    -------
+    int
+    """
+    total = 0
+    for side, partnered in ((below, pairs[:, 0]), (above, pairs[:, 1])):
+        layers = np.moveaxis(side.labels, axis, 0)
+        passing = np.unique(layers[face - 1][layers[face - 1] == layers[face]])
+        total += int((~np.isin(passing[passing > 0], partnered)).sum())
+    return total
+
+
+@dataclass
+class SizeTally:
+    """Histogram of object sizes in powers of two; bin b counts sizes 2**b to 2**(b + 1) - 1."""
+
+    bins: list[int] = field(default_factory=lambda: [0] * 64)
+    objects: int = 0
+    voxels: int = 0
+    smallest: int = 0
+    largest: int = 0
+
+    def add(self, sizes: np.ndarray) -> None:
+        """Add the voxel counts of whole objects, positive integers."""
+        if not len(sizes):
+            return
+        counts = np.bincount(np.log2(sizes).astype(int), minlength=64)
+        self.bins = [a + int(b) for a, b in zip(self.bins, counts, strict=True)]
+        self.smallest = min(self.smallest or int(sizes.min()), int(sizes.min()))
+        self.largest = max(self.largest, int(sizes.max()))
+        self.objects += len(sizes)
+        self.voxels += int(sizes.sum())
+
+    def summary(self) -> dict[str, Any]:
+        """Plain values; the histogram maps each bin's lower end to its count."""
+        used = {str(2**b): n for b, n in enumerate(self.bins) if n}
+        return {
+            "objects": self.objects,
+            "voxels": self.voxels,
+            "smallest": self.smallest,
+            "largest": self.largest,
+            "histogram": used,
+        }

@@ -1,0 +1,59 @@
+"""Consistency clustering: keep what the momentum network confirms (paper, section 3.5)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from spoco_zoo.segment.cluster.portable import renumber
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from spoco_zoo.config import ClusteringConfig
+
+__all__ = ["confirmed"]
+
+ANCHORS = 32  # voxels of an object from which the momentum network must find it again
+MARGIN = 8  # voxels around an object's bounding box that are looked at
+
+
+def confirmed(
+    labels: NDArray[np.int32], momentum: Tensor, config: ClusteringConfig
+) -> NDArray[np.int32]:
+    """Objects of which the median IoU with their momentum neighbourhoods is at least `config.iou`.
+
+    For random voxels of an object, the ball of radius `bandwidth` around the
+    voxel's momentum embedding is one neighbourhood. It is taken in a window
+    around the object, because far away objects may share an embedding.
+
+    Parameters
+    ----------
+    labels : ndarray
+        int32 ([Z,] Y, X), connected objects 1..n.
+    momentum : Tensor
+        float32 (E, [Z,] Y, X).
+    config : ClusteringConfig
+        `bandwidth`, `iou`, `seed`.
+    """
+    keep = np.zeros(labels.max(initial=0) + 1, bool)
+    for index, box in enumerate(ndimage.find_objects(labels), start=1):
+        window = tuple(
+            slice(max(0, side.start - MARGIN), min(side.stop + MARGIN, n))
+            for side, n in zip(box, labels.shape, strict=True)
+        )
+        inside = torch.from_numpy(labels[window].ravel() == index).to(momentum.device)
+        rows = momentum[(slice(None), *window)].flatten(1).T
+        rng = np.random.default_rng([config.seed, index])
+        own = rows[inside]
+        picks = rng.choice(len(own), min(ANCHORS, len(own)), replace=False)
+        near = torch.cdist(own[torch.from_numpy(np.sort(picks)).to(rows.device)], rows)
+        ball = near <= config.bandwidth
+        common = (ball & inside).sum(1)
+        iou = common / (ball.sum(1) + inside.sum() - common)
+        keep[index] = float(iou.median()) >= config.iou
+    return np.asarray(renumber(labels, keep), np.int32)

@@ -1,0 +1,280 @@
+"""Where tasks run: in this process, in local worker processes, on a dask cluster.
+
+A task is a function of one item that writes its own output and returns a few
+numbers. Items are handed out in a sliding window, two for each worker, so that
+no scheduler ever holds a graph of the volume and a worker always has its next
+item. Results come back in any order.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from spoco_zoo.errors import ConfigError, SpocoError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from distributed import Client
+
+__all__ = ["DaskExecutor", "Executor", "InProcess", "make_executor"]
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+AHEAD = 2
+"""Items per worker in flight: one at work, one waiting."""
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class Executor(Protocol):
+    """Runs one task over many items."""
+
+    def run(
+        self,
+        task: Callable[[Item], Result],
+        items: Iterable[Item],
+        on_result: Callable[[Item, Result], None],
+        on_failure: Callable[[Item, str], None],
+    ) -> None:
+        """Call `task` on every item; report each result, or why there is none, as it comes."""
+
+    def close(self) -> None:
+        """Free the workers."""
+
+
+class InProcess:
+    """Runs tasks one after the other in this process."""
+
+    dashboard: str | None = None
+
+    def run(
+        self,
+        task: Callable[[Item], Result],
+        items: Iterable[Item],
+        on_result: Callable[[Item, Result], None],
+        on_failure: Callable[[Item, str], None],
+    ) -> None:
+        """See `Executor.run`."""
+        for item in items:
+            outcome: Result | Exception
+            try:
+                outcome = task(item)
+            except Exception as error:  # one bad block must not cost the others
+                outcome = error
+            _report(item, outcome, on_result, on_failure)
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+class DaskExecutor:
+    """Runs tasks on the workers of a dask cluster, which may come, die and go.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    owned : sequence
+        What to close after the client: the cluster, if it was started here.
+    """
+
+    def __init__(self, client: Client, owned: Sequence[Any] = ()) -> None:
+        self._client, self._owned = client, owned
+        self.dashboard: str | None = client.dashboard_link or None
+
+    def run(
+        self,
+        task: Callable[[Item], Result],
+        items: Iterable[Item],
+        on_result: Callable[[Item, Result], None],
+        on_failure: Callable[[Item, str], None],
+    ) -> None:
+        """See `Executor.run`."""
+        from distributed import KilledWorker
+
+        suspects: list[Item] = []
+        for item, outcome in self._windowed(task, items):
+            if isinstance(outcome, KilledWorker):
+                suspects.append(item)
+            else:
+                _report(item, outcome, on_result, on_failure)
+        # A dying worker takes the blame of all items it held: each is tried again by itself.
+        for suspect in suspects:
+            for item, outcome in self._windowed(task, [suspect]):
+                _report(item, outcome, on_result, on_failure)
+
+    def _windowed(
+        self, task: Callable[[Item], Result], items: Iterable[Item]
+    ) -> Iterator[tuple[Item, Result | Exception]]:
+        """Each item with its result or what was raised, never more than a window in flight."""
+        from distributed import as_completed
+
+        waiting = iter(items)
+        ours: dict[Any, Item] = {}
+        finished = as_completed()  # type: ignore[no-untyped-call]
+
+        def submit() -> None:
+            for item in islice(waiting, max(self._window() - len(ours), 0)):
+                future = self._client.submit(task, item, pure=False)
+                ours[future] = item
+                finished.add(future)  # type: ignore[no-untyped-call]
+
+        submit()
+        while ours:
+            future = next(finished)
+            item = ours.pop(future)
+            outcome: Result | Exception
+            try:
+                # A future's status may be "lost" here; its result comes all the same.
+                outcome = future.result()
+            except Exception as error:
+                self._check_connected(error)
+                outcome = error
+            future.release()
+            yield item, outcome
+            submit()
+
+    def close(self) -> None:
+        """Close the client, and the cluster if it was started here."""
+        self._client.close()  # type: ignore[no-untyped-call]
+        for part in self._owned:
+            part.close()
+
+    def _window(self) -> int:
+        info = self._client.scheduler_info(n_workers=-1)
+        return AHEAD * max(len(info["workers"]), 1)
+
+    def _check_connected(self, error: Exception) -> None:
+        if self._client.status != "running":
+            raise SpocoError(f"the dask scheduler is gone: {_reason(error)}") from error
+
+
+def make_executor(
+    workers: int = 0,
+    *,
+    gpus: Sequence[str | int] = (),
+    scheduler: str | None = None,
+    dashboard: bool = True,
+) -> Executor:
+    """The executor for what the user asked.
+
+    Parameters
+    ----------
+    workers : int
+        Local worker processes, each with its share of the CPUs; 0 = this process.
+    gpus : sequence of str or int
+        One worker process per entry, which sees that CUDA device alone.
+    scheduler : str, optional
+        Address of a running dask scheduler, or its scheduler file.
+    dashboard : bool
+        Whether a local cluster serves its dashboard, on a free port.
+
+    Raises
+    ------
+    ConfigError
+        If the scheduler does not answer, or two kinds of workers were asked for.
+    """
+    if scheduler is not None and (workers or gpus):
+        raise ConfigError(
+            "a running scheduler brings its own workers",
+            f"--scheduler {scheduler} with --workers {workers} and --gpus {list(gpus)}",
+            "Leave out --workers and --gpus, or --scheduler.",
+        )
+    if scheduler is not None:
+        return DaskExecutor(_connect(scheduler))
+    if workers == 0 and len(gpus) == 0:
+        return InProcess()
+    return _local(workers or len(gpus), gpus, dashboard)
+
+
+def _connect(scheduler: str) -> Client:
+    """A client of a scheduler that is running already."""
+    from distributed import Client
+
+    _quiet()
+    where = {"scheduler_file": scheduler} if Path(scheduler).is_file() else {"address": scheduler}
+    try:
+        return Client(**where, timeout="30s")  # type: ignore[no-untyped-call]
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            "a dask scheduler must answer at the address given",
+            f"{' '.join(str(error).split())[:120]} ({scheduler})",
+            "Start it with `dask scheduler`, and check address and network.",
+        ) from error
+
+
+def _local(workers: int, gpus: Sequence[str | int], dashboard: bool) -> DaskExecutor:
+    """A cluster of this machine; each worker is watched and started anew if it dies."""
+    import dask
+    from distributed import Client, Nanny, Scheduler, SpecCluster
+
+    _quiet()
+    dask.config.set(
+        {
+            # Tasks hold everything outside of dask, so there is nothing to spill.
+            "distributed.worker.memory.target": False,
+            "distributed.worker.memory.spill": False,
+            "distributed.worker.memory.pause": False,
+            # A clustering step may hold the interpreter for longer than a heartbeat.
+            "distributed.scheduler.worker-ttl": "30 minutes",
+            "distributed.comm.timeouts.connect": "60s",
+            # Deaths before an item is given up; it then gets a second chance by itself.
+            "distributed.scheduler.allowed-failures": 1,
+        }
+    )
+    threads = max((os.cpu_count() or 1) // workers, 1)
+    specs = {}
+    for i in range(workers):
+        env = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+        if gpus:
+            env["CUDA_VISIBLE_DEVICES"] = str(gpus[i % len(gpus)])
+        options = {"nthreads": 1, "env": env, "silence_logs": logging.ERROR}
+        specs[f"worker-{i}"] = {"cls": Nanny, "options": options}
+    cluster = SpecCluster(  # type: ignore[no-untyped-call]
+        workers=specs,
+        scheduler={
+            "cls": Scheduler,
+            "options": {
+                "host": "127.0.0.1",
+                "port": 0,
+                "dashboard": dashboard,
+                "dashboard_address": ":0" if dashboard else None,
+            },
+        },
+        silence_logs=logging.ERROR,
+    )
+    client = Client(cluster)  # type: ignore[no-untyped-call]
+    return DaskExecutor(client, [cluster])
+
+
+def _quiet() -> None:
+    """Keep dask's chatter about workers that come and go out of the progress display."""
+    logging.getLogger("distributed").setLevel(logging.ERROR)
+
+
+def _report(
+    item: Item,
+    outcome: Result | Exception,
+    on_result: Callable[[Item, Result], None],
+    on_failure: Callable[[Item, str], None],
+) -> None:
+    """Hand on a result or a failure; a full disk ends the run, as it fails every item."""
+    if not isinstance(outcome, Exception):
+        on_result(item, outcome)
+    elif isinstance(outcome, OSError) and outcome.errno in FULL:
+        raise SpocoError(
+            f"the disk is full: {outcome.strerror}. Free some; the same command goes on."
+        ) from outcome
+    else:
+        on_failure(item, _reason(outcome))
+
+
+def _reason(error: BaseException) -> str:
+    """One line that says what went wrong."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, SpocoError) else f"{type(error).__name__}: {text}"[:300]

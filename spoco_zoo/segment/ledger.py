@@ -1,0 +1,200 @@
+"""What a run has done, in one append-only file, so that it can go on after any end.
+
+``progress.jsonl`` in the run folder holds one JSON object per line. The first
+names everything that the result depends on; each other one says that one item of
+one phase is done, and is written after the item's data. Only the driver writes.
+A process killed while writing leaves a cut last line, which is dropped: that
+item is done again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import psutil
+
+from spoco_zoo.errors import LedgerError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+__all__ = ["LOCK", "PROGRESS", "Ledger", "RunLock", "is_unfinished", "was_published"]
+
+PROGRESS, LOCK = "progress.jsonl", "lock.json"
+
+
+def is_unfinished(folder: Path) -> bool:
+    """Whether a run folder holds a run that can be resumed."""
+    return (folder / PROGRESS).is_file()
+
+
+def was_published(folder: Path) -> bool:
+    """Whether an unfinished run has shown its label, which then lacks some blocks."""
+    if not is_unfinished(folder):
+        return False
+    with (folder / PROGRESS).open() as file:
+        return any('"phase":"published"' in line for line in file)
+
+
+class Ledger:
+    """The ledger of one run, opened for appending. A context manager.
+
+    Parameters
+    ----------
+    folder : Path
+        The run folder; must exist.
+    fingerprint : mapping of str to str
+        Everything that the result depends on. A ledger that is there already
+        must have the same.
+
+    Raises
+    ------
+    LedgerError
+        If an earlier run differs, naming the first key that does, or if the
+        file is damaged elsewhere than in its last line.
+    """
+
+    def __init__(self, folder: Path, fingerprint: Mapping[str, str]) -> None:
+        self.path = folder / PROGRESS
+        if self.path.is_file():
+            _drop_cut_line(self.path)
+        if not self.path.is_file() or not self.path.stat().st_size:
+            partial = self.path.with_suffix(".partial")
+            partial.write_text(json.dumps({"fingerprint": dict(fingerprint)}) + "\n")
+            partial.replace(self.path)
+        self._compare(fingerprint)
+        self._file: IO[str] = self.path.open("a")
+
+    def entries(self) -> Iterator[dict[str, Any]]:
+        """Everything that was appended, in that order; read from the file as it goes."""
+        lines = self._lines()
+        next(lines)
+        yield from lines
+
+    def append(self, entry: Mapping[str, Any]) -> None:
+        """Add a line and hand it to the operating system."""
+        self._file.write(json.dumps(dict(entry), separators=(",", ":")) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self.close()
+
+    def _lines(self) -> Iterator[dict[str, Any]]:
+        with self.path.open() as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    entry = json.loads(line)
+                except ValueError:
+                    entry = None
+                if not isinstance(entry, dict):
+                    raise LedgerError(
+                        "a ledger must hold one JSON object per line",
+                        f"something else in line {number} of {self.path}",
+                        "Start again with --overwrite.",
+                    )
+                yield entry
+
+    def _compare(self, fingerprint: Mapping[str, str]) -> None:
+        earlier = next(self._lines()).get("fingerprint", {})
+        for key in sorted({*earlier, *fingerprint}):
+            was, now = earlier.get(key, "absent"), fingerprint.get(key, "absent")
+            if was != now:
+                raise LedgerError(
+                    "an unfinished run can only go on as it began",
+                    f"{key} was {was[:60]} and is now {now[:60]} ({self.path.parent})",
+                    "Repeat the earlier command, or start again with --overwrite.",
+                )
+
+
+def _drop_cut_line(path: Path) -> None:
+    """Cut the file behind its last newline."""
+    with path.open("rb+") as file:
+        end = file.seek(0, os.SEEK_END)
+        tail = b""
+        position = end
+        while position and b"\n" not in tail:
+            position = max(position - 4096, 0)
+            file.seek(position)
+            tail = file.read(end - position)
+        keep = position + tail.rfind(b"\n") + 1
+        if keep < end:
+            file.truncate(keep)
+
+
+class RunLock:
+    """Keeps a second process out of a run folder. A context manager.
+
+    Parameters
+    ----------
+    folder : Path
+        The run folder; must exist.
+
+    Raises
+    ------
+    LedgerError
+        On entry, if a living process holds the folder, or one on another host
+        might.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / LOCK
+
+    def __enter__(self) -> RunLock:
+        me = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "started": psutil.Process().create_time(),
+        }
+        for _ in range(2):
+            try:
+                with self.path.open("x") as file:
+                    json.dump(me, file)
+            except FileExistsError:
+                self._clear_stale()
+            else:
+                return self
+        raise self._held("another process that started just now")
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self.path.unlink(missing_ok=True)
+
+    def _clear_stale(self) -> None:
+        """Remove the lock of a process of this host that is gone."""
+        try:
+            holder = json.loads(self.path.read_text())
+            pid, host, started = int(holder["pid"]), holder["host"], float(holder["started"])
+        except FileNotFoundError:
+            return
+        except (ValueError, KeyError, TypeError):
+            # Cut while being written: its process died in the same instant.
+            self.path.unlink(missing_ok=True)
+            return
+        if host != socket.gethostname() or _is_alive(pid, started):
+            raise self._held(f"process {pid} on {host}")
+        self.path.unlink(missing_ok=True)
+
+    def _held(self, holder: str) -> LedgerError:
+        return LedgerError(
+            "one run at a time may write to an output",
+            f"{holder} at work in {self.path.parent}",
+            f"Wait for it; if it is gone for good, delete {self.path}.",
+        )
+
+
+def _is_alive(pid: int, started: float) -> bool:
+    """Whether the process is the one that began then, and not a later one with its number."""
+    try:
+        return bool(abs(psutil.Process(pid).create_time() - started) < 1)
+    except psutil.NoSuchProcess:
+        return False

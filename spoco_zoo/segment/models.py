@@ -1,0 +1,86 @@
+"""The model of a run, loaded once in every process that works for it."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from spoco_zoo.errors import BundleError
+from spoco_zoo.nets.model import Model
+
+__all__ = ["ModelRef", "find_device", "obtain_model", "read_model", "remember_model", "write_model"]
+
+_MODELS: dict[str, Model] = {}
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """Where a worker finds the model."""
+
+    source: str
+    """What `load_model` takes, or a pickle that this run wrote."""
+    fingerprint: str
+    pickled: bool = False
+
+
+def read_model(source: str | Path | Model) -> Model:
+    """A model from a bundle, a run or an id; one that is loaded already as it is.
+
+    Raises
+    ------
+    BundleError
+        If it is damaged, unsafe or of an unknown kind.
+    """
+    if isinstance(source, Model):
+        return source
+    from spoco_zoo.bundle.load import load_model
+
+    model: Model = load_model(source)
+    return model
+
+
+def write_model(model: Model, path: Path) -> ModelRef:
+    """Write a model that exists in memory only, for the workers of this run."""
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(pickle.dumps(model.to("cpu")))
+    partial.replace(path)
+    return ModelRef(str(path), model.fingerprint, pickled=True)
+
+
+def remember_model(model: Model) -> None:
+    """Keep a loaded model for the tasks of this process; one at a time."""
+    _MODELS.clear()
+    _MODELS[model.fingerprint] = model
+
+
+def find_device(name: str) -> torch.device:
+    """The device asked for; `auto` is the worker's own GPU if it has one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)
+
+
+def obtain_model(ref: ModelRef, device: torch.device) -> Model:
+    """The model on a device, loaded once per process.
+
+    Raises
+    ------
+    BundleError
+        If it is not the model that the run began with.
+    """
+    if ref.fingerprint not in _MODELS:
+        if ref.pickled:
+            model: Model = pickle.loads(Path(ref.source).read_bytes())
+        else:
+            model = read_model(ref.source)
+        if model.fingerprint != ref.fingerprint:
+            raise BundleError(
+                "the model must not change during a run",
+                f"other weights in {ref.source}",
+                "Put the former model back, or start again with --overwrite.",
+            )
+        remember_model(model)
+    return _MODELS[ref.fingerprint].to(device)

@@ -1,0 +1,144 @@
+"""Intensity normalisation: one mean and one standard deviation per volume and time point."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from spoco_zoo.errors import DataError
+from spoco_zoo.segment.blocks import Box
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from spoco_zoo.ngff import Image
+
+__all__ = ["Statistics", "check_finite", "measure", "normalise", "statistics_level"]
+
+ENOUGH = 2**22
+"""Voxels from which the mean and the standard deviation are known well enough."""
+PIECE = 2**21
+"""Voxels read at a time."""
+MOST_PIECES = 64
+"""More pieces than this, evenly spread, are not read: 2^27 voxels."""
+
+
+class Statistics(NamedTuple):
+    """Mean and standard deviation over all channels and voxels, in units of the image."""
+
+    mean: float
+    std: float
+
+
+@dataclass
+class _Moments:
+    """Running count, mean and sum of squared deviations; pieces are merged after Chan et al."""
+
+    count: int = 0
+    mean: float = 0.0
+    squares: float = 0.0
+
+    def add(self, values: np.ndarray) -> None:
+        values = values.astype(np.float64)
+        count, mean = values.size, float(values.mean())
+        squares = float(np.square(values - mean).sum())
+        total, step = self.count + count, mean - self.mean
+        self.squares += squares + step * step * self.count * count / total
+        self.mean += step * count / total
+        self.count = total
+
+
+def statistics_level(shapes: Sequence[tuple[int, ...]], level: int) -> int:
+    """The coarsest level from `level` on that has enough voxels, or `level` itself.
+
+    Parameters
+    ----------
+    shapes : sequence of tuple of int
+        Spatial shape of each level of the image.
+    level : int
+        The level that is segmented.
+    """
+    enough = [i for i in range(level, len(shapes)) if prod(shapes[i]) >= ENOUGH]
+    return max(enough, default=level)
+
+
+def measure(image: Image, level: int, time: int, channels: Sequence[int]) -> Statistics:
+    """Mean and standard deviation of one time point, read piece by piece.
+
+    Of a level with more than 2^27 voxels an evenly spread sample of pieces is
+    read, the same in every run.
+
+    Parameters
+    ----------
+    image : Image
+    level, time : int
+    channels : sequence of int
+
+    Returns
+    -------
+    Statistics
+
+    Raises
+    ------
+    DataError
+        If a value is NaN or infinite.
+    """
+    moments = _Moments()
+    for box in _pieces(image.spatial_shape(level)):
+        values = image.read(level, time, channels, box.slices)
+        check_finite(values, box, image.uri)
+        moments.add(values)
+    return Statistics(moments.mean, (moments.squares / moments.count) ** 0.5)
+
+
+def normalise(values: np.ndarray, statistics: Statistics) -> np.ndarray:
+    """``(x - mean) / (std + 1e-6)`` as float32, same shape."""
+    scaled = values.astype(np.float32)
+    scaled -= np.float32(statistics.mean)
+    scaled /= np.float32(statistics.std + 1e-6)
+    return scaled
+
+
+def check_finite(values: np.ndarray, box: Box, name: str) -> None:
+    """Refuse NaN and infinity.
+
+    Parameters
+    ----------
+    values : ndarray, shape (C, [Z,] Y, X)
+    box : Box
+        Where the values lie in the image `name`.
+
+    Raises
+    ------
+    DataError
+        Naming the first such voxel.
+    """
+    if values.dtype.kind != "f" or np.isfinite(values).all():
+        return
+    channel, *voxel = np.argwhere(~np.isfinite(values))[0]
+    place = ",".join(str(int(v) + a) for v, a in zip(voxel, box.start, strict=True))
+    raise DataError(
+        "every voxel must be a finite number",
+        f"{values[(channel, *voxel)]} at voxel {place}, channel {channel}, of {name}",
+        "Replace NaN and infinity in the image, e.g. by 0.",
+    )
+
+
+def _pieces(shape: tuple[int, ...]) -> Iterable[Box]:
+    """Boxes of about `PIECE` voxels that cover the shape, or a lattice of them."""
+    step = [min(n, max(1, round(PIECE ** (1 / len(shape))))) for n in shape]
+    counts = [-(-n // s) for n, s in zip(shape, step, strict=True)]
+    while prod(counts) > MOST_PIECES:
+        widest = max(range(len(counts)), key=counts.__getitem__)
+        counts[widest] -= 1
+    starts = [
+        np.unique(np.linspace(0, n - s, c).round().astype(int)) if c * s < n else np.arange(c) * s
+        for n, s, c in zip(shape, step, counts, strict=True)
+    ]
+    for start in product(*starts):
+        corner = tuple(int(a) for a in start)
+        yield Box(corner, tuple(min(a + s, n) for a, s, n in zip(corner, step, shape, strict=True)))

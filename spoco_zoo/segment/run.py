@@ -1,0 +1,167 @@
+"""One run: plan, blocks, faces, relabel, pyramid, publish.
+
+::
+
+    image --blocks--> local ids + slabs --faces--> matches --number--> table
+                           |                                            |
+                           +------------- relabel ----------------------+--> level 0
+                                                                  pyramid --> level 1, 2, ...
+                                                                  publish --> visible
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spoco_zoo import ngff
+from spoco_zoo.config import SegmentConfig
+from spoco_zoo.errors import Interrupted
+from spoco_zoo.nets.model import Model
+from spoco_zoo.segment.execute import InProcess, make_executor
+from spoco_zoo.segment.ledger import Ledger, RunLock, was_published
+from spoco_zoo.segment.models import ModelRef, read_model, remember_model, write_model
+from spoco_zoo.segment.phases import Event, Run, SegmentResult, clear_folder
+from spoco_zoo.segment.plan import Plan, make_plan, run_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from spoco_zoo.segment.execute import Executor
+    from spoco_zoo.segment.tasks import Clusterer
+
+__all__ = ["dry_run", "segment"]
+
+
+def dry_run(
+    source: str | Path,
+    model: str | Path | Model,
+    config: SegmentConfig | None = None,
+    *,
+    output: str | Path | None = None,
+    label_name: str = "spoco",
+    version: str | None = None,
+    overwrite: bool = False,
+) -> Plan:
+    """What `segment` would do with the same arguments; reads no voxel and writes nothing.
+
+    Returns
+    -------
+    Plan
+
+    Raises
+    ------
+    InputError
+        As `segment`.
+    """
+    image, loaded = ngff.open_image(source), read_model(model)
+    folder = run_folder(image, output, label_name)
+    return make_plan(
+        image,
+        loaded.recipe,
+        config or SegmentConfig(),
+        output=output,
+        label_name=label_name,
+        version=version,
+        overwrite=overwrite or was_published(folder),
+    )
+
+
+def segment(
+    source: str | Path,
+    model: str | Path | Model,
+    config: SegmentConfig | None = None,
+    *,
+    output: str | Path | None = None,
+    label_name: str = "spoco",
+    workers: int = 0,
+    scheduler: str | None = None,
+    gpus: Sequence[str | int] = (),
+    version: str | None = None,
+    overwrite: bool = False,
+    device: str = "auto",
+    cluster: Clusterer | None = None,
+    dashboard: bool = True,
+    on_event: Callable[[Event], None] | None = None,
+) -> SegmentResult:
+    """One consistent label image from an image of any size.
+
+    Parameters
+    ----------
+    source : str or path
+        OME-Zarr (0.4, 0.5; local or remote) or TIFF.
+    model : str, path or Model
+        A bundle, a run, the id of a model, or a loaded model.
+    config : SegmentConfig, optional
+    output : str or path, optional
+        A new OME-Zarr store, or a ``.tif``; by default the label goes into the
+        source.
+    label_name : str
+    workers, scheduler, gpus, dashboard
+        See `spoco_zoo.segment.execute.make_executor`.
+    version : {"0.4", "0.5"}, optional
+        Of a new store.
+    overwrite : bool
+        Replace a label and start an unfinished run again.
+    device : {"auto", "cpu", "cuda", "cuda:I"}
+    cluster : callable, optional
+        Used instead of the package's own clustering; must be importable by the
+        workers.
+    on_event : callable, optional
+        Told after every item.
+
+    Returns
+    -------
+    SegmentResult
+
+    Raises
+    ------
+    InputError
+        If input, model or settings cannot be used. Nothing has been written.
+    BlocksFailed
+        If the run is complete but for some blocks. Called again, it tries them
+        again.
+    Interrupted
+        On Ctrl-C. Called again, it goes on.
+    """
+    if cluster is None:
+        from spoco_zoo.segment.cluster import cluster as own
+
+        cluster = own
+    loaded = read_model(model)
+    plan = dry_run(
+        source,
+        loaded,
+        config,
+        output=output,
+        label_name=label_name,
+        version=version,
+        overwrite=overwrite,
+    )
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    with RunLock(plan.folder):
+        if overwrite:
+            clear_folder(plan.folder)
+        name = f"{getattr(cluster, '__module__', '')}.{getattr(cluster, '__qualname__', cluster)}"
+        ledger = Ledger(plan.folder, plan.fingerprint(loaded.fingerprint, name))
+        executor = make_executor(workers, gpus=gpus, scheduler=scheduler, dashboard=dashboard)
+        run = Run(plan, ledger, executor, on_event or (lambda event: None))
+        try:
+            return run.all(_share(model, loaded, plan, executor), cluster, device)
+        except KeyboardInterrupt:
+            raise Interrupted(
+                f"stopped; the same command goes on with what is in {plan.folder}"
+            ) from None
+        finally:
+            executor.close()
+            ledger.close()
+
+
+def _share(model: str | Path | Model, loaded: Model, plan: Plan, executor: Executor) -> ModelRef:
+    """How tasks get the model; one that exists in memory only is written for the workers."""
+    remember_model(loaded)
+    if not isinstance(model, Model):
+        return ModelRef(str(model), loaded.fingerprint)
+    if isinstance(executor, InProcess):
+        return ModelRef("", loaded.fingerprint)
+    return write_model(loaded, plan.folder / "model.pickle")

@@ -1,0 +1,106 @@
+"""What blocks leave for their neighbours: views of the shared slabs, and matches.
+
+One ``.npz`` per block that holds objects: the sizes of its own objects in the
+core, and for each face its view of the slab. One ``.npy`` per block with matches
+at its upper faces.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import numpy as np
+
+from spoco_zoo.segment.stitch import Side, make_side
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from spoco_zoo.segment.blocks import BlockGrid
+
+__all__ = ["block_file", "checksum", "edge_file", "read_side", "write_edges", "write_sides"]
+
+PARTS = ("labels", "ids", "means")
+
+
+def block_file(folder: str | Path, number: int) -> Path:
+    """Where a block keeps its views of the slabs and the sizes of its objects."""
+    return Path(folder, "blocks", f"{number // 1000:06d}", f"{number:09d}.npz")
+
+
+def edge_file(folder: str | Path, number: int) -> Path:
+    """Where the matches of a block's upper faces are kept."""
+    return Path(folder, "faces", f"{number // 1000:06d}", f"{number:09d}.npy")
+
+
+def write_sides(
+    folder: str | Path,
+    grid: BlockGrid,
+    number: int,
+    labels: np.ndarray,
+    embeddings: np.ndarray,
+    sizes: np.ndarray,
+) -> None:
+    """File a block's views of its slabs, and the sizes of its objects.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The run folder.
+    grid : BlockGrid
+    number : int
+        Block number.
+    labels : uint32, shape ([Z,] Y, X)
+        Local ids in the outer region.
+    embeddings : float32, shape (E, [Z,] Y, X)
+    sizes : int64, shape (k,)
+        Core voxels of the objects 1..k.
+    """
+    outer = grid.outer(number)
+    small = labels.astype(np.uint16) if labels.max() < 2**16 else labels
+    members = {"sizes": sizes}
+    for axis in range(len(outer.shape)):
+        lower = number if grid.above(number, axis) is not None else None
+        for name, first in (("above", lower), ("below", grid.below(number, axis))):
+            if first is None:
+                continue
+            where = grid.slab(first, axis).within(outer)
+            side = make_side(small[where], embeddings[(slice(None), *where)])
+            for part in PARTS:
+                members[f"{name}{axis}_{part}"] = getattr(side, part)
+    with _replacing(block_file(folder, number)) as partial, partial.open("wb") as file:
+        np.savez_compressed(file, **members)  # type: ignore[arg-type]
+
+
+def read_side(file: Mapping[str, np.ndarray], axis: int, name: str) -> Side:
+    """One view of a slab: that of the face ``"above"`` or ``"below"`` along an axis."""
+    return Side(*(file[f"{name}{axis}_{part}"] for part in PARTS))
+
+
+def write_edges(folder: str | Path, number: int, edges: np.ndarray) -> None:
+    """File the matches at a block's upper faces, int64 (m, 4): block, id, block, id."""
+    with _replacing(edge_file(folder, number)) as partial, partial.open("wb") as file:
+        np.save(file, edges)
+
+
+def checksum(labels: np.ndarray) -> int:
+    """CRC-32 of labels as uint32."""
+    return zlib.crc32(np.ascontiguousarray(labels, np.uint32).data)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path, and move it into place if all went well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Two workers may do the same item; each needs a name of its own.
+    partial = path.with_name(f"{path.name}.{os.getpid()}-{uuid4().hex[:8]}.partial")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

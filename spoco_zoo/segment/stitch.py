@@ -1,0 +1,210 @@
+"""Which objects of two neighbouring blocks are one object.
+
+The two blocks have both labelled the slab around their face. Touching there is
+no reason to merge; seeing the same thing is::
+
+    A's view of the slab       B's view           joined
+    . 1 1 | 1 . 2 2 | 2        5 5 5 6 6 6        1-5 and 2-6: mutual best overlap
+    1 1 . . 2 2                5 5 5 5 5 5        1-5 and 2-5: B sees the arch that
+                                                  connects the legs, A does not
+    1 1 1 2 2 2                5 5 5 5 5 5        1-5 only (or 2-5): 1 and 2 touch,
+                                                  so A means two objects
+
+An overlap is accepted only if the mean embeddings of the two objects over the
+slab are nearer than the distance that training put between objects.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["Match", "Rule", "Side", "make_side", "match"]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """When two objects are one."""
+
+    iou: float
+    """Least overlap in the slab, as a fraction."""
+    distance: float
+    """Mean embeddings must be nearer than this, in units of the embedding space."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One block's view of a slab."""
+
+    labels: np.ndarray
+    """Local ids, unsigned, shape of the slab; 0 = background."""
+    ids: np.ndarray
+    """The ids that occur, ascending, shape (k,)."""
+    means: np.ndarray
+    """Mean embedding of each over the slab, float32 (k, E)."""
+
+
+@dataclass(frozen=True)
+class Match:
+    """What a face decided."""
+
+    pairs: np.ndarray
+    """int64 (m, 2): local id below, local id above the face."""
+    refused_overlap: int
+    """Best partners of one side that overlap too little, or would join touching objects."""
+    refused_embedding: int
+    """Pairs that overlap enough but whose embeddings differ."""
+
+
+def make_side(labels: np.ndarray, embeddings: np.ndarray) -> Side:
+    """A block's view of a slab.
+
+    Parameters
+    ----------
+    labels : unsigned integer, shape ([Z,] Y, X)
+    embeddings : float32, shape (E, [Z,] Y, X)
+
+    Returns
+    -------
+    Side
+    """
+    where = np.flatnonzero(labels)
+    ids, index = np.unique(labels.ravel()[where], return_inverse=True)
+    counts = np.maximum(np.bincount(index, minlength=len(ids)), 1)
+    flat = embeddings.reshape(len(embeddings), -1)
+    sums = [np.bincount(index, channel[where], minlength=len(ids)) for channel in flat]
+    return Side(labels, ids, (np.stack(sums, axis=1) / counts[:, None]).astype(np.float32))
+
+
+def match(below: Side, above: Side, rule: Rule) -> Match:
+    """Decide which objects on the two sides of a face are one.
+
+    Parameters
+    ----------
+    below, above : Side
+        Views of the same slab by the block below and above the face.
+    rule : Rule
+
+    Returns
+    -------
+    Match
+        The same for the same views; swapping the sides swaps the pairs.
+    """
+    pairs = _Overlaps.of(below, above)
+    distance = np.linalg.norm(below.means[pairs.a] - above.means[pairs.b], axis=1)
+    near = distance < rule.distance
+    best_a, best_b = _best(pairs.a, pairs.iou), _best(pairs.b, pairs.iou)
+    mutual = best_a & best_b & (pairs.iou >= rule.iou)
+    joined = mutual & near
+    split_a, clash_a = _splits(pairs.a, pairs.b, pairs.inside_a, joined, near, below, rule)
+    split_b, clash_b = _splits(pairs.b, pairs.a, pairs.inside_b, joined, near, above, rule)
+    accepted = joined | split_a | split_b
+    contained = (pairs.inside_a >= rule.iou) | (pairs.inside_b >= rule.iou)
+    overlapping = mutual | contained & ~(clash_a | clash_b)
+    by_embedding = overlapping & ~near & ~accepted
+    by_overlap = (best_a | best_b) & ~accepted & ~by_embedding
+    return Match(
+        np.stack([below.ids[pairs.a[accepted]], above.ids[pairs.b[accepted]]], axis=1).astype(
+            np.int64
+        ),
+        int(by_overlap.sum()),
+        int(by_embedding.sum()),
+    )
+
+
+@dataclass(frozen=True)
+class _Overlaps:
+    """Every pair of objects that share a voxel, as indices into the sides' ids."""
+
+    a: np.ndarray
+    b: np.ndarray
+    iou: np.ndarray
+    inside_a: np.ndarray
+    """Shared part of the object below."""
+    inside_b: np.ndarray
+    """Shared part of the object above."""
+
+    @classmethod
+    def of(cls, below: Side, above: Side) -> _Overlaps:
+        a, b = _ranks(below), _ranks(above)
+        size_a = np.bincount(a, minlength=len(below.ids) + 1)
+        size_b = np.bincount(b, minlength=len(above.ids) + 1)
+        both = (a > 0) & (b > 0)
+        width = len(above.ids) + 1
+        codes, shared = np.unique(a[both] * width + b[both], return_counts=True)
+        a, b = codes // width, codes % width
+        return cls(
+            a - 1,
+            b - 1,
+            shared / (size_a[a] + size_b[b] - shared),
+            shared / size_a[a],
+            shared / size_b[b],
+        )
+
+
+def _ranks(side: Side) -> np.ndarray:
+    """Flat labels as 1-based positions in the side's ids; 0 stays 0."""
+    table = np.zeros(int(side.ids.max(initial=0)) + 1, np.int64)
+    table[side.ids] = np.arange(1, len(side.ids) + 1)
+    ranks: np.ndarray = table[side.labels.ravel()]
+    return ranks
+
+
+def _best(group: np.ndarray, score: np.ndarray) -> np.ndarray:
+    """Mask of each group's pair with the highest score; the first of equal ones."""
+    order = np.lexsort((np.arange(len(group)), -score, group))
+    first = np.ones(len(order), bool)
+    first[1:] = group[order[1:]] != group[order[:-1]]
+    mask = np.zeros(len(group), bool)
+    mask[order[first]] = True
+    return mask
+
+
+def _splits(
+    part: np.ndarray,
+    whole: np.ndarray,
+    inside: np.ndarray,
+    joined: np.ndarray,
+    near: np.ndarray,
+    view: Side,
+    rule: Rule,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs whose part lies in the whole and touches no other part of it, and those that do touch.
+
+    Parts are taken in the order of how much of them the whole holds, so that the
+    outcome does not depend on the numbering.
+    """
+    accepted = np.zeros(len(part), bool)
+    clashing = np.zeros(len(part), bool)
+    candidates = np.flatnonzero((inside >= rule.iou) & ~joined & near)
+    if not len(candidates):
+        return accepted, clashing
+    touching = _touching(view)
+    parts: dict[int, set[int]] = {}
+    for i in np.flatnonzero(joined):
+        parts.setdefault(int(whole[i]), set()).add(int(part[i]))
+    for i in candidates[np.argsort(-inside[candidates], kind="stable")]:
+        siblings = parts.setdefault(int(whole[i]), set())
+        if touching.get(int(part[i]), set()) & siblings:
+            clashing[i] = True
+            continue
+        accepted[i] = True
+        siblings.add(int(part[i]))
+    return accepted, clashing
+
+
+def _touching(side: Side) -> dict[int, set[int]]:
+    """For each object (index into the side's ids) the objects that share a voxel face with it."""
+    ranks = _ranks(side).reshape(side.labels.shape)
+    neighbours: dict[int, set[int]] = {}
+    width = len(side.ids) + 1
+    for axis in range(ranks.ndim):
+        low = np.moveaxis(ranks, axis, 0)[:-1]
+        high = np.moveaxis(ranks, axis, 0)[1:]
+        differ = (low != high) & (low > 0) & (high > 0)
+        for code in np.unique(low[differ] * width + high[differ]):
+            a, b = int(code // width) - 1, int(code % width) - 1
+            neighbours.setdefault(a, set()).add(b)
+            neighbours.setdefault(b, set()).add(a)
+    return neighbours

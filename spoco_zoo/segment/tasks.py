@@ -1,0 +1,317 @@
+"""What workers do: one block, the faces above a block, one write unit of the output.
+
+Each task is a function of the run's `Common` and one item. It writes its own
+files, a whole one each under a temporary name first, and returns a few numbers.
+Doing an item twice, even at once, gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+
+from spoco_zoo.errors import StoreError
+from spoco_zoo.segment.audit import BlockTally, FaceTally, count_cut
+from spoco_zoo.segment.blocks import owned_first
+from spoco_zoo.segment.embed import embed
+from spoco_zoo.segment.models import find_device, obtain_model
+from spoco_zoo.segment.normalise import check_finite, normalise
+from spoco_zoo.segment.planes import cluster_planes, planewise
+from spoco_zoo.segment.pyramid import coarse_block
+from spoco_zoo.segment.relabel import apply_table
+from spoco_zoo.segment.slabs import block_file, checksum, read_side, write_edges, write_sides
+from spoco_zoo.segment.stitch import match
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+
+    from spoco_zoo.config import ClusteringConfig, ModelRecipe
+    from spoco_zoo.nets.model import Embedder
+    from spoco_zoo.ngff import Image
+    from spoco_zoo.segment.blocks import BlockGrid, Box
+    from spoco_zoo.segment.embed import Embedded
+    from spoco_zoo.segment.field import Field
+    from spoco_zoo.segment.models import ModelRef
+    from spoco_zoo.segment.normalise import Statistics
+    from spoco_zoo.segment.pyramid import AxisStep
+    from spoco_zoo.segment.stitch import Rule
+
+__all__ = [
+    "BlockResult",
+    "Clusterer",
+    "Common",
+    "CoreItem",
+    "FaceItem",
+    "fill_coarse",
+    "join_faces",
+    "label_block",
+    "relabel_block",
+]
+
+BATCH_VOXELS = 2**22
+"""Input voxels of a batch on a CUDA device, before any back-off."""
+
+
+class Clusterer(Protocol):
+    """Embeddings (E, [Z,] Y, X) to labels int32 ([Z,] Y, X), 0 = background."""
+
+    def __call__(
+        self,
+        embeddings: torch.Tensor,
+        config: ClusteringConfig,
+        background: tuple[float, ...] | None,
+        /,
+        *,
+        momentum: torch.Tensor | None = None,
+    ) -> np.ndarray:
+        """Connected objects 1..n; deterministic."""
+
+
+@dataclass(frozen=True)
+class Common:
+    """What all items of a run share."""
+
+    image: Image
+    level: int
+    channels: tuple[int, ...]
+    offset: tuple[int, ...]
+    """Start of the segmented region in the volume ([Z,] Y, X)."""
+    grid: BlockGrid
+    field: Field
+    statistics: tuple[Statistics, ...]
+    """One per time point."""
+    model: ModelRef
+    clustering: ClusteringConfig
+    cluster: Clusterer
+    rule: Rule
+    device: str
+    folder: str
+    """The run folder, seen by all workers under this path."""
+    local: Any
+    """Staging array of local ids (T, [Z,] Y, X)."""
+
+
+class BlockResult(NamedTuple):
+    """What the driver keeps of a block."""
+
+    objects: int
+    owned: int
+    """Those with voxels in the core: local ids 1..owned."""
+    checksum: int
+    """CRC-32 of the core's local ids."""
+    tally: BlockTally
+
+
+class FaceItem(NamedTuple):
+    """The faces of a block towards its neighbours above along some axes."""
+
+    number: int
+    axes: tuple[int, ...]
+
+
+class CoreItem(NamedTuple):
+    """A block's core, to be given final ids."""
+
+    number: int
+    start: int
+    """First node of the block in the table."""
+    stop: int
+    checksum: int
+
+
+def label_block(common: Common, number: int) -> BlockResult:
+    """Embed, cluster and file one block.
+
+    Parameters
+    ----------
+    common : Common
+    number : int
+        Block number.
+
+    Returns
+    -------
+    BlockResult
+
+    Raises
+    ------
+    DataError, StoreError
+        If the image holds NaN or infinity, or cannot be read there.
+    """
+    grid = common.grid
+    core = grid.core(number).within(grid.outer(number))
+    labels, embeddings, tally = _cluster_block(common, number)
+    began = time.perf_counter()
+    labels, sizes = owned_first(labels, core)
+    objects = int(labels.max(initial=0))
+    local = labels[core]
+    if objects and embeddings is not None:
+        write_sides(common.folder, grid, number, labels, embeddings, sizes)
+        # One item writes one whole shard; nobody else ever does.
+        common.local[(grid.time(number), *grid.core(number).slices)] = local
+    tally += BlockTally(
+        blocks=1,
+        local_objects=len(sizes),
+        voxels=labels.size,
+        write_seconds=time.perf_counter() - began,
+    )
+    return BlockResult(objects, len(sizes), checksum(local), tally)
+
+
+def join_faces(common: Common, item: FaceItem) -> FaceTally:
+    """Match a block with its neighbours above and file the pairs.
+
+    Parameters
+    ----------
+    common : Common
+    item : FaceItem
+
+    Returns
+    -------
+    FaceTally
+    """
+    grid, number = common.grid, item.number
+    tally = FaceTally()
+    edges = [np.empty((0, 4), np.int64)]
+    with np.load(block_file(common.folder, number)) as ours:
+        for axis in item.axes:
+            above = grid.above(number, axis)
+            assert above is not None
+            with np.load(block_file(common.folder, above)) as theirs:
+                low, high = read_side(ours, axis, "above"), read_side(theirs, axis, "below")
+            found = match(low, high, common.rule)
+            face = grid.core(number).stop[axis] - grid.slab(number, axis).start[axis]
+            cut = count_cut(low, high, found.pairs, axis, face)
+            tally += FaceTally(
+                1, len(found.pairs), found.refused_overlap, found.refused_embedding, cut
+            )
+            ends = np.broadcast_to([[number, above]], found.pairs.shape)
+            edges.append(np.stack([ends, found.pairs], axis=2).reshape(-1, 4))
+    write_edges(common.folder, number, np.concatenate(edges))
+    return tally
+
+
+def relabel_block(local: Any, final: Any, table: str, grid: BlockGrid, item: CoreItem) -> int:
+    """Write the final ids of one block's core.
+
+    Parameters
+    ----------
+    local, final : array-like
+        Staging array (T, [Z,] Y, X) and finest level of the label ([T,] [Z,] Y, X).
+    table : str
+        File of the final ids of all nodes; only the block's slice is read.
+    grid : BlockGrid
+    item : CoreItem
+
+    Returns
+    -------
+    int
+        Voxels that belong to objects.
+
+    Raises
+    ------
+    StoreError
+        If the staging array no longer holds what the block wrote.
+    """
+    where = (grid.time(item.number), *grid.core(item.number).slices)
+    labels = np.asarray(local[where])
+    if checksum(labels) != item.checksum:
+        raise StoreError(
+            "the staged labels of a block must be those that it wrote",
+            f"others for block {item.number}",
+            "Start again with --overwrite.",
+        )
+    ids = np.load(table, mmap_mode="r")[item.start : item.stop]
+    final[where[-final.ndim :]] = apply_table(labels, np.asarray(ids))
+    return int(np.count_nonzero(labels))
+
+
+def fill_coarse(
+    fine: Any, coarse: Any, steps: Sequence[AxisStep], where: tuple[slice, ...]
+) -> bool:
+    """Write one write unit of a coarser level.
+
+    Parameters
+    ----------
+    fine, coarse : array-like
+        Two successive levels ([T,] [Z,] Y, X).
+    steps : sequence of AxisStep
+        One per axis of the arrays.
+    where : tuple of slice
+        The write unit, in voxels of the coarse level.
+
+    Returns
+    -------
+    bool
+        Whether there is any object in it.
+    """
+    labels = coarse_block(fine, steps, where)
+    coarse[where] = labels
+    return bool(labels.any())
+
+
+def _cluster_block(common: Common, number: int) -> tuple[np.ndarray, np.ndarray | None, BlockTally]:
+    """Labels of the outer region, its embeddings if it holds objects, and what that took."""
+    outer, when = common.grid.outer(number), common.grid.time(number)
+    statistics = common.statistics[when]
+    nothing = np.zeros(outer.shape, np.int32)
+    if statistics.std == 0:
+        return nothing, None, BlockTally()
+    clock = [time.perf_counter()]
+    region = outer.shifted(common.offset)
+    needed = common.field.needed(region)
+    raw = common.image.read(common.level, when, common.channels, needed.slices)
+    check_finite(raw, needed, common.image.uri)
+    pixels = normalise(raw, statistics)
+    clock.append(time.perf_counter())
+    device = find_device(common.device)
+    model = obtain_model(common.model, device)
+    recipe = model.recipe
+    found = _embed(common, model.network, recipe, pixels, region)
+    momentum = None
+    if common.clustering.method == "consistency" and model.momentum is not None and found.patches:
+        momentum = _embed(common, model.momentum, recipe, pixels, region).embeddings
+    clock.append(time.perf_counter())
+    labels = nothing
+    if found.patches:
+        flat = recipe.net.ndim < len(outer.shape)
+        cluster = cluster_planes(common.cluster, common.rule) if flat else common.cluster
+        labels = cluster(found.embeddings, common.clustering, recipe.background, momentum=momentum)
+    clock.append(time.perf_counter())
+    read, forward, clustering = np.diff(clock).tolist()
+    seams = found.disagreement
+    tally = BlockTally(
+        patches=found.patches,
+        read_seconds=read,
+        embed_seconds=forward,
+        cluster_seconds=clustering,
+        disagreement_total=seams.total,
+        disagreement_count=seams.count,
+        disagreement_worst=seams.worst,
+    )
+    return labels, found.embeddings.cpu().numpy() if labels.any() else None, tally
+
+
+def _embed(
+    common: Common, network: Embedder, recipe: ModelRecipe, pixels: np.ndarray, region: Box
+) -> Embedded:
+    """Embeddings of a region; a 2D network takes a stack plane by plane."""
+    largest = max(patch.input.size for patch in common.field.patches(region))
+    blank = None
+    if recipe.background is not None:
+        # Normalised intensities: 0 is the mean, so only dark patches can be blank.
+        blank = (0.0, np.asarray(recipe.background, np.float32))
+    return embed(
+        planewise(network) if recipe.net.ndim < len(region.start) else network,
+        pixels,
+        common.field,
+        region,
+        channels=recipe.net.embedding_dim,
+        device=find_device(common.device),
+        batch=max(BATCH_VOXELS // largest, 1),
+        blank=blank,
+    )

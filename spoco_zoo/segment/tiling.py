@@ -1,0 +1,141 @@
+"""Default sizes: patch and halo from the model, overlap from its objects, block from memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil, pi, prod
+from typing import TYPE_CHECKING
+
+from spoco_zoo.nets.receptive import exact_halo, pooling_factor, receptive_radius
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from spoco_zoo.config import ModelRecipe
+
+__all__ = ["Tiling", "choose_block", "choose_chunk", "choose_overlap", "choose_tiling"]
+
+BLOCK_VOXELS = 2**22
+"""Outer voxels of a default block."""
+LEAST_OVERLAP = {2: 16, 3: 8}
+CHUNK = {2: 512, 3: 64}
+"""Largest edge of a chunk inside a shard."""
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """Geometry of a network on a volume, per spatial axis of the volume.
+
+    A 2D network on a stack has patches of one plane.
+    """
+
+    patch: tuple[int, ...]
+    halo: tuple[int, ...]
+    factor: tuple[int, ...]
+    radius: tuple[int, ...]
+
+    @property
+    def core(self) -> tuple[int, ...]:
+        """What the halo leaves of a patch, a multiple of the pooling factor."""
+        sizes = zip(self.patch, self.halo, self.factor, strict=True)
+        return tuple(max((p - 2 * h) // f * f, f) for p, h, f in sizes)
+
+
+def choose_tiling(
+    recipe: ModelRecipe,
+    shape: Sequence[int],
+    patch: tuple[int, ...] | None = None,
+    halo: tuple[int, ...] | None = None,
+) -> Tiling:
+    """Patch and halo as given, or from the model.
+
+    The default patch is the model's, cut to the volume. The default halo holds
+    the whole receptive field in 2D, and at most a quarter of the patch in 3D.
+
+    Parameters
+    ----------
+    recipe : ModelRecipe
+    shape : sequence of int
+        The volume ([Z,] Y, X).
+    patch, halo : tuple of int, optional
+    """
+    net = recipe.net
+    lead = len(shape) - net.ndim
+    factor = (1,) * lead + pooling_factor(net)
+    radius = (0,) * lead + receptive_radius(net)
+    patch = patch or tuple(
+        min(-(-p // f) * f, -(-n // f) * f)
+        for p, f, n in zip((1,) * lead + recipe.patch, factor, shape, strict=True)
+    )
+    if halo is None:
+        halo = (0,) * lead + exact_halo(net)
+        if net.ndim == 3:
+            # The exact halo would leave little or no core of an affordable 3D patch.
+            halo = tuple(
+                min(h, p // 4 // f * f) for h, p, f in zip(halo, patch, factor, strict=True)
+            )
+    return Tiling(patch, halo, factor, radius)
+
+
+def choose_overlap(recipe: ModelRecipe, voxel_size: Sequence[float]) -> tuple[int, ...]:
+    """About the diameter of a large object, in voxels of each axis.
+
+    Parameters
+    ----------
+    recipe : ModelRecipe
+        Its `object_size` are voxel counts at its own voxel size.
+    voxel_size : sequence of float
+        Of the image; only its ratios matter, and only if the recipe has none.
+    """
+    least = LEAST_OVERLAP[len(voxel_size)]
+    if recipe.object_size is None:
+        return (least,) * len(voxel_size)
+    size = recipe.voxel_size or tuple(voxel_size)[-recipe.net.ndim :]
+    # Diameter of the disc or ball of that many voxels, in units of the voxel size.
+    volume = recipe.object_size[2] * prod(size)
+    diameter = (4 / pi * volume) ** 0.5 if len(size) == 2 else (6 / pi * volume) ** (1 / 3)
+    overlap = tuple(max(ceil(diameter / s), least) for s in size)
+    return (least,) * (len(voxel_size) - len(size)) + overlap
+
+
+def choose_block(
+    shape: Sequence[int], core: Sequence[int], overlap: Sequence[int]
+) -> tuple[int, ...]:
+    """Block cores: multiples of the patch core, grown evenly up to `BLOCK_VOXELS`.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        The region that is segmented.
+    core : sequence of int
+        Core of a patch.
+    overlap : sequence of int
+    """
+    counts = [1] * len(shape)
+
+    def outer(axis: int) -> int:
+        return min(counts[axis] * core[axis] + 2 * overlap[axis], shape[axis])
+
+    while growing := [a for a in range(len(shape)) if counts[a] * core[a] < shape[a]]:
+        axis = min(growing, key=outer)
+        counts[axis] += 1
+        if prod(outer(a) for a in range(len(shape))) > BLOCK_VOXELS:
+            counts[axis] -= 1
+            break
+    chunk = CHUNK[len(shape)]
+    # With one block along an axis there is no face to align: its end may lie anywhere.
+    return tuple(
+        min(-(-n // chunk) * chunk, c * k) if c * k >= n else c * k
+        for n, c, k in zip(shape, counts, core, strict=True)
+    )
+
+
+def choose_chunk(block: Sequence[int]) -> tuple[int, ...]:
+    """Chunks that divide a block, which is a shard: the largest divisor up to `CHUNK`.
+
+    A block without a good divisor is one chunk along that axis, rather than
+    very many.
+    """
+    limit = CHUNK[len(block)]
+    best = [max(d for d in range(1, min(b, limit) + 1) if b % d == 0) for b in block]
+    return tuple(d if 4 * d >= min(b, limit) else b for d, b in zip(best, block, strict=True))

@@ -1,0 +1,86 @@
+"""Photometric augmentation: two independent views of one geometric crop.
+
+Images are z-scored over their whole extent before they are cropped, so the
+units here are standard deviations of an image. Everything is drawn from one
+generator per step and applied on the device of the batch, in 2D and 3D alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["Photometry", "view"]
+
+
+@dataclass(frozen=True)
+class Photometry:
+    """Strength of the photometric augmentation.
+
+    Attributes
+    ----------
+    contrast : float
+        Standard deviation of the natural logarithm of the contrast factor.
+    brightness : float
+        Standard deviation of the added constant.
+    gamma : float
+        Standard deviation of the logarithm of the exponent, applied above the crop's minimum.
+    noise : float
+        Largest standard deviation of added normal noise.
+    blur : float
+        Largest standard deviation of the Gaussian blur, in voxels, applied to half of the crops.
+    """
+
+    contrast: float = 0.5
+    brightness: float = 0.2
+    gamma: float = 0.25
+    noise: float = 0.15
+    blur: float = 1.5
+
+
+def view(batch: Tensor, photometry: Photometry, generator: torch.Generator) -> Tensor:
+    """One random view of float32 (N, C, [Z,] Y, X), of the same shape."""
+    spatial = tuple(range(2, batch.ndim))
+
+    def normal(std: float) -> Tensor:
+        shape = (batch.shape[0], batch.shape[1], *[1] * len(spatial))
+        return torch.randn(shape, generator=generator, device=batch.device) * std
+
+    def uniform(top: float) -> Tensor:
+        shape = (batch.shape[0], 1, *[1] * len(spatial))
+        return torch.rand(shape, generator=generator, device=batch.device) * top
+
+    low = batch.amin(dim=spatial, keepdim=True)
+    span = (batch.amax(dim=spatial, keepdim=True) - low).clamp(min=1e-6)
+    result = ((batch - low) / span).pow(normal(photometry.gamma).exp()) * span + low
+    sigma = (uniform(2.0) - 1.0).clamp(min=0) * photometry.blur
+    result = _blur(result, sigma.flatten())
+    result = result * normal(photometry.contrast).exp() + normal(photometry.brightness)
+    noise = torch.randn(batch.shape, generator=generator, device=batch.device)
+    return result + noise * uniform(photometry.noise)
+
+
+def _blur(batch: Tensor, sigma: Tensor) -> Tensor:
+    """Separable Gaussian blur with one standard deviation per sample; 0 leaves it as it is."""
+    radius = 4
+    taps = torch.arange(-radius, radius + 1, device=batch.device, dtype=batch.dtype)
+    weight = torch.exp(-0.5 * (taps / sigma.clamp(min=1e-3)[:, None]).square())
+    weight = weight / weight.sum(1, keepdim=True)
+    samples, channels = batch.shape[:2]
+    ndim = batch.ndim - 2
+    kernel = weight.repeat_interleave(channels, dim=0)
+    flat = batch.reshape(1, samples * channels, *batch.shape[2:])
+    convolve = F.conv2d if ndim == 2 else F.conv3d
+    for axis in range(ndim):
+        if batch.shape[2 + axis] <= radius:
+            continue
+        shape = [samples * channels, 1, *[1] * ndim]
+        shape[2 + axis] = 2 * radius + 1
+        pad = [0] * (2 * ndim)
+        pad[2 * (ndim - 1 - axis)] = pad[2 * (ndim - 1 - axis) + 1] = radius
+        padded = F.pad(flat, pad, mode="reflect")
+        flat = convolve(padded, kernel.reshape(shape), groups=samples * channels)
+    return flat.reshape(batch.shape)

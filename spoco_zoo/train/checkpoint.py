@@ -1,0 +1,151 @@
+"""The files of a training run, each written to a temporary name and renamed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from spoco_zoo.errors import LedgerError, StoreError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from spoco_zoo.config import TrainConfig
+
+__all__ = ["Checkpoint", "RunFolder"]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """All that a run needs to go on: tensors and plain numbers only."""
+
+    step: int
+    best: float
+    network: dict[str, Tensor]
+    momentum: dict[str, Tensor]
+    optimizer: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run's folder.
+
+    Attributes
+    ----------
+    path : Path
+    """
+
+    path: Path
+
+    @classmethod
+    def open(cls, path: Path, config: TrainConfig, *, resume: bool) -> RunFolder:
+        """Create the folder, or check that it holds this very run.
+
+        Raises
+        ------
+        StoreError
+            If it exists and `resume` is not set, or there is nothing to resume.
+        LedgerError
+            If it holds a run with other settings.
+        """
+        folder = cls(path)
+        stored = path / "config.yaml"
+        if resume:
+            if not (path / "last.pt").is_file():
+                raise StoreError(
+                    "--resume needs a run with a checkpoint",
+                    f"no last.pt in {path}",
+                    "Start the run without --resume.",
+                )
+            earlier = type(config).build(stored).model_dump()
+            changed = [k for k, v in config.model_dump().items() if earlier[k] != v]
+            if changed:
+                raise LedgerError(
+                    "a resumed run must have the settings that it began with",
+                    f"another {', '.join(changed)} in {stored}",
+                    "Repeat the first command and add --resume, or choose another --out.",
+                )
+            return folder
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise StoreError(
+                "--out must be a new or empty folder",
+                f"{path}",
+                "Choose another name, or add --resume to go on with that run.",
+            )
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            folder.write_text("config.yaml", config.to_yaml())
+        except OSError as error:
+            raise StoreError(
+                "--out must be writable", f"{error.strerror}: {path}", "Choose another folder."
+            ) from error
+        return folder
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a text file by temporary name and rename."""
+        partial = self.path / f"{name}.partial"
+        partial.write_text(text)
+        partial.replace(self.path / name)
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write JSON by temporary name and rename."""
+        self.write_text(name, json.dumps(value, indent=2) + "\n")
+
+    def log(self, row: dict[str, Any]) -> None:
+        """Append a row to ``log.jsonl``."""
+        with (self.path / "log.jsonl").open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def read_log(self) -> list[dict[str, Any]]:
+        """All whole rows of the log; a cut last line is left out."""
+        path = self.path / "log.jsonl"
+        rows = []
+        for line in path.read_text().splitlines() if path.is_file() else []:
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                break
+        return rows
+
+    def trim_log(self, step: int) -> None:
+        """Drop rows after `step`: a resumed run writes them again."""
+        rows = [row for row in self.read_log() if row["step"] <= step]
+        self.write_text("log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+
+    def save_last(self, checkpoint: Checkpoint) -> None:
+        """Write ``last.pt``."""
+        self._save("last.pt", checkpoint)
+
+    def save_best(self, checkpoint: Checkpoint) -> None:
+        """Write ``best.pt``."""
+        self._save("best.pt", checkpoint)
+
+    def load_last(self, device: torch.device) -> Checkpoint:
+        """Read ``last.pt``."""
+        return self._load("last.pt", device)
+
+    def load_best(self, device: torch.device) -> Checkpoint:
+        """Read ``best.pt``."""
+        return self._load("best.pt", device)
+
+    def _save(self, name: str, checkpoint: Checkpoint) -> None:
+        partial = self.path / f"{name}.partial"
+        torch.save({k: getattr(checkpoint, k) for k in Checkpoint.__dataclass_fields__}, partial)
+        partial.replace(self.path / name)
+
+    def _load(self, name: str, device: torch.device) -> Checkpoint:
+        try:
+            return Checkpoint(
+                **torch.load(self.path / name, map_location=device, weights_only=True)
+            )
+        except Exception as error:  # torch raises many kinds for a damaged file
+            raise StoreError(
+                "a checkpoint must be readable",
+                f"{type(error).__name__} in {self.path / name}",
+                "Start the run again in a new folder.",
+            ) from error

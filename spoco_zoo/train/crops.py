@@ -1,0 +1,178 @@
+"""Random crops: which image, where, and the geometric part of the augmentation.
+
+One geometric transform per sample is shared by image, labels and both views,
+so that the views stay aligned voxel by voxel (the losses need that). The
+transform is one sampling grid, built in source coordinates::
+
+    crop voxel --(flip, rotate, scale, elastic)--> offset from the centre
+               --(+ centre)--> position in the image --> grid_sample
+
+Considered instead: albumentations and kornia (no volumes with labels through
+the same elastic grid), TorchIO and batchgenerators (volumes, but numpy on the
+host, one transform after the other). torch's own `grid_sample` does all of it
+in one interpolation, in 2D and 3D, on any device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from spoco_zoo.train.data import Sample
+
+__all__ = ["CropSampler", "Geometry", "draw_geometry", "resample"]
+
+MAX_ID = 2**24  # float32 holds every integer up to here, and grid_sample takes floats
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Ranges of the geometric augmentation.
+
+    Attributes
+    ----------
+    scale : float
+        Largest natural logarithm of the magnification.
+    rotate : bool
+        Free rotation in the YX plane (always), not about other axes: the
+        planes of a confocal stack are no equals.
+    elastic : float
+        Standard deviation of the elastic displacement, in voxels.
+    anisotropy : tuple of float
+        Voxel size per axis, relative to the finest; displacements are equal in
+        physical units.
+    """
+
+    scale: float = 0.3
+    elastic: float = 2.0
+    anisotropy: tuple[float, ...] = (1.0, 1.0)
+
+
+def draw_geometry(
+    rng: np.random.Generator, crop: Sequence[int], geometry: Geometry
+) -> NDArray[np.float32]:
+    """Offsets from the crop's centre, float32 (*crop, ndim), in source voxels."""
+    ndim = len(crop)
+    axes = [np.arange(n, dtype=np.float32) - (n - 1) / 2 for n in crop]
+    grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+    units = np.asarray(geometry.anisotropy, np.float32)
+    angle = rng.uniform(0, 2 * np.pi)
+    zoom = np.exp(rng.uniform(-geometry.scale, geometry.scale))
+    matrix = np.eye(ndim, dtype=np.float32)
+    matrix[-2:, -2:] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    matrix *= rng.choice([-1.0, 1.0], size=ndim)[None, :] * zoom
+    offsets = (grid * units) @ matrix.T.astype(np.float32)
+    if geometry.elastic > 0:
+        offsets += _elastic(rng, crop, geometry.elastic)
+    return np.asarray(offsets / units, np.float32)
+
+
+def _elastic(rng: np.random.Generator, crop: Sequence[int], sigma: float) -> NDArray[np.float32]:
+    """Smooth random displacement: a coarse normal field, linearly interpolated."""
+    ndim = len(crop)
+    coarse = [max(2, round(n / 24) + 1) for n in crop]
+    field = rng.normal(0, sigma * rng.uniform(), size=(1, ndim, *coarse)).astype(np.float32)
+    mode = "bilinear" if ndim == 2 else "trilinear"
+    smooth = F.interpolate(torch.from_numpy(field), size=tuple(crop), mode=mode, align_corners=True)
+    return np.moveaxis(smooth[0].numpy(), 0, -1)
+
+
+def resample(
+    image: NDArray[np.float32],
+    labels: NDArray[np.integer],
+    centre: NDArray[np.float64],
+    offsets: NDArray[np.float32],
+) -> tuple[Tensor, Tensor]:
+    """Sample a crop: image linearly, labels by nearest neighbour, reflected at the borders.
+
+    Parameters
+    ----------
+    image : ndarray
+        float32 (C, [Z,] Y, X).
+    labels : ndarray
+        integer ([Z,] Y, X).
+    centre : ndarray
+        float64 (ndim,), centre of the crop in voxels.
+    offsets : ndarray
+        float32 (*crop, ndim) from `draw_geometry`.
+
+    Returns
+    -------
+    tuple of Tensor
+        float32 (C, *crop) and int64 (*crop), objects renumbered 1..n.
+    """
+    shape = np.array(labels.shape)
+    position = _reflect(offsets + np.asarray(centre, np.float32), shape)
+    flat = position.reshape(-1, len(shape))
+    low = np.floor(flat.min(0)).astype(int)
+    high = np.ceil(flat.max(0)).astype(int) + 1
+    window = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    extent = np.maximum(high - low - 1, 1)
+    # grid_sample wants x first and -1..1 from the first voxel's centre to the last's.
+    grid = torch.from_numpy(2 * (position - low) / extent - 1).flip(-1)[None].float()
+    values, inverse = np.unique(labels[window], return_inverse=True)
+    source = torch.from_numpy(np.ascontiguousarray(image[(slice(None), *window)]))[None]
+    ids = torch.from_numpy(inverse.reshape(labels[window].shape).astype(np.float32))[None, None]
+    crop = F.grid_sample(source, grid, mode="bilinear", align_corners=True, padding_mode="border")
+    near = F.grid_sample(ids, grid, mode="nearest", align_corners=True, padding_mode="border")
+    taken = torch.from_numpy(values.astype(np.int64))[near[0, 0].long()]
+    return crop[0], taken
+
+
+def _reflect(position: NDArray[np.float32], shape: NDArray[np.int_]) -> NDArray[np.float32]:
+    """Mirror positions into [0, n - 1] per axis."""
+    last = np.maximum(shape - 1, 1).astype(np.float32)
+    wrapped = np.abs(position) % (2 * last)
+    inside = np.where(wrapped > last, 2 * last - wrapped, wrapped)
+    return np.minimum(inside, (shape - 1).astype(np.float32)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class CropSampler(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
+    """Sample number i of a run: a pure function of (seed, i), so that a resumed run goes on alike.
+
+    Attributes
+    ----------
+    samples : sequence of Sample
+        Images that hold at least one annotated object.
+    crop : tuple of int
+        Crop shape ([Z,] Y, X).
+    geometry : Geometry
+    seed : int
+    length : int
+        Number of samples, iterations times batch size.
+    """
+
+    samples: Sequence[Sample]
+    crop: tuple[int, ...]
+    geometry: Geometry
+    seed: int
+    length: int
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        rng = np.random.default_rng([self.seed, index])
+        sample = self.samples[int(rng.integers(len(self.samples)))]
+        offsets = draw_geometry(rng, self.crop, self.geometry)
+        return resample(sample.image, sample.labels, self._centre(rng, sample), offsets)
+
+    def _centre(self, rng: np.random.Generator, sample: Sample) -> NDArray[np.float64]:
+        """A centre near a random annotated object, moved so that the crop stays inside."""
+        target = sample.centres[int(rng.integers(len(sample.centres)))]
+        half = np.array(self.crop) / 2
+        shifted = target + rng.uniform(-half, half)
+        shape = np.array(sample.labels.shape)
+        room = np.minimum(half, (shape - 1) / 2)
+        return np.asarray(np.clip(shifted, room, shape - 1 - room), np.float64)

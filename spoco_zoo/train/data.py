@@ -1,0 +1,331 @@
+"""Training data: readers, pairs by name, splits, and sparse annotation.
+
+Annotation values (see docs/annotation.md):
+
+=========  ===============  ==========================================
+value      dense            sparse
+=========  ===============  ==========================================
+0          background       not annotated: may hold anything
+1..N       an object        an object
+V          --               known background (``--background-label V``)
+=========  ===============  ==========================================
+
+In memory a label array is int32 with objects > 0, `UNKNOWN` = 0 and
+`BACKGROUND` = -1, whatever the file used; dense annotation has no unknowns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import ndimage
+
+from spoco_zoo.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from spoco_zoo.config import TrainConfig
+
+__all__ = [
+    "BACKGROUND",
+    "UNKNOWN",
+    "Sample",
+    "Split",
+    "load_samples",
+    "pair_files",
+    "split_samples",
+]
+
+UNKNOWN, BACKGROUND = 0, -1
+SUFFIXES = (".tif", ".tiff", ".png", ".npy", ".npz", ".h5", ".hdf5", ".zarr")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One annotated image.
+
+    Attributes
+    ----------
+    name : str
+    image : ndarray
+        float32 (C, [Z,] Y, X), z-scored over the whole image.
+    labels : ndarray
+        int32 ([Z,] Y, X): objects > 0, `UNKNOWN`, `BACKGROUND`.
+    centres : ndarray
+        float64 (n, ndim), one voxel per annotated object, near its middle.
+    raw_mean, raw_std : float
+        What the z-score took away.
+    """
+
+    name: str
+    image: NDArray[np.float32]
+    labels: NDArray[np.int32]
+    centres: NDArray[np.float64]
+    raw_mean: float
+    raw_std: float
+
+    @property
+    def raw(self) -> NDArray[np.float32]:
+        """Image in its original units, float32 (C, [Z,] Y, X)."""
+        return self.image * np.float32(self.raw_std + 1e-6) + np.float32(self.raw_mean)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which samples are learned from, tuned on, and only reported on (may be empty)."""
+
+    train: tuple[Sample, ...]
+    val: tuple[Sample, ...]
+    test: tuple[Sample, ...]
+
+
+def pair_files(images: Path, labels: Path) -> list[tuple[Path, Path]]:
+    """Pair the files of two folders (or two single files) by name without suffix.
+
+    Raises
+    ------
+    DataError
+        If a folder is missing or empty, or an image has no label file.
+    """
+    if images.is_file() and labels.is_file():
+        return [(images, labels)]
+    found = {}
+    for folder, what in ((images, "images"), (labels, "labels")):
+        if not folder.is_dir():
+            raise DataError(
+                f"--{what} must be a folder, or both a file", f"{folder}", "Check the path."
+            )
+        files = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
+        if not files:
+            raise DataError(
+                f"--{what} must hold files of type {', '.join(SUFFIXES)}",
+                f"none in {folder}",
+                "Convert the images to TIFF.",
+            )
+        found[what] = {p.name.split(".")[0]: p for p in files}
+    missing = sorted(set(found["images"]) - set(found["labels"]))
+    if missing:
+        raise DataError(
+            "every image needs a label file of the same name",
+            f"{len(missing)} without, the first is {missing[0]!r}",
+            "Add the label file, or move the image out of the folder.",
+        )
+    return [(found["images"][name], found["labels"][name]) for name in sorted(found["images"])]
+
+
+def read_array(path: Path) -> NDArray[Any]:
+    """Read one array file in its stored axis order.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read or holds several arrays.
+    """
+    suffix = path.suffix.lower()
+    try:
+        if suffix in (".tif", ".tiff"):
+            import tifffile
+
+            return np.asarray(tifffile.imread(path))
+        if suffix == ".png":
+            from skimage.io import imread
+
+            return np.asarray(imread(path))
+        if suffix in (".h5", ".hdf5"):
+            return _read_hdf5(path)
+        if suffix == ".zarr":
+            from spoco_zoo.ngff import open_image
+
+            store = open_image(path)
+            everything = tuple(slice(0, n) for n in store.spatial_shape(0))
+            return store.read(0, 0, None, everything)
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.lib.npyio.NpzFile):
+            return np.asarray(loaded[_only_one(list(loaded.files), path)])
+        return np.asarray(loaded)
+    except DataError:
+        raise
+    except Exception as error:  # each reader has its own kinds of error
+        raise DataError(
+            "training files must be readable",
+            f"{type(error).__name__}: {' '.join(str(error).split())[:120]} ({path.name})",
+            "Open the file in an image viewer and save it again as TIFF.",
+        ) from error
+
+
+def _read_hdf5(path: Path) -> NDArray[Any]:
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        names: list[str] = []
+        file.visititems(
+            lambda name, node: names.append(name) if isinstance(node, h5py.Dataset) else None
+        )
+        return np.asarray(file[_only_one(names, path)])
+
+
+def _only_one(names: Sequence[str], path: Path) -> str:
+    if len(names) != 1:
+        raise DataError(
+            "a training file must hold one array",
+            f"{len(names)} in {path.name}: {', '.join(names)[:80]}",
+            "Save image and labels in files of their own.",
+        )
+    return names[0]
+
+
+def channels_first(array: NDArray[Any], ndim: int, name: str) -> NDArray[np.float32]:
+    """Image as float32 (C, [Z,] Y, X): adds a channel axis, or moves it to the front.
+
+    The channel axis of an array with one axis too many is the first or the
+    last, whichever has at most 4 entries.
+    """
+    if array.ndim == ndim:
+        array = array[None]
+    elif array.ndim == ndim + 1:
+        if array.shape[-1] <= 4 < array.shape[0]:
+            array = np.moveaxis(array, -1, 0)
+    else:
+        raise DataError(
+            f"a {ndim}D image must have {ndim} axes, or {ndim + 1} with channels",
+            f"shape {array.shape} in {name}",
+            f"Pass --ndim {array.ndim} or split the file.",
+        )
+    values = np.asarray(array, np.float32)
+    if not np.isfinite(values).all():
+        raise DataError(
+            "intensities must be finite",
+            f"{int((~np.isfinite(values)).sum())} NaN or infinite voxels in {name}",
+            "Replace them, for example by 0.",
+        )
+    if values.min() == values.max():
+        raise DataError(
+            "an image must not be constant", f"{values.min():g} everywhere in {name}", "Remove it."
+        )
+    return values
+
+
+def integer_labels(
+    array: NDArray[Any], ndim: int, name: str, config: TrainConfig
+) -> NDArray[np.int32]:
+    """Labels as int32 with objects > 0, `UNKNOWN` and `BACKGROUND`."""
+    if array.dtype.kind not in "iub":
+        if array.dtype.kind != "f" or not np.array_equal(array, np.round(array)):
+            raise DataError(
+                "labels must be integers", f"{array.dtype} in {name}", "Save them as 16-bit TIFF."
+            )
+        array = array.astype(np.int64)
+    array = np.squeeze(array) if array.ndim == ndim + 1 else array
+    if array.ndim != ndim:
+        raise DataError(
+            f"{ndim}D labels must have {ndim} axes", f"shape {array.shape} in {name}", "See --ndim."
+        )
+    values, inverse = np.unique(array, return_inverse=True)
+    strokes = values == config.background_label
+    unmarked = values == 0 if config.background_label != 0 else np.zeros(len(values), bool)
+    dense = config.annotation == "dense"
+    objects = ~strokes & ~unmarked & (values > 0)
+    table = np.zeros(len(values), np.int32)
+    table[objects] = np.arange(1, objects.sum() + 1)
+    table[strokes | (unmarked & dense)] = BACKGROUND
+    return table[inverse.reshape(array.shape)]
+
+
+def object_centres(labels: NDArray[np.int32]) -> NDArray[np.float64]:
+    """The object voxel nearest to each object's centre of mass, float64 (n, ndim)."""
+    centres = []
+    for index, box in enumerate(ndimage.find_objects(np.maximum(labels, 0)), start=1):
+        if box is None:
+            continue
+        inside = np.argwhere(labels[box] == index)
+        nearest = inside[((inside - inside.mean(0)) ** 2).sum(1).argmin()]
+        centres.append(nearest + [axis.start for axis in box])
+    return np.array(centres, np.float64).reshape(-1, labels.ndim)
+
+
+def make_sample(name: str, image: NDArray[np.float32], labels: NDArray[np.int32]) -> Sample:
+    """Normalise an image and list its objects."""
+    mean, std = float(image.mean(dtype=np.float64)), float(image.std(dtype=np.float64))
+    scaled = (image - np.float32(mean)) / np.float32(std + 1e-6)
+    return Sample(name, scaled, labels, object_centres(labels), mean, std)
+
+
+def load_samples(pairs: Sequence[tuple[Path, Path]], config: TrainConfig) -> list[Sample]:
+    """Read and check all pairs.
+
+    Raises
+    ------
+    DataError
+        With the file's name, for anything that cannot be trained on.
+    """
+    samples = []
+    for image_file, label_file in pairs:
+        image = channels_first(read_array(image_file), config.ndim, image_file.name)
+        labels = integer_labels(read_array(label_file), config.ndim, label_file.name, config)
+        if image.shape[1:] != labels.shape:
+            raise DataError(
+                "image and labels must have the same shape",
+                f"{image.shape[1:]} and {labels.shape} in {image_file.name}",
+                "Export the labels at the image's resolution.",
+            )
+        samples.append(make_sample(image_file.name.split(".")[0], image, labels))
+    channels = {sample.image.shape[0] for sample in samples}
+    if len(channels) > 1:
+        raise DataError(
+            "all images must have the same number of channels",
+            f"{sorted(channels)}",
+            "Convert them to one layout.",
+        )
+    if not any(len(sample.centres) for sample in samples):
+        raise DataError(
+            "labels must hold objects", "not one object in any file", "Check the label values."
+        )
+    return samples
+
+
+def split_samples(samples: Sequence[Sample], config: TrainConfig) -> Split:
+    """Seeded split into training, validation and test images.
+
+    Of 50 images or more, as many as for validation are set aside and only
+    reported on. A single image is cut along its longest axis instead.
+    """
+    if len(samples) == 1:
+        return _split_one(samples[0], config.val_fraction)
+    order = np.random.default_rng([config.seed, 7]).permutation(len(samples))
+    held = max(1, round(config.val_fraction * len(samples)))
+    test = held if len(samples) >= 50 else 0
+    parts = order[:held], order[held : held + test], order[held + test :]
+    val, kept, train = (tuple(samples[i] for i in sorted(part)) for part in parts)
+    return Split(train, val, kept)
+
+
+def _split_one(sample: Sample, fraction: float) -> Split:
+    axis = int(np.argmax(sample.labels.shape))
+    length = sample.labels.shape[axis]
+    cut = length - max(1, round(max(fraction, 0.2) * length))
+    parts = []
+    for part, what in ((slice(0, cut), "train"), (slice(cut, length), "val")):
+        where = (slice(None),) * axis + (part,)
+        labels = sample.labels[where].copy()
+        piece = Sample(
+            f"{sample.name}-{what}",
+            sample.image[(slice(None), *where)],
+            labels,
+            object_centres(labels),
+            sample.raw_mean,
+            sample.raw_std,
+        )
+        parts.append(piece)
+    if not all(len(part.centres) for part in parts):
+        raise DataError(
+            "a single training image must hold objects in its last fifth, for validation",
+            f"none in {sample.name}",
+            "Pass --val-images and --val-labels.",
+        )
+    return Split((parts[0],), (parts[1],), ())

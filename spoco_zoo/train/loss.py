@@ -1,0 +1,242 @@
+"""The SPOCO objective as plain functions of tensors.
+
+Symbols follow the paper (Wolny et al., CVPR 2022) and De Brabandere et al.
+(2017): ``e_p`` is the embedding of voxel p, ``mu_k`` the mean embedding of
+object k with ``N_k`` voxels, ``[x]+ = max(x, 0)`` and ``d`` the Euclidean
+norm. Every function takes embeddings as rows (P, E) and returns a scalar that
+is 0 and differentiable where there is nothing to compare. 2D and 3D differ in
+nothing here.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from spoco_zoo.train.objects import scatter_mean
+
+if TYPE_CHECKING:
+    from spoco_zoo.train.objects import Objects, Windows
+
+__all__ = [
+    "background_pull",
+    "background_push",
+    "consistency",
+    "foreground",
+    "instance_dice",
+    "kernel_width",
+    "pull",
+    "push",
+    "regulariser",
+    "soft_mask",
+    "unlabeled_push",
+]
+
+EPS = 1e-6
+
+
+def _distance(difference: Tensor) -> Tensor:
+    """Euclidean norm over the last axis, with a finite gradient at zero."""
+    return (difference.square().sum(-1) + 1e-12).sqrt()
+
+
+def kernel_width(delta_var: float, threshold: float) -> float:
+    """``2 sigma^2`` of the kernel that falls to `threshold` at distance `delta_var` (eq. 3)."""
+    return delta_var**2 / -math.log(threshold)
+
+
+def soft_mask(squared_distance: Tensor, two_sigma: float) -> Tensor:
+    """Soft instance selection ``s = exp(-d^2 / 2 sigma^2)`` (section 3.2, equation 3)."""
+    return torch.exp(-squared_distance / two_sigma)
+
+
+def pull(rows: Tensor, means: Tensor, objects: Objects, delta_var: float) -> Tensor:
+    """Variance term: ``1/K sum_k 1/N_k sum_{p in k} [d(e_p, mu_k) - delta_var]+^2`` (eq. 1)."""
+    own = rows[objects.voxel]
+    excess = (_distance(own - means[objects.owner]) - delta_var).clamp(min=0).square()
+    per_object = scatter_mean(excess, objects.owner, objects.size)
+    return per_object.sum() / max(objects.count, 1)
+
+
+def push(means: Tensor, pairs: Tensor, delta_dist: float) -> Tensor:
+    """Distance term: mean over pairs of ``[2 delta_dist - d(mu_a, mu_b)]+^2`` (eq. 2).
+
+    Parameters
+    ----------
+    means : Tensor
+        float (K, E).
+    pairs : Tensor
+        bool (K, K), the pairs that must differ: all pairs within an image in
+        the paper, neighbours only in the local form.
+    delta_dist : float
+        Half of the distance from which there is no push.
+    """
+    first, second = pairs.nonzero(as_tuple=True)
+    short = (2 * delta_dist - _distance(means[first] - means[second])).clamp(min=0).square()
+    return short.sum() / max(first.numel(), 1)
+
+
+def regulariser(means: Tensor) -> Tensor:
+    """``1/K sum_k d(mu_k, 0)``: keeps embeddings near the origin."""
+    return _distance(means).sum() / max(means.shape[0], 1)
+
+
+def instance_dice(
+    rows: Tensor,
+    means: Tensor,
+    flat_labels: Tensor,
+    objects: Objects,
+    windows: Windows,
+    two_sigma: float,
+) -> Tensor:
+    """Dice of each object's soft mask against its annotation, objects weighing equally.
+
+    ``1/K sum_k (1 - 2 sum_p s_k t_k / (sum_p s_k^2 + sum_p t_k^2))`` with the
+    soft mask s_k around mu_k (section 3.2), over the voxels of k's window. An
+    annotated object is complete, so every other voxel of the window is a
+    negative, annotated or not.
+
+    Parameters
+    ----------
+    rows, means : Tensor
+        float (P, E) and (K, E).
+    flat_labels : Tensor
+        int (P,), object index 0..K-1 of each voxel or -1.
+    objects, windows
+        See `spoco_zoo.train.objects`.
+    two_sigma : float
+        See `kernel_width`.
+    """
+    difference = rows[windows.voxel] - means[windows.owner]
+    soft = soft_mask(difference.square().sum(-1), two_sigma)
+    inside = (flat_labels[windows.voxel] == windows.owner).to(soft.dtype)
+    zero = soft.new_zeros(objects.count)
+    overlap = zero.index_add(0, windows.owner, soft * inside)
+    square = zero.index_add(0, windows.owner, soft.square()) + objects.size.to(soft.dtype)
+    return (1 - 2 * overlap / (square + EPS)).sum() / max(objects.count, 1)
+
+
+def unlabeled_push(
+    rows: Tensor, means: Tensor, unlabeled: Tensor, windows: Windows, delta_dist: float
+) -> Tensor:
+    """``1/K sum_k 1/N_u sum_{p unlabeled} [delta_dist - d(e_p, mu_k)]+^2`` (section 3.3).
+
+    Parameters
+    ----------
+    unlabeled : Tensor
+        bool (P,), the voxels that nobody annotated.
+    windows : Windows
+        Pairs that are looked at: whole images in the paper.
+    """
+    chosen = unlabeled[windows.voxel]
+    owner, voxel = windows.owner[chosen], windows.voxel[chosen]
+    short = (delta_dist - _distance(rows[voxel] - means[owner])).clamp(min=0).square()
+    count = torch.bincount(owner, minlength=means.shape[0]).clamp(min=1)
+    return scatter_mean(short, owner, count).sum() / max(means.shape[0], 1)
+
+
+def background_pull(rows: Tensor, background: Tensor, delta_var: float) -> Tensor:
+    """Pull of known background to its prototype, the origin: mean of ``[|e_p| - delta_var]+^2``."""
+    excess = (_distance(rows[background]) - delta_var).clamp(min=0).square()
+    return excess.sum() / max(excess.numel(), 1)
+
+
+def background_push(means: Tensor, delta_dist: float) -> Tensor:
+    """Push of objects from the background prototype: mean of ``[2 delta_dist - |mu_k|]+^2``."""
+    short = (2 * delta_dist - _distance(means)).clamp(min=0).square()
+    return short.sum() / max(means.shape[0], 1)
+
+
+def foreground(
+    rows: Tensor, positive: Tensor, negative: Tensor, weight: Tensor, delta_dist: float
+) -> Tensor:
+    """Logistic loss on the distance from the background prototype, with its border at delta_dist.
+
+    Pull and push leave the place where an object ends undecided, because both
+    vanish within their margins. Here the logit ``4 (|e_p| - delta_dist)`` says
+    "foreground", so that the border lies at a distance that is known.
+
+    Parameters
+    ----------
+    rows : Tensor
+        float (P, E).
+    positive, negative : Tensor
+        bool (P,), voxels known to be in an object, and known to be background.
+    weight : Tensor
+        float (P,), importance of each voxel.
+    delta_dist : float
+        Distance of the border from the prototype.
+    """
+    known = (positive | negative).nonzero().squeeze(1)
+    logit = 4 * (_distance(rows[known]) - delta_dist)
+    loss = torch.nn.functional.binary_cross_entropy_with_logits(
+        logit, positive[known].to(logit.dtype), reduction="none"
+    )
+    share = weight[known]
+    return (loss * share).sum() / share.sum().clamp(min=EPS)
+
+
+def consistency(
+    student: Tensor,
+    teacher: Tensor,
+    unlabeled: Tensor,
+    *,
+    delta_var: float,
+    two_sigma: float,
+    max_anchors: int,
+    volume_threshold: float,
+    generator: torch.Generator,
+) -> Tensor:
+    """Agreement of soft masks under the network and its momentum copy (section 3.3, eq. 5).
+
+    Anchors are drawn at random from the not yet covered part of the unlabeled
+    region until less than `volume_threshold` of that region is uncovered. Each
+    anchor gives one mask per network, around its own embedding under it; both
+    networks' hard neighbourhoods (d < delta_var) count as covered.
+
+    Parameters
+    ----------
+    student, teacher : Tensor
+        float (N, S, E); no gradient flows into `teacher`.
+    unlabeled : Tensor
+        bool (N, S).
+    delta_var, two_sigma : float
+        Radius of a hard neighbourhood, width of the soft one.
+    max_anchors : int
+        Most anchors per image.
+    volume_threshold : float
+        Share of the unlabeled region that may stay uncovered.
+    generator : torch.Generator
+        Source of the anchors, on the device of the embeddings.
+
+    Returns
+    -------
+    Tensor
+        Mean of ``1 - Dice(f mask, g mask)`` over all anchors of the batch.
+    """
+    teacher = teacher.detach()
+    uncovered = unlabeled.clone()
+    budget = unlabeled.sum(1) * volume_threshold
+    total = student.sum() * 0
+    drawn = torch.zeros((), device=student.device)
+    for _ in range(max_anchors):
+        active = uncovered.sum(1) > budget
+        if not bool(active.any()):
+            break
+        chance = uncovered[active].to(torch.float32)
+        anchor = torch.multinomial(chance, 1, generator=generator)
+        near, masks = [], []
+        for rows in (student[active], teacher[active]):
+            centre = rows.gather(1, anchor[:, :, None].expand(-1, -1, rows.shape[2]))
+            squared = (rows - centre).square().sum(-1)
+            masks.append(soft_mask(squared, two_sigma))
+            near.append(squared < delta_var**2)
+        f, g = masks
+        dice = 2 * (f * g).sum(1) / (f.square().sum(1) + g.square().sum(1) + EPS)
+        total = total + (1 - dice).sum()
+        drawn = drawn + active.sum()
+        uncovered[active] &= ~(near[0] | near[1])
+    return total / drawn.clamp(min=1)

@@ -1,0 +1,138 @@
+"""The weighted sum of all loss terms for one batch, and what each contributed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from spoco_zoo.train import loss
+from spoco_zoo.train.data import BACKGROUND, UNKNOWN
+from spoco_zoo.train.objects import (
+    find_objects,
+    flatten_embeddings,
+    neighbours,
+    scatter_mean,
+    windows,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from spoco_zoo.config import LossConfig
+
+__all__ = ["Objective"]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The SPOCO objective (paper, equation 6) with a background prototype.
+
+    Attributes
+    ----------
+    config : LossConfig
+        Margins and weights; a term of weight 0 is not computed.
+    anisotropy : tuple of float
+        Voxel size per axis relative to the finest, for windows of equal physical reach.
+    with_background : bool
+        Whether a background class exists: it is pulled to the origin, and
+        every object is pushed from it.
+    """
+
+    config: LossConfig
+    anisotropy: Sequence[float]
+    with_background: bool
+
+    @property
+    def margin(self) -> list[int] | None:
+        """Reach of the local terms per axis in voxels; None for the global form."""
+        if self.config.push_scope == "global":
+            return None
+        return [max(1, round(self.config.window / a)) for a in self.anisotropy]
+
+    def __call__(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        *,
+        momentum: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of a batch.
+
+        Parameters
+        ----------
+        embeddings : Tensor
+            float (N, E, [Z,] Y, X) of the first view.
+        labels : Tensor
+            int64 (N, [Z,] Y, X): objects > 0, 0 not annotated, -1 background.
+        momentum : Tensor, optional
+            Embeddings of the second view under the momentum network; the
+            consistency term is computed if it is given.
+        generator : torch.Generator, optional
+            Source of the anchors; needed with `momentum`.
+
+        Returns
+        -------
+        tuple
+            Total, and the unweighted terms by the names of their weights.
+        """
+        rows = flatten_embeddings(embeddings)
+        terms = self._object_terms(rows, labels)
+        if self.with_background:
+            terms |= self._background_terms(rows, labels)
+        unlabeled = labels == UNKNOWN
+        if momentum is not None and generator is not None and bool(unlabeled.any()):
+            config, count = self.config, labels.shape[0]
+            terms["consistency"] = loss.consistency(
+                rows.reshape(count, -1, rows.shape[1]),
+                flatten_embeddings(momentum).reshape(count, -1, rows.shape[1]),
+                unlabeled.reshape(count, -1),
+                delta_var=config.delta_var,
+                two_sigma=loss.kernel_width(config.delta_var, config.kernel_threshold),
+                max_anchors=config.max_anchors,
+                volume_threshold=config.volume_threshold,
+                generator=generator,
+            )
+        total = rows.sum() * 0
+        for name, value in terms.items():
+            total = total + getattr(self.config, name) * value
+        return total, terms
+
+    def _object_terms(self, rows: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Everything about annotated objects: pull, push, regulariser, instance, unlabeled push."""
+        config = self.config
+        objects = find_objects(labels)
+        if objects.count == 0:
+            return {}
+        means = scatter_mean(rows[objects.voxel], objects.owner, objects.size)
+        owner = torch.full((rows.shape[0],), -1, dtype=torch.long, device=rows.device)
+        owner[objects.voxel] = objects.owner
+        near = windows(objects, self.margin)
+        pairs = neighbours(objects, self.margin)
+        terms = {
+            "pull": loss.pull(rows, means, objects, config.delta_var),
+            "push": loss.push(means, pairs, config.delta_dist),
+            "regulariser": loss.regulariser(means),
+        }
+        if config.instance > 0:
+            width = loss.kernel_width(config.delta_var, config.kernel_threshold)
+            terms["instance"] = loss.instance_dice(rows, means, owner, objects, near, width)
+        unlabeled = labels.reshape(-1) == UNKNOWN
+        if config.unlabeled_push > 0 and bool(unlabeled.any()):
+            terms["unlabeled_push"] = loss.unlabeled_push(
+                rows, means, unlabeled, near, config.delta_dist
+            )
+        return terms
+
+    def _background_terms(self, rows: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Background to the origin, objects away from it, and a border at delta_dist."""
+        flat = labels.reshape(-1)
+        positive, negative = flat > 0, flat == BACKGROUND
+        delta_var, delta_dist = self.config.delta_var, self.config.delta_dist
+        value = loss.background_pull(rows, negative, delta_var)
+        weight = torch.ones_like(rows[:, 0])
+        value = value + loss.foreground(rows, positive, negative, weight, delta_dist)
+        return {"background": value}

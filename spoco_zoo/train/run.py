@@ -1,0 +1,256 @@
+"""A whole training run: read, split, train, choose, tune, publish."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spoco_zoo.config import ModelRecipe
+from spoco_zoo.errors import DataError
+from spoco_zoo.nets.model import save_run_model
+from spoco_zoo.nets.receptive import exact_halo, pooling_factor, round_up
+from spoco_zoo.train.annotation import thin_out
+from spoco_zoo.train.checkpoint import RunFolder
+from spoco_zoo.train.data import BACKGROUND, Split, load_samples, pair_files, split_samples
+from spoco_zoo.train.loop import Trainer
+from spoco_zoo.train.momentum import make_momentum
+from spoco_zoo.train.setup import choose_device, resolve
+from spoco_zoo.train.validate import embed_cases, score_cases, tune
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from torch import Tensor, nn
+
+    from spoco_zoo.config import ClusteringConfig, TrainConfig
+    from spoco_zoo.train.data import Sample
+    from spoco_zoo.train.loop import Progress
+    from spoco_zoo.train.validate import Case, Clusterer, Tuning
+
+__all__ = ["TrainResult", "train"]
+
+PATCH = {2: 512, 3: 96}
+TUNED_ON = 48  # validation images that the clustering is tuned on, at most
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a finished run gives.
+
+    Attributes
+    ----------
+    recipe : ModelRecipe
+    metrics : dict
+        Contents of ``metrics.json``.
+    sample : Sample
+        A validation image, with `case` its embeddings.
+    case : Case
+    """
+
+    recipe: ModelRecipe
+    metrics: dict[str, Any]
+    sample: Sample
+    case: Case
+
+
+def train(
+    images: Path,
+    labels: Path,
+    out: Path,
+    config: TrainConfig,
+    *,
+    clusterer: Clusterer,
+    val_images: Path | None = None,
+    val_labels: Path | None = None,
+    device: str = "auto",
+    resume: bool = False,
+    listen: Callable[[Progress], None] = lambda progress: None,
+) -> TrainResult:
+    """Train a SPOCO model on pairs of images and object masks.
+
+    Parameters
+    ----------
+    images, labels : Path
+        Folders of files paired by name, or two files.
+    out : Path
+        New folder for the run; an existing one with `resume`.
+    config : TrainConfig
+    clusterer : Clusterer
+        Makes labels of embeddings: `spoco_zoo.segment.cluster.cluster`.
+    val_images, val_labels : Path, optional
+        Validation data; otherwise a share of the training data is set aside.
+    device : str
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:I``.
+    resume : bool
+        Go on from the run's last checkpoint.
+    listen : callable
+        Is told the `Progress`.
+
+    Returns
+    -------
+    TrainResult
+
+    Raises
+    ------
+    InputError
+        If data or settings cannot be used.
+    TrainingError
+        If the loss stops being finite.
+    """
+    chosen = choose_device(device)
+    split = prepare(images, labels, config, val_images, val_labels)
+    setup = resolve(config, [*split.train, *split.val, *split.test], chosen)
+    folder = RunFolder.open(out, config, resume=resume)
+    folder.write_json(
+        "split.json",
+        {part: [s.name for s in getattr(split, part)] for part in ("train", "val", "test")},
+    )
+    with_background = not config.no_background and has_background(split.train, config)
+    trainer = Trainer(
+        config, setup, split, folder, chosen, with_background=with_background, clusterer=clusterer
+    )
+    if resume:
+        trainer.restore()
+        folder.trim_log(trainer.step)
+    trainer.run(listen)
+    return publish(trainer)
+
+
+def prepare(
+    images: Path,
+    labels: Path,
+    config: TrainConfig,
+    val_images: Path | None,
+    val_labels: Path | None,
+) -> Split:
+    """Read the data, split it, and thin out the training annotation if asked to."""
+    split = split_samples(load_samples(pair_files(images, labels), config), config)
+    if (val_images is None) != (val_labels is None):
+        raise DataError(
+            "--val-images and --val-labels go together", "only one of them", "Give both or neither."
+        )
+    if val_images is not None and val_labels is not None:
+        val = load_samples(pair_files(val_images, val_labels), config)
+        split = Split((*split.train, *split.val, *split.test), tuple(val), ())
+    kept = split.train
+    if config.thinned:
+        kept = tuple(
+            thin_out(
+                split.train,
+                ratio=config.instance_ratio,
+                max_objects=config.max_objects,
+                seed=config.seed,
+            )
+        )
+    return Split(kept, split.val, split.test)
+
+
+def has_background(samples: Sequence[Sample], config: TrainConfig) -> bool:
+    """Whether any voxel is, or in sparse annotation may be, background."""
+    if config.sparse:
+        return True
+    return any(bool((sample.labels == BACKGROUND).any()) for sample in samples)
+
+
+def publish(trainer: Trainer) -> TrainResult:
+    """Choose the network, tune the clustering, score, and write the finished model."""
+    folder, split, config = trainer.folder, trainer.split, trainer.config
+    states, network = choose_network(trainer)
+    factor = pooling_factor(trainer.setup.net)
+    sizes = object_sizes([*split.train, *split.val])
+    tuned = tune(
+        embed_cases(network, split.val[:TUNED_ON], factor),
+        trainer.clusterer,
+        trainer.clustering,
+        trainer.background,
+        delta_var=config.loss.delta_var,
+        delta_dist=config.loss.delta_dist,
+        object_size=sizes[0],
+    )
+    recipe = make_recipe(trainer, tuned.best, sizes)
+    metrics = measure(trainer, network, tuned)
+    sample = split.val[0]
+    truth = np.maximum(sample.labels, 0)
+    np.savez_compressed(folder.path / "sample.npz", image=sample.raw, labels=truth)
+    folder.write_json("metrics.json", metrics)
+    save_run_model(folder.path, recipe, states)
+    return TrainResult(recipe, metrics, sample, embed_cases(network, [sample], factor)[0])
+
+
+def choose_network(trainer: Trainer) -> tuple[dict[str, dict[str, Tensor]], nn.Module]:
+    """The better of trained and momentum network, each at its best and its last step.
+
+    Returns the state dicts to publish (``network`` is the winner, ``momentum``
+    the momentum network of the same step) and the winner in evaluation mode.
+    """
+    best = trainer.folder.load_best(trainer.device)
+    candidates = [
+        (best.momentum, best.momentum),
+        (best.network, best.momentum),
+        (trainer.momentum.state_dict(), trainer.momentum.state_dict()),
+        (trainer.network.state_dict(), trainer.momentum.state_dict()),
+    ]
+    network = make_momentum(trainer.network)
+    scores = []
+    for state, _ in candidates:
+        network.load_state_dict(state)
+        result = trainer.judge(network)[0]
+        scores.append(result.ap50 + result.ap75)
+    state, momentum = candidates[int(np.argmax(scores))]
+    network.load_state_dict(state)
+    return {"network": state, "momentum": momentum}, network
+
+
+def object_sizes(samples: Sequence[Sample]) -> tuple[float, float, float]:
+    """5 %, 50 % and 95 % quantile of the voxel counts of annotated objects."""
+    counts = [np.bincount(np.maximum(sample.labels, 0).ravel())[1:] for sample in samples]
+    sizes = np.concatenate(counts)
+    low, middle, high = np.quantile(sizes[sizes > 0], (0.05, 0.5, 0.95))
+    return float(low), float(middle), float(high)
+
+
+def make_recipe(
+    trainer: Trainer, clustering: ClusteringConfig, sizes: tuple[float, float, float]
+) -> ModelRecipe:
+    """What the model needs beside its weights."""
+    config, net = trainer.config, trainer.setup.net
+    factor = pooling_factor(net)
+    patch = np.maximum(PATCH[net.ndim] / np.array(trainer.setup.anisotropy), 1).astype(int)
+    # A patch must leave a core between its halos, even where the default is too small for that.
+    least = [2 * h + f for h, f in zip(exact_halo(net), factor, strict=True)]
+    smallest = least if net.ndim == 2 else factor
+    return ModelRecipe(
+        net=net,
+        delta_var=config.loss.delta_var,
+        delta_dist=config.loss.delta_dist,
+        kernel_threshold=config.loss.kernel_threshold,
+        background=trainer.background,
+        clustering=clustering,
+        channel_names=tuple(f"channel{i}" for i in range(net.in_channels))
+        if net.in_channels > 1
+        else ("intensity",),
+        voxel_size=config.voxel_size,
+        object_size=sizes,
+        annotation="sparse" if config.sparse else "dense",
+        annotated_fraction=config.instance_ratio,
+        patch=round_up(np.maximum(patch, smallest).tolist(), factor),
+    )
+
+
+def measure(trainer: Trainer, network: nn.Module, tuned: Tuning) -> dict[str, Any]:
+    """Scores on validation images (tuned on) and test images (never used before)."""
+    split = trainer.split
+    metrics: dict[str, Any] = {
+        "iterations": trainer.step,
+        "n_train": len(split.train),
+        "n_objects": sum(len(sample.centres) for sample in split.train),
+        "validation": {"n_images": len(split.val[:TUNED_ON]), **tuned.scores.to_dict()},
+    }
+    if split.test:
+        cases = embed_cases(network, split.test, pooling_factor(trainer.setup.net))
+        scores = score_cases(cases, trainer.clusterer, tuned.best, trainer.background)
+        metrics["test"] = {"n_images": len(split.test), **scores.to_dict()}
+    return metrics

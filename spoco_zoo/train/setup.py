@@ -1,0 +1,159 @@
+"""From what the user asked for and the data at hand to every number of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from spoco_zoo.config import NetConfig
+from spoco_zoo.errors import ConfigError
+from spoco_zoo.nets.receptive import pooling_factor
+from spoco_zoo.train.crops import Geometry
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from spoco_zoo.config import TrainConfig
+    from spoco_zoo.train.data import Sample
+
+__all__ = ["Setup", "choose_device", "choose_precision", "relative_voxel_size", "resolve"]
+
+FEATURES = {2: (16, 32, 64, 128), 3: (16, 32, 64)}
+CROP = {2: (128, 128), 3: (32, 64, 64)}
+BATCH = {2: 8, 3: 2}
+MAX_ANISOTROPY = 1.5  # a pooling skips an axis that is coarser than the finest by more than this
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The resolved numbers of a run.
+
+    Attributes
+    ----------
+    net : NetConfig
+    crop : tuple of int
+        Training crop ([Z,] Y, X), a multiple of the pooling factor.
+    batch_size, validate_every : int
+    geometry : Geometry
+    anisotropy : tuple of float
+        Voxel size relative to the finest axis.
+    precision : torch.dtype
+        Of the network's forward and backward pass.
+    """
+
+    net: NetConfig
+    crop: tuple[int, ...]
+    batch_size: int
+    validate_every: int
+    geometry: Geometry
+    anisotropy: tuple[float, ...]
+    precision: torch.dtype
+
+
+def relative_voxel_size(config: TrainConfig) -> tuple[float, ...]:
+    """Voxel size per axis divided by the smallest; all ones if it is not known."""
+    size = config.voxel_size or (1.0,) * config.ndim
+    if len(size) != config.ndim or min(size) <= 0:
+        raise ConfigError(
+            f"voxel size must be {config.ndim} positive numbers",
+            f"{size}",
+            "Give micrometres per voxel in the order of the axes, as in --voxel-size 0.3,0.1,0.1.",
+        )
+    return tuple(s / min(size) for s in size)
+
+
+def default_pooling(anisotropy: Sequence[float], levels: int) -> tuple[tuple[int, ...], ...]:
+    """Pool each axis only while its voxels are not much coarser than the finest."""
+    size = np.array(anisotropy, float)
+    pooling = []
+    for _ in range(levels - 1):
+        level = np.where(size <= size.min() * MAX_ANISOTROPY, 2, 1)
+        size = size * level
+        pooling.append(tuple(int(p) for p in level))
+    return tuple(pooling)
+
+
+def choose_crop(
+    config: TrainConfig, factor: Sequence[int], samples: Sequence[Sample]
+) -> tuple[int, ...]:
+    """The crop asked for, or the default within the smallest image; multiples of the factor."""
+    smallest = np.min([sample.labels.shape for sample in samples], axis=0)
+    if config.crop is not None:
+        wrong = len(config.crop) != config.ndim or any(
+            c % f for c, f in zip(config.crop, factor, strict=False)
+        )
+        if wrong or any(c > s for c, s in zip(config.crop, smallest, strict=True)):
+            raise ConfigError(
+                f"a crop must have multiples of {tuple(factor)} and fit into every image",
+                f"{config.crop}, smallest image {tuple(int(s) for s in smallest)}",
+                "Choose a smaller --crop, or remove the smallest images.",
+            )
+        return config.crop
+    return tuple(
+        max(f, min(c, int(s)) // f * f)
+        for c, s, f in zip(CROP[config.ndim], smallest, factor, strict=True)
+    )
+
+
+def resolve(config: TrainConfig, samples: Sequence[Sample], device: torch.device) -> Setup:
+    """Fill in everything that the configuration left open.
+
+    Raises
+    ------
+    ConfigError
+        If settings contradict each other or the data.
+    """
+    anisotropy = relative_voxel_size(config)
+    features = config.features or FEATURES[config.ndim]
+    net = NetConfig(
+        ndim=config.ndim,
+        in_channels=samples[0].image.shape[0],
+        embedding_dim=config.embedding_dim,
+        features=features,
+        pooling=config.pooling or default_pooling(anisotropy, len(features)),
+    )
+    return Setup(
+        net=net,
+        crop=choose_crop(config, pooling_factor(net), samples),
+        batch_size=config.batch_size or BATCH[config.ndim],
+        validate_every=config.validate_every or max(1, config.iterations // 10),
+        geometry=Geometry(anisotropy=anisotropy),
+        anisotropy=anisotropy,
+        precision=choose_precision(config.precision, device),
+    )
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto``, ``cpu``, ``cuda`` or ``cuda:I`` as a device that exists.
+
+    Raises
+    ------
+    ConfigError
+        If the device is unknown or absent.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(
+            "--device must be auto, cpu, cuda or cuda:I, and be there",
+            f"{name!r}: {' '.join(str(error).split())[:80]}",
+            "Use --device cpu, or install a torch build with CUDA.",
+        ) from error
+    return device
+
+
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """bfloat16 where the processor computes it in hardware, float32 elsewhere."""
+    if name != "auto":
+        return torch.bfloat16 if name == "bfloat16" else torch.float32
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        fast = torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if fast else torch.float32

@@ -1,0 +1,182 @@
+"""Validation by the real pipeline: embeddings, clustering, labels, scores; and tuning on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from spoco_zoo.config import ClusteringConfig
+from spoco_zoo.train.data import UNKNOWN
+from spoco_zoo.train.metrics import Scores, mean, score
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from spoco_zoo.train.data import Sample
+
+__all__ = ["Case", "Clusterer", "Tuning", "embed_cases", "score_cases", "select_voxels", "tune"]
+
+MAX_VOXELS = 2**22  # larger validation images are judged on their central part
+
+
+class Clusterer(Protocol):
+    """What turns embeddings (E, [Z,] Y, X) into int32 labels ([Z,] Y, X)."""
+
+    def __call__(
+        self,
+        embeddings: Tensor,
+        config: ClusteringConfig,
+        background: tuple[float, ...] | None,
+        *,
+        momentum: Tensor | None = None,
+    ) -> NDArray[np.int32]:
+        """Cluster one image."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A validation image with its embeddings.
+
+    Attributes
+    ----------
+    embeddings : Tensor
+        float32 (E, [Z,] Y, X), on the device of the network.
+    momentum : Tensor or None
+        The same under the momentum network.
+    labels : ndarray
+        int32 ([Z,] Y, X) as in `Sample`.
+    where : tuple of slice
+        The part of the sample that this is.
+    """
+
+    embeddings: Tensor
+    momentum: Tensor | None
+    labels: NDArray[np.int32]
+    where: tuple[slice, ...]
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Outcome of a search: every setting tried with its scores, and the best."""
+
+    best: ClusteringConfig
+    scores: Scores
+    tried: tuple[tuple[ClusteringConfig, Scores], ...]
+
+
+def select_voxels(sample: Sample, factor: Sequence[int]) -> tuple[slice, ...]:
+    """The whole image, or a central part of at most `MAX_VOXELS`, aligned to the pooling grid."""
+    shape = np.array(sample.labels.shape)
+    if shape.prod() <= MAX_VOXELS:
+        return tuple(slice(0, int(n)) for n in shape)
+    shrink = (MAX_VOXELS / shape.prod()) ** (1 / len(shape))
+    side = np.maximum((shape * shrink).astype(int) // factor * factor, factor)
+    start = (shape - side) // 2 // factor * factor
+    return tuple(slice(int(a), int(a + n)) for a, n in zip(start, side, strict=True))
+
+
+@torch.inference_mode()
+def embed_cases(
+    network: nn.Module,
+    samples: Sequence[Sample],
+    factor: Sequence[int],
+    *,
+    momentum: nn.Module | None = None,
+) -> list[Case]:
+    """Embed whole images in float32 with networks in evaluation mode."""
+    device = next(network.parameters()).device
+    cases = []
+    for sample in samples:
+        where = select_voxels(sample, factor)
+        image = torch.from_numpy(np.ascontiguousarray(sample.image[(slice(None), *where)]))
+        batch = image[None].to(device)
+        second = momentum(batch)[0] if momentum is not None else None
+        cases.append(Case(network(batch)[0], second, sample.labels[where], where))
+    return cases
+
+
+def score_cases(
+    cases: Sequence[Case],
+    clusterer: Clusterer,
+    config: ClusteringConfig,
+    background: tuple[float, ...] | None,
+) -> Scores:
+    """Mean scores over images. Predictions that lie mostly on unknown voxels are left out."""
+    results = []
+    for case in cases:
+        labels = clusterer(case.embeddings, config, background, momentum=case.momentum)
+        truth = np.maximum(case.labels, 0)
+        results.append(score(_known(labels, case.labels), truth))
+    return mean(results)
+
+
+def _known(prediction: NDArray[np.int32], truth: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Drop the objects that the annotation cannot judge: more than half on unknown voxels."""
+    unknown = truth == UNKNOWN
+    if not unknown.any():
+        return prediction
+    sizes = np.bincount(prediction.ravel())
+    outside = np.bincount(prediction[unknown], minlength=len(sizes))
+    keep = outside <= 0.5 * sizes
+    keep[0] = False
+    return np.where(keep[prediction], prediction, 0)
+
+
+def tune(
+    cases: Sequence[Case],
+    clusterer: Clusterer,
+    start: ClusteringConfig,
+    background: tuple[float, ...] | None,
+    *,
+    delta_var: float,
+    delta_dist: float,
+    object_size: float,
+) -> Tuning:
+    """Search the clustering's parameters one after the other, twice around.
+
+    The objective is the mean of AP at 0.5 and at 0.75, so that neither finding
+    nor outlining objects is neglected.
+
+    Parameters
+    ----------
+    cases : sequence of Case
+        Validation images; nothing else may be tuned on.
+    start : ClusteringConfig
+        Method and first guess.
+    delta_var, delta_dist : float
+        Scales of the search in embedding space.
+    object_size : float
+        Small objects' voxel count (5 % quantile), scale of the search for `min_size`.
+    """
+    grid: dict[str, list[float]] = {
+        "foreground": [delta_dist * f for f in (0.5, 0.75, 1.0, 1.25)] if background else [],
+        "bandwidth": [delta_var * f for f in (1, 1.5, 2, 3, 4)],
+        "smoothness": [delta_var * f for f in (0.3, 0.6, 1.0, 1.5)],
+        "min_size": [max(1, round(object_size * f)) for f in (0.15, 0.3, 0.6)],
+    }
+    if start.method != "instance":
+        grid.pop("smoothness")
+    tried: dict[str, tuple[ClusteringConfig, Scores]] = {}
+
+    def judge(config: ClusteringConfig) -> float:
+        key = config.fingerprint()
+        if key not in tried:
+            tried[key] = (config, score_cases(cases, clusterer, config, background))
+        scores = tried[key][1]
+        return scores.ap50 + scores.ap75
+
+    best = start
+    for _ in range(2):
+        before = best
+        for name, values in grid.items():
+            options = [best, *(best.model_copy(update={name: value}) for value in values)]
+            best = max(options, key=judge)
+        if best == before:
+            break
+    return Tuning(best, tried[best.fingerprint()][1], tuple(tried.values()))

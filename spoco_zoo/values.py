@@ -1,0 +1,46 @@
+"""Values that a command line can hold as text: shapes, sizes, regions."""
+
+from __future__ import annotations
+
+from spoco_zoo.errors import ConfigError
+
+__all__ = ["integers", "numbers", "region"]
+
+
+def integers(text: str | None, what: str) -> tuple[int, ...] | None:
+    """``64,256,256`` as numbers."""
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(
+            f"--{what} must be whole numbers with commas between", repr(text), "As in 64,256,256."
+        ) from None
+
+
+def numbers(text: str | None, what: str) -> tuple[float, ...] | None:
+    """``0.3,0.1,0.1`` as numbers."""
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(
+            f"--{what} must be numbers with commas between", repr(text), "As in 0.3,0.1,0.1."
+        ) from None
+
+
+def region(text: str | None) -> tuple[tuple[int, int], ...] | None:
+    """``0:10,20:30`` as pairs of start and stop."""
+    if text is None:
+        return None
+    try:
+        pairs = [part.split(":") for part in text.split(",")]
+        return tuple((int(start), int(stop)) for start, stop in pairs)
+    except ValueError:
+        raise ConfigError(
+            "--roi must be START:STOP per axis with commas between",
+            repr(text),
+            "As in 0:64,100:400,100:400.",
+        ) from None

@@ -1,0 +1,177 @@
+"""Image in, label image out: the same whatever the blocks, the workers and their order."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "segment"))
+from planted import (
+    code_model,
+    exact_cluster,
+    read_labels,
+    same_partition,
+    split_connected,
+    store_bytes,
+    tissue,
+    write_image,
+)
+
+from spoco_zoo import ngff
+from spoco_zoo.config import SegmentConfig
+from spoco_zoo.errors import ConfigError, DataError, StoreError
+from spoco_zoo.segment import Event, open_labels, segment
+from spoco_zoo.segment.execute import make_executor
+
+CELLS = 300
+SMALL = SegmentConfig(block=(128, 128), overlap=(16, 16), patch=(64, 64), halo=(12, 12))
+
+
+@pytest.fixture(scope="module")
+def truth() -> np.ndarray:
+    return tissue((512, 500), CELLS, seed=1)
+
+
+@pytest.fixture
+def image(tmp_path: Path, truth: np.ndarray) -> Path:
+    return write_image(tmp_path / "image.ome.zarr", truth, "YX")
+
+
+def test_300_of_300_gap_free_cells(image: Path, truth: np.ndarray, tmp_path: Path) -> None:
+    events: list[Event] = []
+    result = segment(image, code_model(truth), SMALL, cluster=exact_cluster, on_event=events.append)
+    label = image / "labels" / "spoco"
+    assert result.output == str(label)
+    assert result.objects == CELLS
+    labels = read_labels(label)
+    assert same_partition(labels, truth)
+    assert labels.dtype == np.uint32
+    assert np.unique(labels).tolist() == list(range(1, CELLS + 1))
+    assert [e.phase for e in events if e.done == e.total] == [
+        "blocks", "faces", "relabel", "level 1",
+    ]  # fmt: skip
+    shown = open_labels(image)
+    assert shown.shape == truth.shape
+    assert int(shown[100:110, 7].values.max()) == labels[100:110, 7].max()
+    # Only the report stays beside the label.
+    assert [p.name for p in result.report.parent.iterdir()] == ["segment.json"]
+
+
+def test_the_report_counts_what_is_there(image: Path, truth: np.ndarray) -> None:
+    result = segment(image, code_model(truth), SMALL, cluster=exact_cluster)
+    report = json.loads(result.report.read_text())
+    sizes = np.bincount(truth.ravel())[1:]
+    assert report["objects"] == report["sizes"]["objects"] == CELLS
+    assert report["sizes"]["voxels"] == truth.size
+    assert report["sizes"]["largest"] == sizes.max()
+    assert report["sizes"]["smallest"] == sizes.min()
+    assert report["sizes"]["histogram"]["512"] == ((sizes >= 512) & (sizes < 1024)).sum()
+    assert report["blocks"]["blocks"] == 16
+    assert report["faces"]["faces"] == 24
+    assert report["faces"]["cut"] == report["faces"]["refused_embedding"] == 0
+    assert report["faces"]["accepted"] >= report["blocks"]["local_objects"] - CELLS
+    assert report["failures"] == []
+
+
+@pytest.mark.parametrize("block", [(40, 512), (96, 80), (512, 512), (61, 127)])
+def test_blocks_do_not_show(image: Path, truth: np.ndarray, tmp_path: Path, block) -> None:
+    config = SMALL.model_copy(update={"block": block})
+    segment(image, code_model(truth), config, output=tmp_path / "o.zarr", cluster=exact_cluster)
+    assert same_partition(read_labels(tmp_path / "o.zarr"), truth)
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_volumes_with_time_and_channels(tmp_path: Path, version: str) -> None:
+    times = [tissue((20, 70, 60), 40, seed) for seed in (1, 2)]
+    values = np.stack([np.stack([np.zeros_like(t), t]) for t in times])
+    image = write_image(tmp_path / "a.ome.zarr", values, "TCZYX", version)
+    config = SegmentConfig(
+        block=(12, 32, 32), overlap=(4, 8, 8), patch=(16, 32, 32), halo=(2, 4, 4), channel=1
+    )
+    # Both time points are normalised on their own; the model undoes the one of the first.
+    same = np.stack([values[0], values[0][:, ::-1, ::-1]])
+    image = write_image(tmp_path / "b.ome.zarr", same, "TCZYX", version)
+    result = segment(image, code_model(times[0]), config, cluster=exact_cluster, label_name="c")
+    label = image / "labels" / "c"
+    assert ngff.open_image(label).axes == ("t", "z", "y", "x")
+    assert ngff.open_image(label).version == version
+    first, second = read_labels(label, 0), read_labels(label, 1)
+    assert same_partition(first, times[0])
+    assert same_partition(second, times[0][::-1, ::-1])
+    assert result.objects == 80
+    assert set(np.unique(first)).isdisjoint(np.unique(second))
+    assert (image / "labels").exists()
+
+
+def test_a_region_gives_what_the_whole_gives(
+    image: Path, truth: np.ndarray, tmp_path: Path
+) -> None:
+    config = SMALL.model_copy(update={"roi": ((100, 411), (37, 300))})
+    segment(image, code_model(truth), config, output=tmp_path / "o.zarr", cluster=exact_cluster)
+    labels = read_labels(tmp_path / "o.zarr")
+    assert same_partition(labels, split_connected(truth[100:411, 37:300]))
+    level = ngff.open_image(tmp_path / "o.zarr").levels[0]
+    assert level.translation == (100.0, 37.0)
+
+
+def test_a_2d_model_on_a_stack_links_its_planes(tmp_path: Path) -> None:
+    truth = np.repeat(tissue((120, 110), 30, seed=3)[None], 9, axis=0)
+    truth[4] = 0
+    truth[5:][truth[5:] > 0] += 30
+    image = write_image(tmp_path / "a.ome.zarr", truth, "ZYX")
+    config = SegmentConfig(block=(3, 64, 64), overlap=(1, 12, 12))
+    model = code_model(truth, ndim=2)
+    result = segment(image, model, config, cluster=exact_cluster)
+    assert result.objects == 60
+    assert same_partition(read_labels(image / "labels" / "spoco"), truth)
+
+
+def test_tiff_in_and_out(tmp_path: Path, truth: np.ndarray) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", truth.astype(np.uint16))
+    segment(
+        tmp_path / "a.tif",
+        code_model(truth),
+        SMALL,
+        output=tmp_path / "labels.tif",
+        cluster=exact_cluster,
+    )
+    assert same_partition(tifffile.imread(tmp_path / "labels.tif"), truth)
+
+
+def test_a_constant_image_has_no_objects(tmp_path: Path) -> None:
+    image = write_image(tmp_path / "a.ome.zarr", np.full((64, 300), 7), "YX")
+    model = code_model(np.arange(100).reshape(10, 10))
+    result = segment(image, model, SegmentConfig(), cluster=exact_cluster)
+    assert result.objects == 0
+    assert not read_labels(image / "labels" / "spoco").any()
+
+
+def test_a_value_that_is_not_finite_is_named_before_any_block(tmp_path: Path) -> None:
+    values = np.zeros((64, 64), np.float32)
+    values[5, 9] = np.inf
+    tifffile.imwrite(tmp_path / "a.tif", values)
+    model = code_model(np.arange(100).reshape(10, 10))
+    with pytest.raises(DataError, match="5,9"):
+        segment(tmp_path / "a.tif", model, output=tmp_path / "o.zarr", cluster=exact_cluster)
+    assert not (tmp_path / "o.zarr").exists()
+
+
+def test_a_finished_label_is_replaced_only_when_asked(image: Path, truth: np.ndarray) -> None:
+    model = code_model(truth)
+    segment(image, model, SMALL, cluster=exact_cluster)
+    before = store_bytes(image)
+    with pytest.raises(StoreError, match="--overwrite"):
+        segment(image, model, SMALL, cluster=exact_cluster)
+    assert store_bytes(image) == before
+    segment(image, model, SMALL, cluster=exact_cluster, overwrite=True)
+    assert store_bytes(image) == before
+
+
+def test_two_kinds_of_workers_at_once_are_refused() -> None:
+    with pytest.raises(ConfigError, match="--scheduler"):
+        make_executor(2, scheduler="tcp://127.0.0.1:1")

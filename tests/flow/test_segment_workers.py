@@ -1,0 +1,62 @@
+"""The same bytes for any number of workers and any order of completion."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "segment"))
+from planted import code_model, exact_cluster, store_bytes, tissue, write_image
+
+from spoco_zoo.config import SegmentConfig
+from spoco_zoo.segment import dry_run, segment
+from spoco_zoo.segment.execute import InProcess
+from spoco_zoo.segment.ledger import Ledger
+from spoco_zoo.segment.models import ModelRef, remember_model
+from spoco_zoo.segment.phases import Run
+
+SMALL = SegmentConfig(block=(64, 64), overlap=(16, 16), patch=(64, 64), halo=(12, 12))
+
+
+class Shuffled(InProcess):
+    """Runs items in a random order, as the workers of a busy cluster finish them."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+
+    def run(self, task, items, on_result, on_failure) -> None:
+        every = list(items)
+        order = [every[i] for i in self.rng.permutation(len(every))]
+        super().run(task, order, on_result, on_failure)
+
+
+def test_workers_and_their_order_do_not_show(tmp_path: Path) -> None:
+    truth = tissue((200, 210), 60, seed=1)
+    image = write_image(tmp_path / "image.ome.zarr", truth, "YX")
+    model = code_model(truth)
+    outputs = {}
+    for workers in (0, 2):
+        output = tmp_path / f"workers{workers}.zarr"
+        segment(
+            image,
+            model,
+            SMALL,
+            output=output,
+            label_name="same",
+            workers=workers,
+            dashboard=False,
+            cluster=exact_cluster,
+        )
+        outputs[workers] = store_bytes(output)
+    remember_model(model)
+    for seed in (1, 2):
+        plan = dry_run(image, model, SMALL, output=tmp_path / f"s{seed}.zarr", label_name="same")
+        plan.folder.mkdir()
+        with Ledger(plan.folder, {}) as ledger:
+            run = Run(plan, ledger, Shuffled(seed), lambda event: None)
+            run.all(ModelRef("", model.fingerprint), exact_cluster, "cpu")
+        outputs[f"order {seed}"] = store_bytes(tmp_path / f"s{seed}.zarr")
+    assert len(outputs[0]) > 10
+    assert all(found == outputs[0] for found in outputs.values())

@@ -1,0 +1,80 @@
+"""Run folders of small untrained networks, as training leaves them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from spoco_zoo.config import ClusteringConfig, ModelRecipe, NetConfig, TrainConfig
+from spoco_zoo.nets.model import save_run_model
+from spoco_zoo.nets.registry import build_network
+
+POOLING = {2: ((2, 2), (2, 2)), 3: ((1, 2, 2), (2, 2, 2))}
+SHAPE = {2: (117, 90), 3: (13, 45, 50)}
+PATCH = {2: (64, 64), 3: (16, 32, 32)}
+
+
+def randomised_state(net: NetConfig, seed: int) -> dict[str, torch.Tensor]:
+    """State of a fresh network whose BatchNorm statistics are not the trivial ones."""
+    torch.manual_seed(seed)
+    network = build_network(net)
+    for name, value in network.named_buffers():
+        if name.endswith("running_mean"):
+            value.normal_(0, 0.2)
+        elif name.endswith("running_var"):
+            value.uniform_(0.5, 1.5)
+    return network.state_dict()
+
+
+def disks(ndim: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """A noisy image of bright balls, uint16-like values, and their labels."""
+    rng = np.random.default_rng(seed)
+    shape = SHAPE[ndim]
+    grid = np.indices(shape)
+    labels = np.zeros(shape, np.int32)
+    for i in range(1, 13):
+        centre = [rng.integers(0, n) for n in shape]
+        distance = sum((g - c) ** 2 for g, c in zip(grid, centre, strict=True))
+        labels[(distance < 8**2) & (labels == 0)] = i
+    image = 200 + 800 * (labels > 0) + 30 * rng.standard_normal(shape)
+    return image[None].astype(np.float32), labels
+
+
+def make_run(folder: Path, ndim: int, *, momentum: bool = False, **recipe: object) -> Path:
+    """A complete run folder, as training leaves it."""
+    folder.mkdir(parents=True)
+    net = NetConfig(ndim=ndim, embedding_dim=4, features=(4, 6, 8), pooling=POOLING[ndim])
+    values = {
+        "net": net,
+        "delta_var": 0.5,
+        "delta_dist": 2.0,
+        "kernel_threshold": 0.5,
+        "background": (0.1, -0.2, 0.3, 0.0),
+        "clustering": ClusteringConfig(bandwidth=0.2, foreground=0.3, smoothness=0.2),
+        "channel_names": ("DAPI",),
+        "voxel_size": (0.5,) * ndim,
+        "object_size": (50.0, 180.0, 200.0),
+        "patch": PATCH[ndim],
+    }
+    states = {"network": randomised_state(net, 0)}
+    if momentum:
+        states["momentum"] = randomised_state(net, 1)
+    save_run_model(folder, ModelRecipe(**{**values, **recipe}), states)
+    (folder / "metrics.json").write_text(
+        json.dumps(
+            {
+                "iterations": 10,
+                "n_train": 40,
+                "n_objects": 300,
+                "validation": {"ap50": 0.8123, "ap75": 0.5, "sbd": 0.83, "n_images": 7},
+                "test": {"ap50": 0.7, "sbd": 0.8, "n_images": 3},
+            }
+        )
+    )
+    (folder / "config.yaml").write_text(TrainConfig(ndim=ndim).to_yaml())
+    image, labels = disks(ndim)
+    np.savez(folder / "sample.npz", image=image, labels=labels)
+    return folder

@@ -1,0 +1,228 @@
+"""TIFF to OME-Zarr and back: same voxels, true pyramid, nothing left behind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import xarray as xr
+import zarr
+
+from spoco_zoo.errors import StoreError
+from spoco_zoo.ngff import convert, mean_cells, mode_cells, open_image, open_labels, read_tiff
+from spoco_zoo.ngff.image import Image
+
+from .conftest import ramp
+from .test_ngff_write import plan_label, validate, write
+
+Make = Callable[..., Path]
+SIZES = {"PhysicalSizeZ": 1.0, "PhysicalSizeY": 0.5, "PhysicalSizeX": 0.5}
+
+
+def whole(image: Image, level: int = 0) -> list[slice]:
+    return [slice(0, n) for n in image.levels[level].shape]
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+@pytest.mark.parametrize(
+    "packing",
+    [{}, {"compression": "zlib"}, {"compression": "zlib", "tile": (64, 64)}],
+    ids=["mapped", "unpacked", "tiled"],
+)
+def test_a_stack_becomes_a_pyramid(tmp_path: Path, version: str, packing: dict) -> None:
+    data = ramp((9, 301, 150))
+    tifffile.imwrite(
+        tmp_path / "a.tif", data, ome=True, metadata={"axes": "ZYX", **SIZES}, **packing
+    )
+    steps: list[tuple[int, int]] = []
+    convert(
+        tmp_path / "a.tif",
+        tmp_path / "a.zarr",
+        version=version,
+        chunk=(4, 32, 32),
+        progress=lambda done, total: steps.append((done, total)),
+    )
+    validate(tmp_path / "a.zarr")
+    image = open_image(tmp_path / "a.zarr")
+    assert image.version == version
+    assert [level.shape for level in image.levels] == [(9, 301, 150), (9, 151, 75)]
+    np.testing.assert_array_equal(image.read_region(0, whole(image)), data)
+    np.testing.assert_array_equal(
+        image.read_region(1, whole(image, 1)), mean_cells(data, (1, 2, 2))
+    )
+    assert image.voxel_size(1) == (1.0, 1.0, 1.0)
+    assert image.levels[1].translation == (0.0, 0.25, 0.25)
+    assert steps == [(i + 1, len(steps)) for i in range(len(steps))]
+    assert sorted(os.listdir(tmp_path)) == ["a.tif", "a.zarr"]
+
+
+def test_films_with_channels_keep_all_axes_and_names(tmp_path: Path) -> None:
+    data = ramp((2, 3, 2, 20, 30))
+    names = {"Channel": {"Name": ["DAPI", "GFP"]}}
+    tifffile.imwrite(tmp_path / "a.tif", data, ome=True, metadata={"axes": "TZCYX", **names})
+    convert(tmp_path / "a.tif", tmp_path / "a.zarr")
+    validate(tmp_path / "a.zarr")
+    image = open_image(tmp_path / "a.zarr")
+    assert (image.axes, image.channel_names) == (tuple("tczyx"), ("DAPI", "GFP"))
+    np.testing.assert_array_equal(image.read_region(0, whole(image)), data.swapaxes(1, 2))
+    convert(tmp_path / "a.zarr", tmp_path / "back.tif")
+    back = open_image(tmp_path / "back.tif")
+    assert back.channel_names == ("DAPI", "GFP")
+    np.testing.assert_array_equal(back.read_region(0, whole(back)), data.swapaxes(1, 2))
+
+
+def test_colour_images_become_three_channels(tmp_path: Path) -> None:
+    data = ramp((300, 40, 3), np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", data, photometric="rgb", compression="zlib")
+    convert(tmp_path / "a.tif", tmp_path / "a.zarr", chunk=(32, 8))
+    validate(tmp_path / "a.zarr")
+    image = open_image(tmp_path / "a.zarr")
+    np.testing.assert_array_equal(image.read_region(0, whole(image)), data.transpose(2, 0, 1))
+
+
+def test_labels_take_the_mode(tmp_path: Path) -> None:
+    labels = np.random.default_rng(0).integers(0, 4, (300, 270)).astype(np.uint32) * 70_000
+    tifffile.imwrite(tmp_path / "a.tif", labels)
+    convert(tmp_path / "a.tif", tmp_path / "a.zarr", labels=True)
+    validate(tmp_path / "a.zarr")
+    image = open_image(tmp_path / "a.zarr")
+    assert image.is_label
+    assert image.dtype == np.uint32
+    np.testing.assert_array_equal(image.read_region(1, whole(image, 1)), mode_cells(labels, (2, 2)))
+    convert(tmp_path / "a.zarr", tmp_path / "b.zarr", version="0.4")
+    other = open_image(tmp_path / "b.zarr")
+    assert (other.version, other.is_label) == ("0.4", True)
+    np.testing.assert_array_equal(other.read_region(0, whole(other)), labels)
+
+
+def test_a_level_goes_back_to_tiff_with_its_voxel_size(make_image: Make, tmp_path: Path) -> None:
+    fine, coarse = ramp((6, 40, 40)), ramp((6, 20, 20))
+    path = make_image([fine, coarse], chunks=(4, 8, 8))
+    convert(path, tmp_path / "b.tif", level=1)
+    array, axes, voxel, _ = read_tiff(tmp_path / "b.tif")
+    np.testing.assert_array_equal(array, coarse)
+    assert (axes, voxel) == (("z", "y", "x"), (1.0, 2.0, 2.0))
+
+
+@pytest.mark.parametrize("dtype", [np.bool_, np.float16, np.uint64, np.int16, np.float32])
+def test_types_that_tiff_lacks_keep_their_values(
+    make_image: Make, tmp_path: Path, dtype: type
+) -> None:
+    data = (ramp((12, 10)) % 100).astype(dtype)
+    convert(make_image([data], "yx"), tmp_path / "a.tif")
+    np.testing.assert_array_equal(read_tiff(tmp_path / "a.tif")[0], data)
+
+
+def test_ids_that_tiff_cannot_hold_are_refused(make_image: Make, tmp_path: Path) -> None:
+    path = make_image([np.full((4, 4), 2**32, np.uint64)], "yx")
+    with pytest.raises(StoreError, match="32 bits"):
+        convert(path, tmp_path / "a.tif")
+    assert os.listdir(tmp_path) == [path.name]
+
+
+def test_targets_are_replaced_only_when_asked(make_image: Make, tmp_path: Path) -> None:
+    path = make_image([ramp((20, 20))], "yx")
+    tifffile.imwrite(tmp_path / "new.tif", ramp((30, 30)))
+    other = make_image([ramp((8, 8))], "yx", name="old.zarr")
+    with pytest.raises(StoreError, match="--overwrite"):
+        convert(tmp_path / "new.tif", other)
+    convert(tmp_path / "new.tif", other, overwrite=True)
+    assert open_image(other).spatial_shape() == (30, 30)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "thesis.txt").write_text("text")
+    with pytest.raises(StoreError):
+        convert(tmp_path / "new.tif", tmp_path / "folder", overwrite=True)
+    assert (tmp_path / "folder" / "thesis.txt").exists()
+    for bad in (path, f"{path}/labels/x", tmp_path):
+        with pytest.raises(StoreError, match="outside"):
+            convert(path, bad, overwrite=True)
+
+
+def test_a_damaged_source_leaves_nothing_behind(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", ramp((64, 64)), compression="zlib")
+    content = (tmp_path / "a.tif").read_bytes()
+    (tmp_path / "a.tif").write_bytes(content[: len(content) // 2])
+    with pytest.raises(StoreError, match=r"a\.tif"):
+        convert(tmp_path / "a.tif", tmp_path / "a.zarr")
+    assert os.listdir(tmp_path) == ["a.tif"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"level": 3}, "level"),
+        ({"version": "0.6"}, "0.4 or 0.5"),
+        ({"chunk": (8,)}, "chunk"),
+        ({"chunk": (0, 8)}, "chunk"),
+        ({"labels": True}, "labels must be integers"),
+        ({"series": 1}, "series"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(tmp_path: Path, options: dict, message: str) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((8, 8), np.float32))
+    with pytest.raises(StoreError, match=message):
+        convert(tmp_path / "a.tif", tmp_path / "a.zarr", **options)
+    assert os.listdir(tmp_path) == ["a.tif"]
+
+
+# --- labels as labelled arrays
+
+
+def test_labels_open_with_physical_coordinates(make_image: Make, tmp_path: Path) -> None:
+    transforms = [[{"type": "scale", "scale": [2.0, 0.5]}]]
+    path = make_image([ramp((20, 30))], "yx", transforms=transforms)
+    write(plan_label(open_image(path), name="cells"))
+    labels = open_labels(path)
+    assert isinstance(labels, xr.DataArray)
+    assert (labels.dims, labels.name) == (("y", "x"), "cells")
+    assert labels.coords["x"].attrs["units"] == "micrometer"
+    np.testing.assert_allclose(labels.coords["y"].values, np.arange(20) * 2.0)
+    crop = plan_label(open_image(path), name="c", output=tmp_path / "o", roi=[(5, 9), (4, 30)])
+    write(crop)
+    assert float(open_labels(tmp_path / "o").coords["y"][0]) == 10.0
+
+
+def test_labels_are_lazy_and_index_like_numpy(make_image: Make) -> None:
+    path = make_image([ramp((20, 30))], "yx")
+    target = plan_label(open_image(path), name="cells")
+    write(target)
+    reference = np.random.default_rng(0).integers(0, 9, (20, 30)).astype(np.uint32)
+    labels = open_labels(path, "cells")
+    target_array = Path(target.path) / "0"
+    zarr.open_array(target_array, mode="r+")[...] = reference
+    for key in [
+        (slice(2, 9), slice(None, None, 3)),
+        (slice(None, None, -1), 4),
+        (-1, slice(5, 5)),
+        ([4, 1, 1], slice(0, 3)),
+        (3, 3),
+    ]:
+        np.testing.assert_array_equal(labels[key].values, reference[key])
+    np.testing.assert_array_equal(labels.values, reference)
+
+
+def test_a_label_must_be_named_where_there_are_two(make_image: Make) -> None:
+    path = make_image([ramp((20, 20))], "yx")
+    with pytest.raises(StoreError, match="without labels"):
+        open_labels(path)
+    for name in ("one", "two"):
+        write(plan_label(open_image(path), name=name), value=len(name))
+    with pytest.raises(StoreError, match="one, two"):
+        open_labels(path)
+    with pytest.raises(StoreError, match="'three'"):
+        open_labels(path, "three")
+    assert open_labels(path, "two").name == "two"
+    with pytest.raises(StoreError, match="level"):
+        open_labels(path, "two", level=1)
+
+
+def test_label_tiffs_open_the_same_way(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", ramp((9, 8)))
+    np.testing.assert_array_equal(open_labels(tmp_path / "a.tif")[2:4].values, ramp((9, 8))[2:4])
+    tifffile.imwrite(tmp_path / "b.tif", np.zeros((9, 8), np.float32))
+    with pytest.raises(StoreError, match="integers"):
+        open_labels(tmp_path / "b.tif")

@@ -1,0 +1,175 @@
+"""TIFF files of many makers read as t, c, z, y, x; label TIFFs come back as they were."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from spoco_zoo.errors import StoreError
+from spoco_zoo.ngff import open_image, read_tiff, write_label_tiff
+
+from .conftest import ramp
+
+LAYOUTS: dict[str, tuple[str, tuple[int, ...], str, dict[str, Any]]] = {
+    "plain plane": ("YX", (9, 7), "yx", {}),
+    "unnamed pages": ("QYX", (5, 9, 7), "zyx", {}),
+    "ome stack": ("ZYX", (5, 9, 7), "zyx", {"ome": True}),
+    "ome all axes": ("TCZYX", (2, 3, 4, 9, 7), "tczyx", {"ome": True}),
+    "ome z first": ("TZCYX", (2, 3, 4, 9, 7), "tczyx", {"ome": True}),
+    "imagej": ("TZCYX", (2, 3, 4, 9, 7), "tczyx", {"imagej": True}),
+    "rgb": ("YXS", (9, 7, 3), "cyx", {"photometric": "rgb"}),
+    "rgb stack": ("ZYXS", (4, 9, 7, 3), "czyx", {"photometric": "rgb"}),
+    "big": ("ZYX", (5, 9, 7), "zyx", {"bigtiff": True}),
+    "big-endian": ("ZYX", (5, 9, 7), "zyx", {"byteorder": ">"}),
+}
+
+
+@pytest.mark.parametrize(
+    "packing",
+    [{}, {"compression": "zlib"}, {"compression": "zlib", "rowsperstrip": 2}],
+    ids=["raw", "compressed", "strips"],
+)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_reads_in_canonical_order(
+    tmp_path: Path, layout: str, packing: dict[str, Any]
+) -> None:
+    stored, shape, axes, options = LAYOUTS[layout]
+    data = ramp(shape, np.uint8 if "S" in stored else np.uint16)
+    path = tmp_path / "image.tif"
+    tifffile.imwrite(path, data, metadata={"axes": stored}, **options, **packing)
+    order = [stored.index({"c": "S"}.get(a, a.upper())) if "S" in stored else
+             stored.replace("Q", "Z").index(a.upper()) for a in axes]  # fmt: skip
+    expected = data.transpose(order)
+    array, found, _, _ = read_tiff(path)
+    assert "".join(found) == axes
+    np.testing.assert_array_equal(array, expected)
+    assert array.dtype == data.dtype.newbyteorder("=")
+
+    image = open_image(path)
+    assert image.kind == "tiff"
+    where = tuple(slice(1, n - 1) for n in image.spatial_shape())
+    last = expected[-1] if "t" in axes else expected
+    last = last if "c" in axes else last[None]
+    got = image.read(0, image.n_times - 1, None, where)
+    np.testing.assert_array_equal(got, last[(slice(None), *where)])
+
+
+def test_voxel_size_and_channels_come_from_ome(tmp_path: Path) -> None:
+    metadata = {
+        "axes": "CZYX",
+        "Channel": {"Name": ["DAPI", "GFP"]},
+        "PhysicalSizeX": 200.0,
+        "PhysicalSizeXUnit": "nm",
+        "PhysicalSizeY": 0.25,
+        "PhysicalSizeYUnit": "µm",
+        "PhysicalSizeZ": 0.001,
+        "PhysicalSizeZUnit": "mm",
+    }
+    tifffile.imwrite(tmp_path / "a.tif", ramp((2, 3, 8, 8)), ome=True, metadata=metadata)
+    image = open_image(tmp_path / "a.tif")
+    assert image.channel_names == ("DAPI", "GFP")
+    assert image.voxel_size() == pytest.approx((1.0, 0.25, 0.2))
+    assert image.units == (None, *("micrometer",) * 3)
+
+
+def test_voxel_size_comes_from_imagej(tmp_path: Path) -> None:
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        ramp((3, 8, 8)),
+        imagej=True,
+        resolution=(5.0, 4.0),
+        metadata={"spacing": 1.5, "unit": "um", "axes": "ZYX"},
+    )
+    assert open_image(tmp_path / "a.tif").voxel_size() == pytest.approx((1.5, 0.25, 0.2))
+
+
+def test_screen_resolution_is_no_voxel_size(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "inch.tif", ramp((8, 8)), resolution=(72, 72), resolutionunit=2)
+    assert open_image(tmp_path / "inch.tif").voxel_size() is None
+    tifffile.imwrite(tmp_path / "cm.tif", ramp((8, 8)), resolution=(2e4, 1e4), resolutionunit=3)
+    assert open_image(tmp_path / "cm.tif").voxel_size() == pytest.approx((1.0, 0.5))
+
+
+def test_sub_resolutions_are_levels(tmp_path: Path) -> None:
+    data = ramp((64, 48))
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif", ome=True) as tiff:
+        size = {"PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5, "axes": "YX"}
+        tiff.write(data, subifds=1, metadata=size)
+        tiff.write(data[::2, ::2], subfiletype=1)
+    image = open_image(tmp_path / "a.ome.tif")
+    assert [level.shape for level in image.levels] == [(64, 48), (32, 24)]
+    assert image.levels[1].scale == (1.0, 1.0)
+    assert image.levels[1].translation == (0.25, 0.25)
+    got = image.read(1, 0, None, (slice(0, 32), slice(0, 24)))[0]
+    np.testing.assert_array_equal(got, data[::2, ::2])
+
+
+def test_a_series_is_chosen_by_number(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "two.tif", ome=True) as tiff:
+        tiff.write(ramp((8, 8)), metadata={"axes": "YX"})
+        tiff.write(ramp((3, 5, 6)), metadata={"axes": "ZYX"})
+    assert open_image(tmp_path / "two.tif").spatial_shape() == (8, 8)
+    second = open_image(tmp_path / "two.tif", series=1)
+    assert (second.series_count, second.spatial_shape()) == (2, (3, 5, 6))
+    np.testing.assert_array_equal(
+        second.read(0, 0, None, (slice(0, 3), slice(0, 5), slice(0, 6)))[0], ramp((3, 5, 6))
+    )
+    with pytest.raises(StoreError, match=r"0: YX \(8, 8\); 1: ZYX \(3, 5, 6\)"):
+        open_image(tmp_path / "two.tif", series=2)
+
+
+def test_two_unnamed_axes_are_refused(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", ramp((2, 3, 8, 8)), photometric="minisblack")
+    with pytest.raises(StoreError, match="named axes"):
+        open_image(tmp_path / "a.tif")
+
+
+def test_damaged_pixels_raise_with_file_and_region(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, ramp((64, 64)), compression="zlib")
+    with tifffile.TiffFile(path) as tiff:
+        offset = tiff.pages.first.dataoffsets[0]
+    content = bytearray(path.read_bytes())
+    content[offset : offset + 40] = b"\xff" * 40
+    path.write_bytes(content)
+    image = open_image(path)
+    with pytest.raises(StoreError, match=r"a.tif, level 0, region \[0:64, 0:64\]"):
+        image.read(0, 0, None, (slice(0, 64), slice(0, 64)))
+    with pytest.raises(StoreError, match="readable"):
+        read_tiff(path)
+
+
+@pytest.mark.parametrize("shape", [(9, 7), (4, 9, 7)])
+@pytest.mark.parametrize("top", [200, 70_000, 2**32 - 1])
+def test_label_tiffs_come_back(tmp_path: Path, shape: tuple[int, ...], top: int) -> None:
+    labels = np.zeros(shape, np.int64)
+    labels[..., 2:5, 3] = top
+    scale = (1.5, 0.25, 0.2)[-len(shape) :]
+    write_label_tiff(tmp_path / "labels.tif", labels, scale)
+    array, axes, voxel, _ = read_tiff(tmp_path / "labels.tif")
+    np.testing.assert_array_equal(array, labels)
+    assert array.dtype == (np.uint16 if top < 2**16 else np.uint32)
+    assert "".join(axes) == "zyx"[-len(shape) :]
+    assert voxel == pytest.approx(scale)
+    assert [file.name for file in tmp_path.iterdir()] == ["labels.tif"]
+
+
+def test_label_films_keep_their_time_axis(tmp_path: Path) -> None:
+    labels = ramp((3, 8, 6))
+    write_label_tiff(tmp_path / "film.tif", labels, (0.5, 0.5), axes="TYX")
+    array, axes, _, _ = read_tiff(tmp_path / "film.tif")
+    assert axes == ("t", "y", "x")
+    np.testing.assert_array_equal(array, labels)
+
+
+def test_labels_that_do_not_fit_are_refused_and_nothing_is_left(tmp_path: Path) -> None:
+    for bad in (np.array([[2**32]]), np.array([[-1]])):
+        with pytest.raises(StoreError, match="32 bits"):
+            write_label_tiff(tmp_path / "labels.tif", bad)
+    with pytest.raises(StoreError, match="writable"):
+        write_label_tiff(tmp_path / "missing" / "labels.tif", np.ones((4, 4), int))
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,115 @@
+"""The ledger survives a cut line, refuses another run's settings, and has one writer."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from spoco_zoo.errors import LedgerError
+from spoco_zoo.segment.ledger import LOCK, PROGRESS, Ledger, RunLock, was_published
+
+KEYS = {"model": "abc", "config.halo": "(8, 8)"}
+
+
+def fill(folder: Path, count: int) -> None:
+    with Ledger(folder, KEYS) as ledger:
+        for n in range(count):
+            ledger.append({"phase": "block", "n": n})
+
+
+def read(folder: Path) -> list[dict]:
+    with Ledger(folder, KEYS) as ledger:
+        return list(ledger.entries())
+
+
+def test_entries_come_back_in_order(tmp_path: Path) -> None:
+    fill(tmp_path, 3)
+    fill(tmp_path, 1)
+    assert [e["n"] for e in read(tmp_path)] == [0, 1, 2, 0]
+
+
+@pytest.mark.parametrize("cut", [1, 5, 14])
+def test_a_cut_last_line_is_dropped_and_written_over(tmp_path: Path, cut: int) -> None:
+    fill(tmp_path, 3)
+    path = tmp_path / PROGRESS
+    path.write_bytes(path.read_bytes()[:-cut])
+    assert [e["n"] for e in read(tmp_path)] == [0, 1]
+    with Ledger(tmp_path, KEYS) as ledger:
+        ledger.append({"phase": "block", "n": 7})
+        assert [e["n"] for e in ledger.entries()] == [0, 1, 7]
+
+
+def test_a_ledger_cut_within_its_first_line_begins_anew(tmp_path: Path) -> None:
+    (tmp_path / PROGRESS).write_text('{"fingerp')
+    assert read(tmp_path) == []
+
+
+def test_a_damaged_line_elsewhere_is_named(tmp_path: Path) -> None:
+    fill(tmp_path, 3)
+    path = tmp_path / PROGRESS
+    lines = path.read_text().splitlines()
+    lines[2] = lines[2][:5]
+    path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(LedgerError, match="line 3"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [({"config.halo": "(4, 4)"}, "config.halo"), ({"extra": "1"}, "extra")],
+)
+def test_other_settings_are_refused_by_name(tmp_path: Path, change: dict, name: str) -> None:
+    fill(tmp_path, 1)
+    with pytest.raises(LedgerError, match=name):
+        Ledger(tmp_path, {**KEYS, **change})
+
+
+def test_published_is_seen_in_an_unfinished_run_only(tmp_path: Path) -> None:
+    assert not was_published(tmp_path)
+    fill(tmp_path, 1)
+    assert not was_published(tmp_path)
+    with Ledger(tmp_path, KEYS) as ledger:
+        ledger.append({"phase": "published", "failed": 1})
+    assert was_published(tmp_path)
+
+
+def test_a_living_process_keeps_others_out(tmp_path: Path) -> None:
+    with RunLock(tmp_path):
+        with pytest.raises(LedgerError, match=str(os.getpid())), RunLock(tmp_path):
+            pass
+        assert (tmp_path / LOCK).exists()
+    assert not (tmp_path / LOCK).exists()
+
+
+def test_the_lock_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from pathlib import Path; from spoco_zoo.segment.ledger import RunLock\n"
+        "RunLock(Path(sys.argv[1])).__enter__(); os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, env=_path())
+    assert (tmp_path / LOCK).exists()
+    with RunLock(tmp_path):
+        assert json.loads((tmp_path / LOCK).read_text())["pid"] == os.getpid()
+
+
+def test_a_later_process_with_the_same_number_is_not_the_holder(tmp_path: Path) -> None:
+    with RunLock(tmp_path):
+        holder = json.loads((tmp_path / LOCK).read_text())
+    (tmp_path / LOCK).write_text(json.dumps({**holder, "started": holder["started"] - 1000}))
+    with RunLock(tmp_path):
+        pass
+
+
+def test_the_lock_of_another_host_is_respected(tmp_path: Path) -> None:
+    (tmp_path / LOCK).write_text(json.dumps({"pid": 1, "host": "elsewhere", "started": 0}))
+    with pytest.raises(LedgerError, match="elsewhere"), RunLock(tmp_path):
+        pass
+
+
+def _path() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}

@@ -1,0 +1,139 @@
+"""Default sizes fit the network, the objects and the memory; a plan says what will be done."""
+
+from __future__ import annotations
+
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
+from planted import code_model
+
+from spoco_zoo import ngff
+from spoco_zoo.config import SegmentConfig
+from spoco_zoo.errors import ConfigError, InputError, StoreError
+from spoco_zoo.nets.receptive import exact_halo
+from spoco_zoo.segment.plan import make_plan
+from spoco_zoo.segment.tiling import (
+    BLOCK_VOXELS,
+    CHUNK,
+    choose_block,
+    choose_chunk,
+    choose_overlap,
+    choose_tiling,
+)
+
+FLAT = code_model(np.arange(100).reshape(10, 10)).recipe
+SOLID = code_model(np.arange(1000).reshape(10, 10, 10)).recipe
+
+
+@given(st.data())
+def test_default_blocks_stay_within_the_memory_and_reach_it_if_they_can(data) -> None:
+    ndim = data.draw(st.sampled_from([2, 3]))
+    shape = [data.draw(st.integers(1, 100_000 if ndim == 2 else 5000)) for _ in range(ndim)]
+    core = [8 * data.draw(st.integers(1, 32)) for _ in range(ndim)]
+    overlap = [data.draw(st.integers(0, 32)) for _ in range(ndim)]
+    block = choose_block(shape, core, overlap)
+    outer = [min(b + 2 * o, n) for b, o, n in zip(block, overlap, shape, strict=True)]
+    one = [min(c + 2 * o, n) for c, o, n in zip(core, overlap, shape, strict=True)]
+    assert prod(outer) <= max(BLOCK_VOXELS, prod(one))
+    divided = [i for i in range(ndim) if block[i] < shape[i]]
+    assert all(block[i] % core[i] == 0 for i in divided)
+    if divided:
+        grown = min(divided, key=lambda i: outer[i])
+        outer[grown] = min(outer[grown] + core[grown], shape[grown])
+        assert prod(outer) > BLOCK_VOXELS
+
+
+@given(st.lists(st.integers(1, 3000), min_size=2, max_size=3))
+def test_chunks_divide_blocks_and_are_not_tiny(block: list[int]) -> None:
+    for b, c in zip(block, choose_chunk(block), strict=True):
+        assert b % c == 0
+        assert 4 * c >= min(b, CHUNK[len(block)])
+
+
+def test_the_default_halo_is_exact_in_2d_and_bounded_in_3d() -> None:
+    assert choose_tiling(FLAT, (500, 500)).halo == exact_halo(FLAT.net)
+    tall = SOLID.model_copy(update={"patch": (8, 64, 64)})
+    halo = choose_tiling(tall, (50, 500, 500)).halo
+    assert halo[0] == 2
+    assert halo[1:] == exact_halo(SOLID.net)[1:]
+
+
+def test_a_2d_model_takes_a_stack_plane_by_plane() -> None:
+    tiling = choose_tiling(FLAT, (30, 500, 500))
+    assert tiling.patch == (1, 64, 64)
+    assert tiling.halo[0] == tiling.radius[0] == 0
+
+
+def test_the_overlap_is_the_diameter_of_a_large_object_along_each_axis() -> None:
+    ball = SOLID.model_copy(update={"object_size": (1, 1, 4 / 3 * np.pi * 20**3 / 4)})
+    assert choose_overlap(ball, (4.0, 1.0, 1.0)) == (10, 40, 40)
+    assert choose_overlap(SOLID, (4.0, 1.0, 1.0)) == (8, 8, 8)
+    disc = FLAT.model_copy(update={"object_size": (1, 1, np.pi * 15**2)})
+    assert choose_overlap(disc, (1.0, 1.0)) == (30, 30)
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> ngff.Image:
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((5, 90, 80), np.uint16), metadata={"axes": "ZYX"})
+    return ngff.open_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"level": 3}, "level"),
+        ({"patch": (64, 64)}, "one entry per spatial axis"),
+        ({"roi": ((0, 5), (0, 90), (70, 81))}, "inside the volume"),
+        ({"roi": ((0, 5), (5, 5), (0, 80))}, "inside the volume"),
+    ],
+)
+def test_settings_that_do_not_fit_the_image_are_refused(
+    image: ngff.Image, tmp_path: Path, settings: dict, words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        make_plan(image, SOLID, SegmentConfig(**settings), output=tmp_path / "out.zarr")
+
+
+def test_a_3d_model_does_not_take_a_plane(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "b.tif", np.zeros((90, 80), np.uint16))
+    with pytest.raises(ConfigError, match="3D"):
+        make_plan(
+            ngff.open_image(tmp_path / "b.tif"), SOLID, SegmentConfig(), output=tmp_path / "o.zarr"
+        )
+
+
+def test_an_output_is_needed_for_a_tiff_and_none_is_replaced(
+    image: ngff.Image, tmp_path: Path
+) -> None:
+    with pytest.raises(StoreError, match="--output"):
+        make_plan(image, SOLID, SegmentConfig())
+    (tmp_path / "there.tif").touch()
+    with pytest.raises(InputError, match="--overwrite"):
+        make_plan(image, SOLID, SegmentConfig(), output=tmp_path / "there.tif")
+
+
+def test_a_plan_writes_nothing_and_says_all(image: ngff.Image, tmp_path: Path) -> None:
+    before = set(tmp_path.iterdir())
+    plan = make_plan(image, SOLID, SegmentConfig(), output=tmp_path / "out.zarr")
+    text = plan.summary()
+    assert set(tmp_path.iterdir()) == before
+    assert text["shape"].startswith("5 x 90 x 80")
+    assert text["output"] == str(tmp_path / "out.zarr")
+    assert {"blocks", "memory per worker", "disk needed", "disk free"} <= set(text)
+    assert plan.config.block is not None
+    assert plan.disk_bytes < plan.disk_free
+
+
+def test_memory_does_not_grow_with_the_volume(tmp_path: Path) -> None:
+    sizes = []
+    for n in (512, 768):
+        path = tmp_path / f"{n}.tif"
+        tifffile.memmap(path, shape=(n, n, n), dtype=np.uint8, metadata={"axes": "ZYX"})
+        plan = make_plan(ngff.open_image(path), SOLID, SegmentConfig(), output=tmp_path / "o.zarr")
+        sizes.append(plan.worker_bytes)
+    assert sizes[0] == sizes[1]

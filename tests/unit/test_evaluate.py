@@ -1,0 +1,166 @@
+"""Evaluation of label images on disk, whatever they are stored in."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import tifffile
+
+from spoco_zoo import evaluate as module
+from spoco_zoo.demo.synth import crowded_cells
+from spoco_zoo.errors import DataError, StoreError
+from spoco_zoo.evaluate import evaluate
+from spoco_zoo.ngff import convert
+from spoco_zoo.train.metrics import Contingency, mean, pooled, score
+
+
+@pytest.fixture(scope="module")
+def images():
+    """Three (prediction, truth) pairs: perfect, shifted by two voxels, half of it lost."""
+    truths = [crowded_cells((70, 90), seed, diameter=14)[1] for seed in range(3)]
+    kept = np.arange(truths[2].max() + 1) % 2 == 0
+    predictions = [
+        truths[0],
+        np.roll(truths[1], 2, axis=1),
+        np.where(kept[truths[2]], truths[2], 0),
+    ]
+    return list(zip(predictions, truths, strict=True))
+
+
+@pytest.fixture
+def folders(tmp_path, images):
+    for number, pair in enumerate(images):
+        for folder, labels in zip(("predicted", "true"), pair, strict=True):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            tifffile.imwrite(tmp_path / folder / f"image{number}.tif", labels.astype(np.uint16))
+    return tmp_path / "predicted", tmp_path / "true"
+
+
+def write(path, labels, **options):
+    tifffile.imwrite(path, labels, **options)
+    return path
+
+
+def test_folders_are_matched_by_name(folders, images):
+    found = evaluate(*folders)
+    expected = [score(*pair) for pair in images]
+    assert [image.name for image in found.images] == ["image0", "image1", "image2"]
+    assert [image.scores for image in found.images] == expected
+    assert found.mean == mean(expected)
+    tables = []
+    for pair in images:
+        tables.append(Contingency())
+        tables[-1].update(*pair)
+    assert found.pooled == pooled(tables)
+    assert sum(found.iou_histogram) == found.pooled.n_truth
+    assert found.iou_histogram[-1] >= expected[0].n_truth
+    assert 0 < found.mean.ap50 < 1
+
+
+def test_the_result_is_json(folders):
+    found = evaluate(*folders).to_dict()
+    assert json.loads(json.dumps(found)) == found
+    assert found["n_images"] == 3
+    assert found["images"][0]["ap50"] == 1
+
+
+def test_progress_is_told(folders):
+    calls = []
+    evaluate(*folders, on_image=lambda *call: calls.append(call))
+    assert calls == [("image0", 1, 3), ("image1", 2, 3), ("image2", 3, 3)]
+
+
+def test_files_may_have_different_suffixes_and_types(tmp_path, images):
+    prediction, truth = images[1]
+    for folder in ("predicted", "true"):
+        (tmp_path / folder).mkdir()
+    write(tmp_path / "predicted" / "a.ome.tiff", prediction.astype(np.uint8), compression="zlib")
+    write(tmp_path / "true" / "a.TIF", truth.astype(np.uint32))
+    (tmp_path / "true" / "notes.txt").write_text("no image")
+    assert evaluate(tmp_path / "predicted", tmp_path / "true").mean == score(prediction, truth)
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_ome_zarr_is_counted_region_by_region(tmp_path, monkeypatch, version):
+    truth = crowded_cells((20, 60, 50), 1, diameter=12)[1]
+    prediction = np.roll(truth, 1, axis=2)
+    for name, labels in (("predicted", prediction), ("true", truth)):
+        file = write(tmp_path / f"{name}.tif", labels, metadata={"axes": "ZYX"})
+        convert(file, tmp_path / name, labels=True, chunk=(8, 16, 16), version=version)
+    regions = []
+    count = Contingency.update
+
+    def counted(self, one, other):
+        regions.append(one.shape)
+        count(self, one, other)
+
+    monkeypatch.setattr(module, "REGION", 4000)
+    monkeypatch.setattr(Contingency, "update", counted)
+    found = evaluate(tmp_path / "predicted", tmp_path / "true.tif")
+    assert found.mean == score(prediction, truth)
+    regions.clear()
+    assert evaluate(tmp_path / "predicted", tmp_path / "true").mean == found.mean
+    assert len(regions) > 8
+    assert max(map(np.prod, regions)) <= 2 * 4000
+
+
+def test_time_points_are_images_of_their_own(tmp_path, images):
+    stacks = [np.stack([pair[which] for pair in images]) for which in (0, 1)]
+    files = [
+        write(tmp_path / f"{n}.tif", stack.astype(np.uint16), imagej=True, metadata={"axes": "TYX"})
+        for n, stack in enumerate(stacks)
+    ]
+    found = evaluate(*files)
+    assert [image.name for image in found.images] == ["1, t=0", "1, t=1", "1, t=2"]
+    assert [image.scores for image in found.images] == [score(*pair) for pair in images]
+
+
+def test_ignored_voxels(tmp_path):
+    truth = np.array([[1, 1, 9, 9]] * 4, np.uint8)
+    prediction = np.array([[1, 1, 2, 2]] * 4, np.uint8)
+    files = write(tmp_path / "p.tif", prediction), write(tmp_path / "t.tif", truth)
+    assert evaluate(*files, ignore=9).mean.n_predicted == 1
+
+
+def test_a_prediction_without_truth_is_named_and_left_out(folders):
+    (folders[1] / "image1.tif").unlink()
+    found = evaluate(*folders)
+    assert found.without_truth == ("image1",)
+    assert [image.name for image in found.images] == ["image0", "image2"]
+
+
+def test_a_missing_prediction_is_an_error(folders):
+    (folders[0] / "image1.tif").unlink()
+    with pytest.raises(DataError, match=r"1 of 3 without .* 'image1'"):
+        evaluate(*folders)
+
+
+def test_unequal_shapes_are_an_error(folders):
+    write(folders[0] / "image1.tif", np.zeros((70, 91), np.uint16))
+    with pytest.raises(DataError, match=r"\(70, 91\) and \(70, 90\) for 'image1'"):
+        evaluate(*folders)
+
+
+def test_other_mismatches_are_errors(folders, tmp_path):
+    with pytest.raises(DataError, match="both"):
+        evaluate(folders[0], folders[1] / "image0.tif")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="none in"):
+        evaluate(folders[0], tmp_path / "empty")
+    with pytest.raises(StoreError):
+        evaluate(tmp_path / "absent.tif", folders[1] / "image0.tif")
+    write(folders[1] / "image0.tiff", np.zeros((4, 4), np.uint16))
+    with pytest.raises(DataError, match="unique"):
+        evaluate(*folders)
+
+
+def test_pictures_of_labels_are_no_labels(tmp_path):
+    truth = write(tmp_path / "t.tif", np.ones((30, 40), np.uint8))
+    picture = write(tmp_path / "p.tif", np.ones((30, 40, 3), np.uint8), photometric="rgb")
+    with pytest.raises(DataError, match="one channel"):
+        evaluate(picture, truth)
+    probabilities = write(tmp_path / "f.tif", np.ones((30, 40), np.float32))
+    with pytest.raises(StoreError, match="integers"):
+        evaluate(probabilities, truth)
