@@ -1,9 +1,7 @@
 """A process that segments and may die on the way.
 
-Usage: segment_driver.py IMAGE OUTPUT TRUTH.npy WORKERS CLUSTER [KILL_AFTER]
-
-KILL_AFTER is the number of finished items after which the driver kills itself.
-CLUSTER names one of the functions below, which may kill the worker they run in;
+`kill_after` is the number of finished items after which the driver kills itself.
+`cluster` names one of the functions below, which may kill the worker they run in;
 the folder SPOCO_FAULTS holds the marks that tell them whether to.
 """
 
@@ -17,9 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "segment"))
-sys.path.insert(0, str(Path(__file__).parents[2]))
 from planted import code_model, exact_cluster
 
 from spoco_zoo.config import SegmentConfig
@@ -73,14 +69,21 @@ def plain(embeddings, config, background, /, *, momentum=None):
     return exact_cluster(embeddings, config, background)
 
 
-def main(image: str, output: str, truth: str, workers: str, cluster: str, *rest: str) -> None:
+def child(streams: tuple[Path, Path], env: dict[str, str], arguments: list[str]) -> None:
+    """Where a forked process begins: its own streams and environment, then the run."""
+    for number, path in enumerate(streams, 1):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    os.environ.update(env)
+    run(*arguments)
+
+
+def run(image: str, output: str, truth: str, workers: str, cluster: str, kill_after: str) -> None:
+    """Segment as the command line does."""
     if "SPOCO_FILE_LIMIT" in os.environ:
         limit = int(os.environ["SPOCO_FILE_LIMIT"])
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-    import segment_driver as module  # by this name the workers find the functions
-
-    countdown = int(rest[0]) if rest else -1
+    countdown = int(kill_after)
 
     def on_event(event) -> None:
         nonlocal countdown
@@ -99,14 +102,10 @@ def main(image: str, output: str, truth: str, workers: str, cluster: str, *rest:
             label_name="label",
             workers=int(workers),
             dashboard=False,
-            cluster=getattr(module, cluster),
+            cluster=globals()[cluster],
             on_event=on_event,
         )
     except SpocoError as error:
-        print(error, file=sys.stderr)
+        print(error, file=sys.stderr, flush=True)
         sys.exit(error.exit_code)
-    print(result.objects, result.resumed)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+    print(result.objects, result.resumed, flush=True)

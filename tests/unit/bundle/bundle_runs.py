@@ -43,6 +43,25 @@ def disks(ndim: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return image[None].astype(np.float32), labels
 
 
+def separation(net: NetConfig, ndim: int) -> dict[str, object]:
+    """Background and radii with which even an untrained network gives many objects."""
+    image, labels = disks(ndim)
+    network = build_network(net).eval()
+    network.load_state_dict(randomised_state(net, 0))
+    x = torch.from_numpy((image - image.mean()) / image.std())[None]
+    with torch.inference_mode():
+        field = network(x)[0].numpy()
+    background = field[:, labels == 0].mean(axis=1)
+    distance = np.linalg.norm(field - background.reshape(-1, *[1] * ndim), axis=0)
+    radius = float(np.quantile(distance, 0.6))
+    return {
+        "background": tuple(round(float(b), 4) for b in background),
+        "clustering": ClusteringConfig(
+            bandwidth=radius / 4, foreground=radius, smoothness=radius / 2, min_size=5
+        ),
+    }
+
+
 def make_run(folder: Path, ndim: int, *, momentum: bool = False, **recipe: object) -> Path:
     """A complete run folder, as training leaves it."""
     folder.mkdir(parents=True)
@@ -52,8 +71,7 @@ def make_run(folder: Path, ndim: int, *, momentum: bool = False, **recipe: objec
         "delta_var": 0.5,
         "delta_dist": 2.0,
         "kernel_threshold": 0.5,
-        "background": (0.1, -0.2, 0.3, 0.0),
-        "clustering": ClusteringConfig(bandwidth=0.2, foreground=0.3, smoothness=0.2),
+        **separation(net, ndim),
         "channel_names": ("DAPI",),
         "voxel_size": (0.5,) * ndim,
         "object_size": (50.0, 180.0, 200.0),

@@ -1,0 +1,82 @@
+"""Run every consumer on every bundle and print a Markdown table.
+
+``python table.py --environment core=PYTHON --environment torch-em=PYTHON ... BUNDLE.zip ...``
+
+An environment is the Python of a virtual environment in which that consumer is
+installed; a consumer may be named several times. See the `consumers` session of
+noxfile.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+PROBE = Path(__file__).with_name("probe.py")
+NEEDS_TORCHVISION = ("torch-em", "biapy")
+
+
+def measure(consumer: str, python: str, bundle: Path) -> dict[str, object]:
+    """One probe, in its own process; a crash becomes a row that says why."""
+    variants: list[dict[str, str]] = [{}]
+    if consumer in NEEDS_TORCHVISION:
+        variants.append({"TORCHVISION_STAND_IN": "1"})
+    row: dict[str, object] = {}
+    for variant in variants:
+        command = [python, str(PROBE), consumer, str(bundle)]
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, env={**os.environ, **variant}
+        )
+        lines = done.stdout.strip().splitlines()
+        crash = {"consumer": consumer, "error": done.stderr.strip().splitlines()[-1:]}
+        row = json.loads(lines[-1]) if done.returncode == 0 and lines else crash
+        if "error" not in row:
+            break
+    return {"bundle": bundle.name, **row}
+
+
+def markdown(rows: list[dict[str, object]]) -> str:
+    """The table, one row per consumer and bundle."""
+    lines = [
+        "| consumer | bundle | network output, largest difference | labels by the script "
+        "| official test | note |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        note = str(row.get("error", ""))
+        if not note and row.get("torchvision") == "stand-in":
+            note = "with stand-in operators for torchvision, see below"
+        difference = f"{row['difference']:.1e}" if "difference" in row else "-"
+        labels = {True: "equal", False: "different"}.get(row.get("labels equal"), "-")
+        cells = (
+            f"{row['consumer']} {row.get('version', '')}",
+            row["bundle"],
+            difference,
+            labels,
+            row.get("official test") or "-",
+            note.replace("|", "/"),
+        )
+        lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--environment", action="append", required=True, metavar="NAME=PYTHON")
+    parser.add_argument("--json", type=Path, help="also write the rows as JSON lines")
+    parser.add_argument("bundles", nargs="+", type=Path)
+    arguments = parser.parse_args()
+    pairs = [text.partition("=")[::2] for text in arguments.environment]
+    rows = [measure(c, python, bundle) for c, python in pairs for bundle in arguments.bundles]
+    if arguments.json:
+        arguments.json.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    print(markdown(rows))
+    return int(any("error" in row or not row.get("labels equal") for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

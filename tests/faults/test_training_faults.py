@@ -1,0 +1,126 @@
+"""Training that is killed, and training that goes on."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+
+from spoco_zoo.config import TrainConfig
+from spoco_zoo.errors import LedgerError, StoreError
+from spoco_zoo.segment.cluster import cluster
+from spoco_zoo.train.run import train
+
+DRIVER = """
+import sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from spoco_zoo.config import TrainConfig
+from spoco_zoo.segment.cluster import cluster
+from spoco_zoo.train.run import train
+data, out, settings, resume = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4] == "1"
+train(data / "images", data / "labels", out, TrainConfig.model_validate_json(settings),
+      clusterer=cluster, device="cpu", resume=resume,
+      listen=lambda p: print(p.step, flush=True))
+"""
+
+SETTINGS = TrainConfig(
+    iterations=40,
+    validate_every=5,
+    batch_size=2,
+    crop=(32, 32),
+    features=(4, 8),
+    embedding_dim=4,
+    instance_ratio=0.5,
+    warmup=5,
+    precision="float32",
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pairs")
+    rng = np.random.default_rng(0)
+    for name in ("images", "labels"):
+        (folder / name).mkdir()
+    for n in range(4):
+        labels = np.zeros((48, 48), np.uint16)
+        labels[4:18, 4:18], labels[24:40, 20:40] = 1, 2
+        image = labels * 60 + rng.integers(0, 20, labels.shape)
+        tifffile.imwrite(folder / "images" / f"{n}.tif", image.astype(np.uint8))
+        tifffile.imwrite(folder / "labels" / f"{n}.tif", labels)
+    return folder
+
+
+def start(data: Path, out: Path, *, resume: bool, kill_after: int | None = None) -> int:
+    """Run the driver to its end, or kill it once it has reported a step; its exit code."""
+    arguments = [str(data), str(out), SETTINGS.model_dump_json(), "1" if resume else "0"]
+    command = [sys.executable, "-c", DRIVER, *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if kill_after is not None and int(line) >= kill_after:
+                time.sleep(0.05)
+                process.send_signal(signal.SIGKILL)
+                break
+    return process.returncode
+
+
+def test_a_killed_run_resumes_to_the_weights_of_an_undisturbed_one(
+    data: Path, tmp_path: Path
+) -> None:
+    """Bit for bit on CPU: crops, views and anchors depend on the seed and the step alone."""
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert start(data, whole, resume=False) == 0
+    assert start(data, broken, resume=False, kill_after=15) == -signal.SIGKILL
+    assert not (broken / "model.pt").exists()
+    assert start(data, broken, resume=True) == 0
+    one, two = (torch.load(run / "last.pt", weights_only=True) for run in (whole, broken))
+    assert one["step"] == two["step"] == 40
+    for part in ("network", "momentum"):
+        for name, tensor in one[part].items():
+            assert torch.equal(tensor, two[part][name]), name
+    logs = [(run / "log.jsonl").read_text().splitlines() for run in (whole, broken)]
+    assert len(logs[0]) == len(logs[1])
+
+
+def run(data: Path, out: Path, **changes: object) -> None:
+    settings = SETTINGS.model_copy(update={"iterations": 5, **changes})
+    train(data / "images", data / "labels", out, settings, clusterer=cluster)
+
+
+def test_an_existing_run_is_not_overwritten(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "precious").write_text("x")
+    with pytest.raises(StoreError, match="new or empty folder"):
+        run(data, out)
+    assert [p.name for p in out.iterdir()] == ["precious"]
+
+
+def test_a_run_is_resumed_with_its_own_settings_only(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    run(data, out)
+    changed = SETTINGS.model_copy(update={"iterations": 5, "learning_rate": 0.5})
+    with pytest.raises(LedgerError, match="learning_rate"):
+        train(data / "images", data / "labels", out, changed, clusterer=cluster, resume=True)
+
+
+def test_resuming_needs_a_checkpoint(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="needs a run with a checkpoint"):
+        train(
+            data / "images",
+            data / "labels",
+            tmp_path / "no",
+            SETTINGS,
+            clusterer=cluster,
+            resume=True,
+        )

@@ -1,0 +1,96 @@
+"""The four clustering methods through one suite, and what is particular to each."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.cluster import MeanShift
+from sklearn.metrics import adjusted_rand_score
+
+from spoco_zoo.config import ClusteringConfig
+from spoco_zoo.errors import ConfigError
+from spoco_zoo.segment.cluster import cluster, portable
+from spoco_zoo.segment.cluster.meanshift import assign, find_modes
+from spoco_zoo.train.metrics import score
+
+from .suite import DIM, ClusteringSuite, planted
+
+
+class TestInstance(ClusteringSuite):
+    method = "instance"
+
+    def test_a_bridge_of_mixed_voxels_does_not_join_two_objects(self) -> None:
+        field = torch.zeros((DIM, 20, 41))
+        field[0, 4:16, 4:20] = field[1, 4:16, 21:37] = 4.0
+        field[0, 4:16, 20] = field[1, 4:16, 20] = 2.0
+        labels = self.run(field, background=True)
+        assert labels.max() == 2
+        assert (labels[4:16, 4:37] > 0).all()
+
+    def test_fragments_with_alike_means_are_joined(self) -> None:
+        field = torch.zeros((DIM, 20, 41))
+        field[0, 4:16, 4:37] = 4.0
+        field[1, 4:16, 19:21] = 1.5  # a streak of noise through the middle
+        assert self.run(field, background=True, smoothness=0.2).max() == 1
+
+    def test_the_script_runs_alone(self, tmp_path: Path) -> None:
+        """A bundle's reader has numpy and scipy, and not this package."""
+        field, _ = planted((48, 60), 5, background=True)
+        np.save(tmp_path / "field.npy", field.numpy())
+        script = tmp_path / "spoco_cluster.py"
+        script.write_text(Path(portable.__file__).read_text())
+        code = (
+            "import sys, numpy as np; sys.path.insert(0, '.'); import spoco_cluster as s;"
+            "np.save('labels.npy', s.cluster(np.load('field.npy'), background=[0] * 6,"
+            " bandwidth=1.0, min_size=10)); assert not any('spoco_zoo' in m for m in sys.modules)"
+        )
+        subprocess.run([sys.executable, "-I", "-c", code], cwd=tmp_path, check=True)
+        expected = self.run(field, background=True)
+        np.testing.assert_array_equal(np.load(tmp_path / "labels.npy"), expected)
+
+
+class TestMeanShift(ClusteringSuite):
+    method = "meanshift"
+
+    def test_modes_agree_with_scikit_learn(self) -> None:
+        field, _ = planted((48, 60), 6, background=True, noise=0.15)
+        rows = field.flatten(1).T.contiguous()
+        theirs = MeanShift(bandwidth=0.9, bin_seeding=True).fit(rows.numpy())
+        modes = find_modes(rows, 0.9)
+        assert len(modes) == len(theirs.cluster_centers_)
+        assert adjusted_rand_score(assign(rows, modes), theirs.labels_) > 0.999
+
+
+class TestHdbscan(ClusteringSuite):
+    method = "hdbscan"
+
+    def test_a_sample_gives_the_clusters_of_all_voxels(self) -> None:
+        field, _ = planted((48, 60), 7, background=True)
+        every = self.run(field, background=True, sample=10**6)
+        some = self.run(field, background=True, sample=600)
+        assert adjusted_rand_score(every.ravel(), some.ravel()) > 0.99
+
+
+class TestConsistency(ClusteringSuite):
+    method = "consistency"
+
+    def test_without_background_every_voxel_has_an_object(self) -> None:
+        """Not so here: what is not confirmed is left out, and that is the method's purpose."""
+        field, truth = planted((48, 60), 4, background=False)
+        assert score(self.run(field, background=False, min_size=30), truth).ap75 == 1.0
+
+    def test_objects_that_the_momentum_network_does_not_see_are_dropped(self) -> None:
+        field, _ = planted((48, 60), 8, background=True)
+        noise = torch.randn(field.shape, generator=torch.Generator().manual_seed(0)) * 5
+        prototype = (0.0,) * DIM
+        assert cluster(field, self.config(), prototype, momentum=field).max() > 3
+        assert cluster(field, self.config(), prototype, momentum=noise).max() == 0
+
+    def test_it_needs_the_momentum_network(self) -> None:
+        with pytest.raises(ConfigError, match="momentum network"):
+            cluster(torch.ones((2, 5, 5)), ClusteringConfig(method="consistency"), None)

@@ -1,0 +1,181 @@
+"""Readers, pairs, splits and sparse annotation, and one clear line for each kind of bad input."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from spoco_zoo.config import TrainConfig
+from spoco_zoo.errors import DataError
+from spoco_zoo.train.annotation import thin_out
+from spoco_zoo.train.data import (
+    BACKGROUND,
+    UNKNOWN,
+    integer_labels,
+    load_samples,
+    make_sample,
+    pair_files,
+    split_samples,
+)
+
+
+def pair(folder: Path, name: str, image: np.ndarray, labels: np.ndarray) -> None:
+    for what, array in (("images", image), ("labels", labels)):
+        (folder / what).mkdir(parents=True, exist_ok=True)
+        tifffile.imwrite(folder / what / f"{name}.tif", array)
+
+
+def picture(seed: int = 0, shape: tuple[int, ...] = (24, 30)) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    labels = np.zeros(shape, np.uint16)
+    labels[..., 2:8, 3:9], labels[..., 12:20, 11:22] = 7, 4
+    return rng.integers(0, 255, shape).astype(np.uint8), labels
+
+
+def load(folder: Path, **settings: object) -> list:
+    config = TrainConfig.checked(settings)
+    return load_samples(pair_files(folder / "images", folder / "labels"), config)
+
+
+@pytest.mark.parametrize("shape", [(24, 30), (5, 24, 30)])
+def test_dense_labels_know_their_background(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    pair(tmp_path, "a", *picture(0, shape))
+    (sample,) = load(tmp_path, ndim=len(shape))
+    assert set(np.unique(sample.labels)) == {BACKGROUND, 1, 2}
+    assert sample.image.mean() == pytest.approx(0, abs=1e-4)
+    assert sample.image.std() == pytest.approx(1, abs=1e-3)
+    for index, centre in enumerate(sample.centres.astype(int), start=1):
+        assert sample.labels[tuple(centre)] == index
+
+
+def test_sparse_labels_leave_zero_unknown_and_read_strokes(tmp_path: Path) -> None:
+    image, labels = picture()
+    labels[0, :] = 99
+    pair(tmp_path, "a", image, labels)
+    (sample,) = load(tmp_path, annotation="sparse", background_label=99)
+    assert set(np.unique(sample.labels)) == {BACKGROUND, UNKNOWN, 1, 2}
+    assert (sample.labels[0] == BACKGROUND).all()
+
+
+def test_a_dense_crop_without_zero_keeps_its_objects() -> None:
+    """The reference implementation turns the smallest label of such a crop into background."""
+    full = np.array([[3, 3], [8, 8]], np.uint16)
+    assert set(np.unique(integer_labels(full, 2, "x", TrainConfig()))) == {1, 2}
+
+
+def test_channels_last_and_first_give_the_same_image(tmp_path: Path) -> None:
+    image, labels = picture()
+    rgb = np.stack([image, image // 2, image // 3], axis=-1)
+    for name, array in (("a", rgb), ("b", np.moveaxis(rgb, -1, 0))):
+        for what in ("images", "labels"):
+            (tmp_path / what).mkdir(exist_ok=True)
+        np.save(tmp_path / "images" / f"{name}.npy", array)
+        np.save(tmp_path / "labels" / f"{name}.npy", labels)
+    first, second = load(tmp_path)
+    assert first.image.shape == (3, 24, 30)
+    np.testing.assert_array_equal(first.image, second.image)
+
+
+def test_hdf5_and_npz_are_read(tmp_path: Path) -> None:
+    import h5py
+
+    image, labels = picture()
+    for what, array in (("images", image), ("labels", labels)):
+        (tmp_path / what).mkdir()
+        with h5py.File(tmp_path / what / "a.h5", "w") as file:
+            file["volume/raw"] = array
+        np.savez(tmp_path / what / "b.npz", array)
+    first, second = load(tmp_path)
+    np.testing.assert_array_equal(first.image, second.image)
+    np.testing.assert_array_equal(first.labels, second.labels)
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (lambda i, m: (i, m[:-1]), "same shape"),
+        (lambda i, m: (i, m + 0.5), "labels must be integers"),
+        (lambda i, m: (i, m * 0), "labels must hold objects"),
+        (lambda i, m: (i * 0 + 3, m), "must not be constant"),
+        (lambda i, m: (np.where(m, np.nan, i).astype(np.float32), m), "must be finite"),
+        (lambda i, m: (i[0], m), "must have 2 axes"),
+    ],
+)
+def test_bad_pairs_get_one_clear_line(tmp_path: Path, change: object, line: str) -> None:
+    image, labels = change(*picture())  # type: ignore[operator]
+    pair(tmp_path, "bad", image, labels)
+    with pytest.raises(DataError, match=line) as caught:
+        load(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_image_without_label_file_is_named(tmp_path: Path) -> None:
+    pair(tmp_path, "a", *picture())
+    tifffile.imwrite(tmp_path / "images" / "lonely.tif", picture()[0])
+    with pytest.raises(DataError, match="lonely"):
+        load(tmp_path)
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    pair(tmp_path, "a", *picture())
+    whole = (tmp_path / "images" / "a.tif").read_bytes()
+    (tmp_path / "images" / "a.tif").write_bytes(whole[:40])
+    with pytest.raises(DataError, match=r"a\.tif"):
+        load(tmp_path)
+
+
+def samples(count: int) -> list:
+    config = TrainConfig()
+    pairs = [picture(seed) for seed in range(count)]
+    return [
+        make_sample(f"{n:03}", i[None].astype(np.float32), integer_labels(m, 2, "x", config))
+        for n, (i, m) in enumerate(pairs)
+    ]
+
+
+def test_split_is_disjoint_seeded_and_sets_test_images_aside() -> None:
+    given = samples(60)
+    one, two = (split_samples(given, TrainConfig(seed=3)) for _ in range(2))
+    names = [[s.name for s in part] for part in (one.train, one.val, one.test)]
+    assert names == [[s.name for s in part] for part in (two.train, two.val, two.test)]
+    assert sorted(name for part in names for name in part) == [s.name for s in given]
+    assert [len(part) for part in names] == [48, 6, 6]
+    other = split_samples(given, TrainConfig(seed=4))
+    assert [s.name for s in other.val] != names[1]
+
+
+def test_one_image_is_cut_for_validation() -> None:
+    image, labels = picture(0, (24, 60))
+    labels[5:12, 52:58] = 9
+    sample = make_sample(
+        "one", image[None].astype(np.float32), integer_labels(labels, 2, "x", TrainConfig())
+    )
+    split = split_samples([sample], TrainConfig())
+    assert split.train[0].labels.shape == (24, 48)
+    assert split.val[0].labels.shape == (24, 12)
+    assert len(split.val[0].centres) == 1
+
+
+def test_thinning_keeps_the_asked_share_and_forgets_the_rest() -> None:
+    sparse = TrainConfig(annotation="sparse")
+    given = [
+        make_sample(str(n), i[None].astype(np.float32), integer_labels(m, 2, "x", sparse))
+        for n, (i, m) in enumerate(picture(s) for s in range(20))
+    ]
+    kept = thin_out(given, ratio=0.25, max_objects=None, seed=1)
+    again = thin_out(given, ratio=0.25, max_objects=None, seed=1)
+    assert sum(len(s.centres) for s in kept) == 10
+    for one, two in zip(kept, again, strict=True):
+        np.testing.assert_array_equal(one.labels, two.labels)
+        assert len(np.unique(one.labels[one.labels > 0])) == len(one.centres)
+    assert BACKGROUND not in np.concatenate([np.unique(s.labels) for s in kept])
+
+
+def test_a_small_budget_is_spread_over_many_images() -> None:
+    kept = thin_out(samples(20), ratio=1.0, max_objects=15, seed=0)
+    counts = [len(sample.centres) for sample in kept]
+    assert sum(counts) == 15
+    assert max(counts) == 1

@@ -1,0 +1,256 @@
+"""Every loss term against a slow, obvious reference in float64."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spoco_zoo.config import LossConfig
+from spoco_zoo.train import loss
+from spoco_zoo.train.objective import Objective
+from spoco_zoo.train.objects import (
+    find_objects,
+    flatten_embeddings,
+    neighbours,
+    scatter_mean,
+    windows,
+)
+
+DV, DD, THRESHOLD = 0.5, 2.0, 0.5
+
+
+def example(seed: int, ndim: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Embeddings (2, 4, ...) and labels (2, ...) with objects, background and unknown voxels."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (9, 11) if ndim == 2 else (4, 6, 7)
+    embeddings = 2 * torch.randn((2, 4, *shape), generator=generator, dtype=torch.float64)
+    coarse = torch.randint(-1, 5, (2, *[(n + 2) // 3 for n in shape]), generator=generator)
+    labels = coarse
+    for axis, n in enumerate(shape, start=1):
+        labels = labels.repeat_interleave(3, axis).narrow(axis, 0, n)
+    labels[0].flatten()[0] = 1  # at least one object
+    return embeddings, labels
+
+
+class Slow:
+    """The published formulas, one object and one voxel at a time, in float64."""
+
+    def __init__(self, embeddings: torch.Tensor, labels: torch.Tensor, margin: int | None) -> None:
+        self.objects = []  # (image, mask of own voxels, mask of window, mean)
+        self.images = list(zip(embeddings, labels, strict=True))
+        for n, (field, label) in enumerate(self.images):
+            for k in sorted(int(v) for v in label.unique() if v > 0):
+                own = label == k
+                window = torch.zeros_like(own)
+                where = own.nonzero()
+                low, high = where.min(0).values, where.max(0).values + 1
+                if margin is None:
+                    window[:] = True
+                else:
+                    index = tuple(
+                        slice(max(0, int(a) - margin), int(b) + margin)
+                        for a, b in zip(low, high, strict=True)
+                    )
+                    window[index] = True
+                self.objects.append((n, own, window, field[:, own].mean(1), low, high))
+
+    def field(self, k: int) -> torch.Tensor:
+        return self.images[self.objects[k][0]][0]
+
+    def pull(self) -> float:
+        per_object = []
+        for k, (_, own, _, mean, *_) in enumerate(self.objects):
+            distances = [float((e - mean).norm()) for e in self.field(k)[:, own].T]
+            per_object.append(sum(max(0, d - DV) ** 2 for d in distances) / len(distances))
+        return sum(per_object) / len(per_object)
+
+    def push(self, margin: int | None) -> float:
+        values = []
+        for a, (image_a, _, _, mean_a, low_a, high_a) in enumerate(self.objects):
+            for b, (image_b, _, _, mean_b, low_b, high_b) in enumerate(self.objects):
+                if a == b or image_a != image_b:
+                    continue
+                gap = torch.maximum(low_a - high_b, low_b - high_a)
+                if margin is None or bool((gap < margin).all()):
+                    values.append(max(0, 2 * DD - float((mean_a - mean_b).norm())) ** 2)
+        return sum(values) / max(len(values), 1)
+
+    def regulariser(self) -> float:
+        return sum(float(mean.norm()) for *_, mean, _, _ in self.objects) / len(self.objects)
+
+    def dice(self) -> float:
+        two_sigma = DV**2 / -math.log(THRESHOLD)
+        values = []
+        for k, (_, own, window, mean, *_) in enumerate(self.objects):
+            squared = (self.field(k) - mean[(...,) + (None,) * own.ndim]).square().sum(0)
+            soft = torch.exp(-squared / two_sigma)[window]
+            target = own[window].double()
+            dice = 2 * (soft * target).sum() / (soft.square().sum() + target.square().sum() + 1e-6)
+            values.append(1 - float(dice))
+        return sum(values) / len(values)
+
+    def unlabeled_push(self) -> float:
+        values = []
+        for k, (image, _, window, mean, *_) in enumerate(self.objects):
+            unknown = (self.images[image][1] == 0) & window
+            distances = [float((e - mean).norm()) for e in self.field(k)[:, unknown].T]
+            values.append(sum(max(0, DD - d) ** 2 for d in distances) / max(len(distances), 1))
+        return sum(values) / len(values)
+
+
+def ours(embeddings: torch.Tensor, labels: torch.Tensor, margin: int | None) -> dict[str, float]:
+    """The package's terms on float64 rows."""
+    rows = embeddings.movedim(1, -1).reshape(-1, embeddings.shape[1])
+    objects = find_objects(labels)
+    reach = None if margin is None else [margin] * (labels.ndim - 1)
+    means = scatter_mean(rows[objects.voxel], objects.owner, objects.size)
+    near = windows(objects, reach)
+    owner = torch.full((len(rows),), -1)
+    owner[objects.voxel] = objects.owner
+    width = loss.kernel_width(DV, THRESHOLD)
+    unknown = labels.reshape(-1) == 0
+    return {
+        "pull": float(loss.pull(rows, means, objects, DV)),
+        "push": float(loss.push(means, neighbours(objects, reach), DD)),
+        "regulariser": float(loss.regulariser(means)),
+        "dice": float(loss.instance_dice(rows, means, owner, objects, near, width)),
+        "unlabeled_push": float(loss.unlabeled_push(rows, means, unknown, near, DD)),
+    }
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    ndim=st.sampled_from([2, 3]),
+    margin=st.sampled_from([None, 1, 3]),
+)
+def test_terms_equal_the_published_formulas(seed: int, ndim: int, margin: int | None) -> None:
+    embeddings, labels = example(seed, ndim)
+    slow = Slow(embeddings, labels, margin)
+    expected = {
+        "pull": slow.pull(),
+        "push": slow.push(margin),
+        "regulariser": slow.regulariser(),
+        "dice": slow.dice(),
+        "unlabeled_push": slow.unlabeled_push(),
+    }
+    assert ours(embeddings, labels, margin) == pytest.approx(expected, rel=1e-5, abs=1e-8)
+
+
+def test_the_kernel_falls_to_its_threshold_at_delta_var() -> None:
+    width = loss.kernel_width(0.7, 0.3)
+    assert float(loss.soft_mask(torch.tensor(0.7**2), width)) == pytest.approx(0.3)
+
+
+def test_dice_weighs_a_small_object_like_a_large_one() -> None:
+    labels = torch.zeros((1, 20, 20), dtype=torch.long)
+    labels[0, :2, :2], labels[0, 5:, :] = 1, 2
+    perfect = torch.zeros((1, 2, 20, 20))
+    perfect[:, 0][labels == 1], perfect[:, 1][labels == 2] = 9.0, 9.0
+    broken_small, broken_large = perfect.clone(), perfect.clone()
+    broken_small[:, 0, 0, :2] = -9.0
+    broken_large[:, 1, 5:12, :] = -9.0
+    values = []
+    for field in (perfect, broken_small, broken_large):
+        rows = flatten_embeddings(field)
+        objects = find_objects(labels)
+        means = torch.tensor([[9.0, 0.0], [0.0, 9.0]])
+        owner = torch.full((400,), -1)
+        owner[objects.voxel] = objects.owner
+        near = windows(objects, None)
+        values.append(float(loss.instance_dice(rows, means, owner, objects, near, 0.4)))
+    assert values[0] == pytest.approx(0, abs=1e-5)
+    # Half of the small object lost costs about what half of the large one does.
+    assert values[1] == pytest.approx(values[2], rel=0.1)
+
+
+def test_foreground_loss_has_its_border_at_delta_dist() -> None:
+    rows = torch.zeros((2, 3))
+    rows[:, 0] = torch.tensor([1.9, 2.1])
+    positive = torch.tensor([False, True])
+    right = loss.foreground(rows, positive, ~positive, torch.ones(2), 2.0)
+    wrong = loss.foreground(rows, ~positive, positive, torch.ones(2), 2.0)
+    assert float(right) == pytest.approx(math.log(1 + math.exp(-0.4)), rel=1e-4)
+    assert float(wrong) > float(right)
+
+
+def consistency_of(student: torch.Tensor, teacher: torch.Tensor, unknown: torch.Tensor) -> float:
+    return float(
+        loss.consistency(
+            student,
+            teacher,
+            unknown,
+            delta_var=DV,
+            two_sigma=loss.kernel_width(DV, THRESHOLD),
+            max_anchors=20,
+            volume_threshold=0.05,
+            generator=torch.Generator().manual_seed(0),
+        )
+    )
+
+
+def test_consistency_is_zero_for_equal_and_high_for_unrelated_embeddings() -> None:
+    generator = torch.Generator().manual_seed(3)
+    field = torch.randn((2, 60, 4), generator=generator).repeat_interleave(4, 1)
+    other = torch.randn((2, 240, 4), generator=generator) * 3
+    unknown = torch.ones((2, 240), dtype=torch.bool)
+    assert consistency_of(field, field, unknown) == pytest.approx(0, abs=1e-5)
+    assert consistency_of(field, other, unknown) > 0.5
+
+
+def test_consistency_of_one_anchor_is_its_dice() -> None:
+    student = torch.zeros((1, 4, 1))
+    teacher = torch.tensor([0.0, 0.0, 9.0, 9.0])[None, :, None]
+    unknown = torch.tensor([[True, True, False, False]])
+    # f = (1, 1, 1, 1), g = (1, 1, 0, 0): 1 - 2 * 2 / (4 + 2)
+    assert consistency_of(student, teacher, unknown) == pytest.approx(1 / 3, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["pull", "push", "regulariser", "instance", "unlabeled_push", "background", "consistency"],
+)
+@pytest.mark.parametrize("scope", ["local", "global"])
+def test_every_weight_changes_the_loss(name: str, scope: str) -> None:
+    embeddings, labels = example(5, 2)
+
+    def total(weight: float) -> float:
+        config = LossConfig.checked({name: weight, "push_scope": scope})
+        value, _ = Objective(config, (1.0, 1.0), with_background=True)(
+            embeddings,
+            labels,
+            momentum=embeddings * 0.7,
+            generator=torch.Generator().manual_seed(0),
+        )
+        return float(value)
+
+    none, one, three = total(0.0), total(1.0), total(3.0)
+    assert one > none
+    assert three - none == pytest.approx(3 * (one - none), rel=1e-4)
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_gradients_are_finite_where_embeddings_coincide(ndim: int) -> None:
+    _, labels = example(1, ndim)
+    field = torch.zeros((2, 4, *labels.shape[1:]), requires_grad=True)
+    objective = Objective(LossConfig(), (1.0,) * ndim, with_background=True)
+    generator = torch.Generator().manual_seed(0)
+    value, _ = objective(field, labels, momentum=field.detach(), generator=generator)
+    value.backward()
+    assert field.grad is not None
+    assert bool(torch.isfinite(field.grad).all())
+
+
+def test_a_crop_without_objects_or_zeros_gives_a_finite_loss() -> None:
+    field = torch.randn((1, 4, 8, 8), requires_grad=True)
+    objective = Objective(LossConfig(), (1.0, 1.0), with_background=True)
+    for value in (0, -1, 3):
+        labels = torch.full((1, 8, 8), value)
+        total, terms = objective(field, labels)
+        assert bool(torch.isfinite(total))
+        # A crop that one object fills has no background, whatever its label.
+        assert ("pull" in terms) == (value == 3)

@@ -1,0 +1,84 @@
+"""Geometric crops and photometric views."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from spoco_zoo.train.augment import Photometry, view
+from spoco_zoo.train.crops import CropSampler, Geometry, draw_geometry, resample
+from spoco_zoo.train.data import Sample, make_sample
+
+STILL = Geometry(scale=0.0, elastic=0.0, anisotropy=(1.0, 1.0))
+
+
+def scene(shape: tuple[int, ...]) -> Sample:
+    """Objects brighter than the background by their label, so that both can be compared."""
+    labels = np.full(shape, -1, np.int32)
+    labels[..., 4:14, 4:14], labels[..., 20:34, 18:30] = 1, 2
+    return make_sample("scene", labels[None].astype(np.float32) * 10, labels)
+
+
+@pytest.mark.parametrize("shape", [(40, 44), (10, 40, 44)])
+def test_image_and_labels_stay_aligned(shape: tuple[int, ...]) -> None:
+    sample = scene(shape)
+    crop = (16, 16) if len(shape) == 2 else (8, 16, 16)
+    geometry = Geometry(anisotropy=(1.0,) * len(shape))
+    crops = CropSampler([sample], crop, geometry, seed=0, length=20)
+    values = {int(v): sample.image[0][sample.labels == v][0] for v in (-1, 1, 2)}
+    for n in range(len(crops)):
+        image, labels = crops[n]
+        assert image.shape == (1, *crop)
+        assert labels.shape == crop
+        for value, level in values.items():
+            where = labels == value
+            # Linear interpolation blurs borders; inside, image and label say the same.
+            close = (image[0][where] - level).abs() < 0.7
+            assert not bool(where.any()) or float(close.float().mean()) > 0.7
+
+
+def test_crop_number_i_depends_on_the_seed_and_i_alone() -> None:
+    sample = scene((40, 44))
+    one = CropSampler([sample], (16, 16), Geometry(), seed=5, length=50)
+    two = CropSampler([sample], (16, 16), Geometry(), seed=5, length=80)
+    assert torch.equal(one[31][0], two[31][0])
+    assert not torch.equal(one[31][0], one[32][0])
+
+
+def test_crops_hold_annotated_objects() -> None:
+    sample = scene((400, 400))
+    crops = CropSampler([sample], (32, 32), STILL, seed=0, length=30)
+    assert all(bool((crops[n][1] > 0).any()) for n in range(30))
+
+
+def test_without_augmentation_a_crop_is_a_part_of_the_image() -> None:
+    sample = scene((40, 44))
+    rng = np.random.default_rng(0)
+    offsets = draw_geometry(rng, (8, 8), STILL)
+    straight = np.stack(
+        np.meshgrid(np.arange(8) - 3.5, np.arange(8) - 3.5, indexing="ij"), -1
+    ).astype(np.float32)
+    assert np.allclose(
+        np.linalg.norm(offsets, axis=-1), np.linalg.norm(straight, axis=-1), atol=1e-4
+    )
+    image, labels = resample(sample.image, sample.labels, np.array([10.5, 9.5]), straight)
+    np.testing.assert_allclose(image[0], sample.image[0, 7:15, 6:14], atol=1e-5)
+    np.testing.assert_array_equal(labels, sample.labels[7:15, 6:14])
+
+
+@pytest.mark.parametrize("shape", [(3, 2, 20, 24), (2, 1, 6, 20, 24)])
+def test_two_views_differ_in_intensity_and_keep_the_shape(shape: tuple[int, ...]) -> None:
+    batch = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(1)
+    first, second = (view(batch, Photometry(), generator) for _ in range(2))
+    assert first.shape == second.shape == batch.shape
+    assert not torch.allclose(first, second)
+    assert bool(torch.isfinite(first).all())
+    again = view(batch, Photometry(), torch.Generator().manual_seed(1))
+    assert torch.equal(first, again)
+
+
+def test_views_keep_a_constant_crop_finite() -> None:
+    batch = torch.zeros((2, 1, 16, 16))
+    assert bool(torch.isfinite(view(batch, Photometry(), torch.Generator().manual_seed(0))).all())
