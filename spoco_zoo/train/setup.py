@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Setup", "choose_device", "choose_precision", "relative_voxel_size", "resolve"]
 
-FEATURES = {2: (16, 32, 64, 128), 3: (16, 32, 64)}
+FEATURES = {2: (16, 32, 64, 128), 3: (16, 32, 64, 128)}
 CROP = {2: (128, 128), 3: (32, 64, 64)}
 BATCH = {2: 8, 3: 2}
 MAX_ANISOTROPY = 1.5  # a pooling skips an axis that is coarser than the finest by more than this
