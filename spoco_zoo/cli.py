@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ParamSpec
 
 import typer
 
@@ -30,21 +30,26 @@ app = typer.Typer(
 )
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:I.")]
+Arguments = ParamSpec("Arguments")
 ConfigFile = Annotated[Path | None, typer.Option(help="YAML file; flags win over it.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 
 
-@contextmanager
-def exit_codes() -> Iterator[None]:
-    """End with the error's one line on stderr and its exit code."""
-    try:
-        yield
-    except SpocoError as error:
-        typer.echo(f"spoco-zoo: {error}", err=True)
-        raise typer.Exit(error.exit_code) from None
-    except KeyboardInterrupt:
-        typer.echo("spoco-zoo: interrupted", err=True)
-        raise typer.Exit(Interrupted.exit_code) from None
+def exit_codes(command: Callable[Arguments, None]) -> Callable[Arguments, None]:
+    """End a command that fails with the error's one line on stderr and its exit code."""
+
+    @wraps(command)
+    def guarded(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except SpocoError as error:
+            typer.echo(f"spoco-zoo: {error}", err=True)
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            typer.echo("spoco-zoo: interrupted", err=True)
+            raise typer.Exit(Interrupted.exit_code) from None
+
+    return guarded
 
 
 def show(value: dict[str, Any]) -> None:
@@ -69,41 +74,29 @@ def main_options(
 
 
 @app.command()
+@exit_codes
 def train(
     images: Annotated[Path, typer.Option(help="Folder of images, or one file.")],
     labels: Annotated[Path, typer.Option(help="Folder of label files of the same names.")],
     out: Annotated[Path, typer.Option(help="New folder for the run.")],
-    ndim: Annotated[int | None, typer.Option(help="Spatial axes: 2 or 3.  [default: 2]")] = None,
-    annotation: Annotated[
-        str | None,
-        typer.Option(help="dense: 0 is background; sparse: 0 may be anything.  [default: dense]"),
-    ] = None,
-    instance_ratio: Annotated[
-        float | None, typer.Option(help="Use this share of the objects only.")
-    ] = None,
-    max_objects: Annotated[
-        int | None, typer.Option(help="Use at most so many objects of the whole data set.")
-    ] = None,
-    background_label: Annotated[
-        int | None, typer.Option(help="Value of known background in sparse annotation.")
-    ] = None,
+    ndim: Annotated[int | None, typer.Option(help="Spatial axes: 2 or 3. [2]")] = None,
+    annotation: Annotated[str | None, typer.Option(help="dense or sparse [dense].")] = None,
+    instance_ratio: Annotated[float | None, typer.Option(help="Share of objects to use.")] = None,
+    max_objects: Annotated[int | None, typer.Option(help="Most objects to use in all.")] = None,
+    background_label: Annotated[int | None, typer.Option(help="Known background.")] = None,
     no_background: Annotated[
         bool | None, typer.Option("--no-background", help="Objects fill the whole image.")
     ] = None,
     val_images: Annotated[Path | None, typer.Option(help="Images to validate on.")] = None,
     val_labels: Annotated[Path | None, typer.Option(help="Their labels.")] = None,
-    val_fraction: Annotated[
-        float | None, typer.Option(help="Share set aside for validation.  [default: 0.1]")
-    ] = None,
-    voxel_size: Annotated[
-        str | None, typer.Option(help="Micrometres per voxel, as in 0.3,0.1,0.1.")
-    ] = None,
-    iterations: Annotated[int | None, typer.Option(help="Steps.  [default: 6000]")] = None,
+    val_fraction: Annotated[float | None, typer.Option(help="For validation [0.1].")] = None,
+    voxel_size: Annotated[str | None, typer.Option(help="In um, as in 0.3,0.1,0.1.")] = None,
+    iterations: Annotated[int | None, typer.Option(help="Steps. [6000]")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Crops per step.")] = None,
     crop: Annotated[str | None, typer.Option(help="Crop shape, as in 128,128.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     config: ConfigFile = None,
-    seed: Annotated[int | None, typer.Option(help="Of everything random.  [default: 0]")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything random. [0]")] = None,
     device: Device = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
 ) -> None:
@@ -111,44 +104,44 @@ def train(
 
     Example: spoco-zoo train --images raw --labels masks --out run --annotation sparse
     """
-    with exit_codes():
-        from spoco_zoo.config import TrainConfig
+    from spoco_zoo.config import TrainConfig
 
-        settings = TrainConfig.build(
-            config,
-            ndim=ndim,
-            annotation=annotation,
-            instance_ratio=instance_ratio,
-            max_objects=max_objects,
-            background_label=background_label,
-            no_background=no_background,
-            val_fraction=val_fraction,
-            voxel_size=numbers(voxel_size, "voxel-size"),
-            iterations=iterations,
-            batch_size=batch_size,
-            crop=integers(crop, "crop"),
-            learning_rate=learning_rate,
-            seed=seed,
+    settings = TrainConfig.build(
+        config,
+        ndim=ndim,
+        annotation=annotation,
+        instance_ratio=instance_ratio,
+        max_objects=max_objects,
+        background_label=background_label,
+        no_background=no_background,
+        val_fraction=val_fraction,
+        voxel_size=numbers(voxel_size, "voxel-size"),
+        iterations=iterations,
+        batch_size=batch_size,
+        crop=integers(crop, "crop"),
+        learning_rate=learning_rate,
+        seed=seed,
+    )
+    from spoco_zoo.report.progress import progress
+    from spoco_zoo.workflow import train_with_pictures
+
+    with progress() as display:
+        result = train_with_pictures(
+            images,
+            labels,
+            out,
+            settings,
+            display,
+            val_images=val_images,
+            val_labels=val_labels,
+            device=device,
+            resume=resume,
         )
-        from spoco_zoo.report.progress import progress
-        from spoco_zoo.workflow import train_with_pictures
-
-        with progress() as display:
-            result = train_with_pictures(
-                images,
-                labels,
-                out,
-                settings,
-                display,
-                val_images=val_images,
-                val_labels=val_labels,
-                device=device,
-                resume=resume,
-            )
-        show({"run": str(out), "report": str(out / "report.html"), **result.metrics})
+    show({"run": str(out), "report": str(out / "report.html"), **result.metrics})
 
 
 @app.command()
+@exit_codes
 def export(
     run: Annotated[Path | None, typer.Argument(help="Folder of a finished run.")] = None,
     out: Annotated[Path | None, typer.Option(help="BUNDLE.zip, or a folder.")] = None,
@@ -163,7 +156,7 @@ def export(
     rdf_version: Annotated[str, typer.Option(help="compat, or latest.")] = "compat",
     timestamp: Annotated[str | None, typer.Option(help="Fixed ISO time, for equal bytes.")] = None,
     with_labels: Annotated[
-        bool, typer.Option("--with-labels", help="Network that returns labels as well.")
+        bool, typer.Option("--with-labels", help="Network with labels.")
     ] = False,
     overwrite: Overwrite = False,
     check: Annotated[Path | None, typer.Option(help="Check this bundle and stop.")] = None,
@@ -175,54 +168,52 @@ def export(
 
     Example: spoco-zoo export run --out nuclei.zip --name "My nuclei" --author "A. Person"
     """
-    with exit_codes():
-        if check is not None:
-            from spoco_zoo.bundle.verify import check_bundle
+    if check is not None:
+        from spoco_zoo.bundle.verify import check_bundle
 
-            found = check_bundle(check, trust_code=trust_code)
-            show(found.to_dict())
-            raise typer.Exit(0 if found.passed else 1)
-        if run is None or out is None or name is None:
-            raise ConfigError(
-                "export needs RUN, --out and --name", "not all of them", "See spoco-zoo export -h."
-            )
-        from spoco_zoo.bundle.export import export as export_run
-        from spoco_zoo.bundle.options import ExportOptions
+        found = check_bundle(check, trust_code=trust_code)
+        show(found.to_dict())
+        raise typer.Exit(0 if found.passed else 1)
+    if run is None or out is None or name is None:
+        raise ConfigError(
+            "export needs RUN, --out and --name", "not all of them", "See spoco-zoo export -h."
+        )
+    from spoco_zoo.bundle.export import export as export_run
+    from spoco_zoo.bundle.options import ExportOptions
 
-        options = ExportOptions(
-            name=name,
-            authors=tuple(author or ["unknown"]),
-            license=license,
-            formats=tuple(formats.split(",")),  # type: ignore[arg-type]  # checked by export
-            with_labels=with_labels,
-            github_user=github_user,
-            description=description,
-            rdf_version=rdf_version,  # type: ignore[arg-type]  # checked by export
-            timestamp=timestamp,
-            overwrite=overwrite,
-        )
-        result = export_run(run, out, options)
-        show(
-            {
-                "bundle": str(result.path),
-                "status": "passed",
-                "formats": [item.name for item in result.formats],
-                "largest_difference": result.differences,
-                "example_objects": result.objects,
-                "not_looked_up": list(result.unchecked),
-            }
-        )
+    options = ExportOptions(
+        name=name,
+        authors=tuple(author or ["unknown"]),
+        license=license,
+        formats=tuple(formats.split(",")),  # type: ignore[arg-type]  # checked by export
+        with_labels=with_labels,
+        github_user=github_user,
+        description=description,
+        rdf_version=rdf_version,  # type: ignore[arg-type]  # checked by export
+        timestamp=timestamp,
+        overwrite=overwrite,
+    )
+    result = export_run(run, out, options)
+    show(
+        {
+            "bundle": str(result.path),
+            "status": "passed",
+            "formats": [item.name for item in result.formats],
+            "largest_difference": result.differences,
+            "example_objects": result.objects,
+            "not_looked_up": list(result.unchecked),
+        }
+    )
 
 
 @app.command()
+@exit_codes
 def segment(
     source: Annotated[str, typer.Argument(metavar="INPUT", help="OME-Zarr or TIFF.")],
     model: Annotated[str, typer.Option(help="Bundle, run, or id of a shipped model.")],
     output: Annotated[str | None, typer.Option(help="New OME-Zarr, or .tif.")] = None,
     label_name: Annotated[str, typer.Option(help="Name of the label.")] = "spoco",
-    clustering: Annotated[
-        str | None, typer.Option(help="instance, meanshift, hdbscan or consistency.")
-    ] = None,
+    clustering: Annotated[str | None, typer.Option(help="instance, meanshift, ...")] = None,
     bandwidth: Annotated[float | None, typer.Option(help="Of the clustering.")] = None,
     foreground: Annotated[float | None, typer.Option(help="Distance from background.")] = None,
     min_size: Annotated[int | None, typer.Option(help="Smallest object in voxels.")] = None,
@@ -249,61 +240,61 @@ def segment(
 
     Example: spoco-zoo segment big.ome.zarr --model nuclei.zip --workers 4
     """
-    with exit_codes():
-        from spoco_zoo.bundle.load import load_model
-        from spoco_zoo.config import SegmentConfig
+    from spoco_zoo.bundle.load import load_model
+    from spoco_zoo.config import SegmentConfig
 
-        asked = dict(
-            method=clustering,
-            bandwidth=bandwidth,
-            foreground=foreground,
-            min_size=min_size,
-            seed=seed,
-        )
-        changes = {name: value for name, value in asked.items() if value is not None}
-        tuned = load_model(model).recipe.clustering if changes else None
-        settings = SegmentConfig.build(
-            config,
-            clustering={**tuned.model_dump(), **changes} if tuned else None,
-            block=integers(block, "block"),
-            overlap=integers(overlap, "overlap"),
-            patch=integers(patch, "patch"),
-            halo=integers(halo, "halo"),
-            blend=blend,
-            channel=int(channel) if channel and channel.isdigit() else channel,
-            level=level,
-            roi=region(roi),
-            seed=seed,
-        )
-        target: dict[str, Any] = dict(
-            output=output, label_name=label_name, version=ome_zarr_version, overwrite=overwrite
-        )
-        if dry_run:
-            from spoco_zoo.segment import dry_run as plan
+    asked = dict(
+        method=clustering,
+        bandwidth=bandwidth,
+        foreground=foreground,
+        min_size=min_size,
+        seed=seed,
+    )
+    changes = {name: value for name, value in asked.items() if value is not None}
+    tuned = load_model(model).recipe.clustering if changes else None
+    settings = SegmentConfig.build(
+        config,
+        clustering={**tuned.model_dump(), **changes} if tuned else None,
+        block=integers(block, "block"),
+        overlap=integers(overlap, "overlap"),
+        patch=integers(patch, "patch"),
+        halo=integers(halo, "halo"),
+        blend=blend,
+        channel=int(channel) if channel and channel.isdigit() else channel,
+        level=level,
+        roi=region(roi),
+        seed=seed,
+    )
+    target: dict[str, Any] = dict(
+        output=output, label_name=label_name, version=ome_zarr_version, overwrite=overwrite
+    )
+    if dry_run:
+        from spoco_zoo.segment import dry_run as plan
 
-            show(plan(source, model, settings, **target).summary())
-            return
-        from spoco_zoo.report.progress import progress
-        from spoco_zoo.workflow import segment_with_pictures
+        show(plan(source, model, settings, **target).summary())
+        return
+    from spoco_zoo.report.progress import progress
+    from spoco_zoo.workflow import segment_with_pictures
 
-        with progress() as display:
-            result = segment_with_pictures(
-                source,
-                model,
-                settings,
-                display,
-                report=report,
-                workers=workers,
-                gpus=tuple(gpus.split(",")) if gpus else (),
-                scheduler=scheduler,
-                device=device,
-                **target,
-            )
-        show({"output": result.output, "objects": result.objects, "report": str(result.report)})
-        typer.echo(f"Look at it: napari --plugin napari-ome-zarr {result.output}", err=True)
+    with progress() as display:
+        result = segment_with_pictures(
+            source,
+            model,
+            settings,
+            display,
+            report=report,
+            workers=workers,
+            gpus=tuple(gpus.split(",")) if gpus else (),
+            scheduler=scheduler,
+            device=device,
+            **target,
+        )
+    show({"output": result.output, "objects": result.objects, "report": str(result.report)})
+    typer.echo(f"Look at it: napari --plugin napari-ome-zarr {result.output}", err=True)
 
 
 @app.command()
+@exit_codes
 def evaluate(
     prediction: Annotated[Path, typer.Argument(help="Labels: file, folder or OME-Zarr.")],
     truth: Annotated[Path, typer.Argument(metavar="GROUND_TRUTH", help="The same of the truth.")],
@@ -315,23 +306,23 @@ def evaluate(
 
     Example: spoco-zoo evaluate predicted/ truth/ --json scores.json
     """
-    with exit_codes():
-        from spoco_zoo.evaluate import evaluate as compare
+    from spoco_zoo.evaluate import evaluate as compare
 
-        result = compare(prediction, truth, ignore=ignore)
-        values = result.to_dict()
-        if json_file is not None:
-            partial = json_file.with_name(json_file.name + ".partial")
-            partial.write_text(json.dumps(values, indent=2) + "\n")
-            partial.replace(json_file)
-        if html is not None:
-            from spoco_zoo.workflow import write_evaluation_page
+    result = compare(prediction, truth, ignore=ignore)
+    values = result.to_dict()
+    if json_file is not None:
+        partial = json_file.with_name(json_file.name + ".partial")
+        partial.write_text(json.dumps(values, indent=2) + "\n")
+        partial.replace(json_file)
+    if html is not None:
+        from spoco_zoo.workflow import write_evaluation_page
 
-            write_evaluation_page(result, html)
-        show({name: values[name] for name in ("n_images", "mean", "pooled")})
+        write_evaluation_page(result, html)
+    show({name: values[name] for name in ("n_images", "mean", "pooled")})
 
 
 @app.command()
+@exit_codes
 def convert(
     source: Annotated[str, typer.Argument(metavar="IN", help="TIFF or OME-Zarr.")],
     target: Annotated[str, typer.Argument(metavar="OUT", help="OME-Zarr, or .tif.")],
@@ -346,40 +337,40 @@ def convert(
 
     Example: spoco-zoo convert stack.tif stack.ome.zarr
     """
-    with exit_codes():
-        from spoco_zoo.ngff import convert as convert_image
-        from spoco_zoo.report.progress import progress
+    from spoco_zoo.ngff import convert as convert_image
+    from spoco_zoo.report.progress import progress
 
-        with progress() as display:
-            convert_image(
-                source,
-                target,
-                chunk=integers(chunk, "chunk"),
-                version=ome_zarr_version,
-                labels=labels,
-                level=level,
-                series=series,
-                overwrite=overwrite,
-                progress=lambda done, total: display.update("convert", done, total),
-            )
-        show({"output": target})
+    with progress() as display:
+        convert_image(
+            source,
+            target,
+            chunk=integers(chunk, "chunk"),
+            version=ome_zarr_version,
+            labels=labels,
+            level=level,
+            series=series,
+            overwrite=overwrite,
+            progress=lambda done, total: display.update("convert", done, total),
+        )
+    show({"output": target})
 
 
 @app.command()
+@exit_codes
 def models(
     model_id: Annotated[str | None, typer.Argument(help="Show this one.")] = None,
 ) -> None:
     """List the models that ship with the package."""
-    with exit_codes():
-        from spoco_zoo.bundle.load import load_model, shipped_models
+    from spoco_zoo.bundle.load import load_model, shipped_models
 
-        if model_id is None:
-            show({"models": list(shipped_models())})
-        else:
-            show(load_model(model_id).recipe.model_dump(mode="json"))
+    if model_id is None:
+        show({"models": list(shipped_models())})
+    else:
+        show(load_model(model_id).recipe.model_dump(mode="json"))
 
 
 @app.command()
+@exit_codes
 def demo(
     out: Annotated[Path, typer.Option(help="New folder for everything.")] = Path("spoco-demo"),
     ndim: Annotated[int, typer.Option(help="2, or 3.")] = 2,
@@ -389,21 +380,20 @@ def demo(
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
 ) -> None:
     """Make data, train, export, test, segment and report: minutes on a CPU."""
-    with exit_codes():
-        from spoco_zoo.demo.story import run_demo
-        from spoco_zoo.report.progress import progress
+    from spoco_zoo.demo.story import run_demo
+    from spoco_zoo.report.progress import progress
 
-        with progress() as display:
-            result = run_demo(
-                out,
-                display,
-                ndim=ndim,
-                size=size,
-                iterations=iterations,
-                workers=workers,
-                seed=seed,
-            )
-        show(result)
+    with progress() as display:
+        result = run_demo(
+            out,
+            display,
+            ndim=ndim,
+            size=size,
+            iterations=iterations,
+            workers=workers,
+            seed=seed,
+        )
+    show(result)
 
 
 def main() -> None:

@@ -90,7 +90,7 @@ def write_weights(
 def _write_torchscript(network: nn.Module, path: Path) -> None:
     """Script the network; leave out the debug records, which hold paths of this machine."""
     with jit_is_deprecated():
-        torch.jit.script(network).save(str(path))  # type: ignore[no-untyped-call]
+        torch.jit.script(network).save(str(path))
     reader = torch._C.PyTorchFileReader(str(path))
     records = {
         name: reader.get_record(name)
@@ -204,7 +204,7 @@ def cropped(x: Tensor, sizes: Sequence[int]) -> Tensor:
 def load_torchscript(content: IO[bytes]) -> nn.Module:
     """A TorchScript network on the CPU, in evaluation mode."""
     with jit_is_deprecated():
-        network: nn.Module = torch.jit.load(content, map_location="cpu")  # type: ignore[no-untyped-call]
+        network: nn.Module = torch.jit.load(content, map_location="cpu")
     return network.eval()
 
 

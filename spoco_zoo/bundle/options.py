@@ -32,7 +32,7 @@ class ExportOptions:
     formats : tuple of str
         Weight formats; ``pytorch_state_dict`` comes first and is always there.
     with_labels : bool
-        Write the bundle whose network also returns labels of a whole image.
+        A second output with labels of a whole image; not available yet, so True is refused.
     github_user : str or None
         Maintainer; the zoo asks for one.
     description, structure, modality : str or None
@@ -86,7 +86,8 @@ def check_options(options: ExportOptions) -> None:
     Raises
     ------
     ConfigError
-        If formats are unknown, doubled or lack the state dict, or no author is named.
+        If formats are unknown, doubled or lack the state dict, no author is named, or
+        labels are asked for.
     """
     unknown = sorted(set(options.formats) - set(FORMATS))
     if unknown or len(set(options.formats)) < len(options.formats):
@@ -100,6 +101,12 @@ def check_options(options: ExportOptions) -> None:
             "formats must include pytorch_state_dict, from which the others are made",
             ", ".join(options.formats) or "none",
             "Add pytorch_state_dict to --formats.",
+        )
+    if options.with_labels:
+        raise ConfigError(
+            "a bundle returns embeddings; labels inside of the network are not available",
+            "with_labels",
+            "Leave --with-labels out: spoco_cluster.py in the bundle makes the labels.",
         )
     if not options.authors:
         raise ConfigError("a bundle must name an author", "none", "Pass --author NAME.")

@@ -223,6 +223,9 @@ def _local(workers: int, gpus: Sequence[str | int], dashboard: bool) -> DaskExec
             # A clustering step may hold the interpreter for longer than a heartbeat.
             "distributed.scheduler.worker-ttl": "30 minutes",
             "distributed.comm.timeouts.connect": "60s",
+            # A worker that starts anew imports torch, which a busy machine does in more than
+            # the default 15 seconds; after that the cluster would drop it for good.
+            "distributed.deploy.lost-worker-timeout": "30 minutes",
             # Deaths before an item is given up; it then gets a second chance by itself.
             "distributed.scheduler.allowed-failures": 1,
         }

@@ -29,7 +29,9 @@ def core(bundle, image):
     from bioimageio.spec import load_description
 
     model = load_description(bundle, perform_io_checks=False)
-    dims = ("batch", "channel", "z", "y", "x") if image.ndim == 5 else ("batch", "channel", "y", "x")
+    dims = (
+        ("batch", "channel", "z", "y", "x") if image.ndim == 5 else ("batch", "channel", "y", "x")
+    )
     sample = Sample(members={"input": Tensor.from_numpy(image, dims=dims)}, stat={}, id=None)
     with create_prediction_pipeline(model) as pipeline:
         result = predict_as_is(pipeline, sample)

@@ -71,9 +71,13 @@ def main() -> int:
     parser.add_argument("bundles", nargs="+", type=Path)
     arguments = parser.parse_args()
     pairs = [text.partition("=")[::2] for text in arguments.environment]
-    rows = [measure(c, python, bundle) for c, python in pairs for bundle in arguments.bundles]
-    if arguments.json:
-        arguments.json.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    rows = []
+    for consumer, python in pairs:
+        for bundle in arguments.bundles:
+            rows.append(measure(consumer, python, bundle))
+            if arguments.json:
+                text = "".join(json.dumps(row) + "\n" for row in rows)
+                arguments.json.write_text(text)
     print(markdown(rows))
     return int(any("error" in row or not row.get("labels equal") for row in rows))
 

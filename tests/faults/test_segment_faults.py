@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "unit" / "segment")]
+sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "segment"))
+sys.path.insert(0, str(Path(__file__).parent))
 import segment_driver
 from planted import read_labels, same_partition, store_bytes, tissue, write_image
 

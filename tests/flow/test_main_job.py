@@ -38,7 +38,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]
 def test_the_demo_finds_most_cells(demo: tuple[Path, dict[str, Any]]) -> None:
     out, summary = demo
     assert summary["ap50"] > 0.6
-    assert summary["bundle_formats"] == ["pytorch_state_dict", "torchscript", "onnx"]
+    assert set(summary["bundle_formats"]) == {"pytorch_state_dict", "torchscript", "onnx"}
     for name in ("report.html", "run/report.html", "run/preview.png", "run/training.png"):
         assert (out / name).stat().st_size > 1000
     assert Path(summary["picture"]).stat().st_size > 1000

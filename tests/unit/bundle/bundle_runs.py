@@ -53,7 +53,7 @@ def separation(net: NetConfig, ndim: int) -> dict[str, object]:
         field = network(x)[0].numpy()
     background = field[:, labels == 0].mean(axis=1)
     distance = np.linalg.norm(field - background.reshape(-1, *[1] * ndim), axis=0)
-    radius = float(np.quantile(distance, 0.6))
+    radius = float(np.quantile(distance, 0.9)) / 2
     return {
         "background": tuple(round(float(b), 4) for b in background),
         "clustering": ClusteringConfig(
