@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -173,6 +173,17 @@ class ModelRecipe(Config):
 class LossConfig(Config):
     """Weights and margins of the SPOCO objective (paper, section 3 and equation 6)."""
 
+    weights: ClassVar[tuple[str, ...]] = (
+        "pull",
+        "push",
+        "regulariser",
+        "instance",
+        "unlabeled_push",
+        "background_push",
+        "background_border",
+        "consistency",
+    )
+
     delta_var: float = Field(default=0.5, gt=0)
     delta_dist: float = Field(default=2.0, gt=0)
     kernel_threshold: float = Field(default=0.5, gt=0, lt=1)
@@ -181,7 +192,8 @@ class LossConfig(Config):
     regulariser: float = Field(default=0.001, ge=0)
     instance: float = Field(default=1.0, ge=0)
     unlabeled_push: float = Field(default=1.0, ge=0)
-    background: float = Field(default=1.0, ge=0)
+    background_push: float = Field(default=1.0, ge=0)
+    background_border: float = Field(default=1.0, ge=0)
     consistency: float = Field(default=1.0, ge=0)
     push_scope: Literal["local", "global"] = "local"
     """`local`: only objects within `window` of each other must differ; `global`: the paper's."""

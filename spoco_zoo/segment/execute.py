@@ -257,7 +257,7 @@ def _local(workers: int, gpus: Sequence[str | int], dashboard: bool) -> DaskExec
 
 def _quiet() -> None:
     """Keep dask's chatter about workers that come and go out of the progress display."""
-    logging.getLogger("distributed").setLevel(logging.ERROR)
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
 
 
 def _report(
@@ -279,5 +279,9 @@ def _report(
 
 def _reason(error: BaseException) -> str:
     """One line that says what went wrong."""
+    from distributed import KilledWorker
+
+    if isinstance(error, KilledWorker):
+        return "its worker died every time, perhaps for want of memory"
     text = " ".join(str(error).split())
     return text if isinstance(error, SpocoError) else f"{type(error).__name__}: {text}"[:300]

@@ -31,14 +31,14 @@ class Photometry:
     noise : float
         Largest standard deviation of added normal noise.
     blur : float
-        Largest standard deviation of the Gaussian blur, in voxels, applied to half of the crops.
+        Largest standard deviation of the Gaussian blur, in voxels, applied to a third of the crops.
     """
 
-    contrast: float = 0.5
+    contrast: float = 0.4
     brightness: float = 0.2
     gamma: float = 0.25
     noise: float = 0.15
-    blur: float = 1.5
+    blur: float = 1.2
 
 
 def view(batch: Tensor, photometry: Photometry, generator: torch.Generator) -> Tensor:
@@ -56,7 +56,7 @@ def view(batch: Tensor, photometry: Photometry, generator: torch.Generator) -> T
     low = batch.amin(dim=spatial, keepdim=True)
     span = (batch.amax(dim=spatial, keepdim=True) - low).clamp(min=1e-6)
     result = ((batch - low) / span).pow(normal(photometry.gamma).exp()) * span + low
-    sigma = (uniform(2.0) - 1.0).clamp(min=0) * photometry.blur
+    sigma = (uniform(3.0) - 2.0).clamp(min=0) * photometry.blur
     result = _blur(result, sigma.flatten())
     result = result * normal(photometry.contrast).exp() + normal(photometry.brightness)
     noise = torch.randn(batch.shape, generator=generator, device=batch.device)

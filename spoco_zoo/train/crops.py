@@ -41,11 +41,12 @@ class Geometry:
 
     Attributes
     ----------
+    bent : float
+        Share of crops that are rotated freely in the YX plane, scaled and bent.
+        The others are flipped and turned by right angles only, so that no
+        interpolation blurs them: small objects live from sharp borders.
     scale : float
         Largest natural logarithm of the magnification.
-    rotate : bool
-        Free rotation in the YX plane (always), not about other axes: the
-        planes of a confocal stack are no equals.
     elastic : float
         Standard deviation of the elastic displacement, in voxels.
     anisotropy : tuple of float
@@ -53,27 +54,31 @@ class Geometry:
         physical units.
     """
 
+    bent: float = 0.5
     scale: float = 0.3
     elastic: float = 2.0
     anisotropy: tuple[float, ...] = (1.0, 1.0)
 
 
 def draw_geometry(
-    rng: np.random.Generator, crop: Sequence[int], geometry: Geometry
+    rng: np.random.Generator, crop: Sequence[int], geometry: Geometry, *, bent: bool
 ) -> NDArray[np.float32]:
     """Offsets from the crop's centre, float32 (*crop, ndim), in source voxels."""
     ndim = len(crop)
     axes = [np.arange(n, dtype=np.float32) - (n - 1) / 2 for n in crop]
     grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
     units = np.asarray(geometry.anisotropy, np.float32)
-    angle = rng.uniform(0, 2 * np.pi)
-    zoom = np.exp(rng.uniform(-geometry.scale, geometry.scale))
     matrix = np.eye(ndim, dtype=np.float32)
+    # A right angle needs equal sides, or the crop would leave the voxel grid of its centre.
+    square = crop[-1] == crop[-2]
+    angle = rng.uniform(0, 2 * np.pi) if bent else np.pi / 2 * int(rng.integers(4)) * square
     matrix[-2:, -2:] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
-    matrix *= rng.choice([-1.0, 1.0], size=ndim)[None, :] * zoom
+    matrix *= rng.choice([-1.0, 1.0], size=ndim)[None, :]
+    if not bent:
+        return np.asarray(np.round(2 * grid @ matrix.T) / 2, np.float32)
+    matrix *= np.exp(rng.uniform(-geometry.scale, geometry.scale))
     offsets = (grid * units) @ matrix.T.astype(np.float32)
-    if geometry.elastic > 0:
-        offsets += _elastic(rng, crop, geometry.elastic)
+    offsets += _elastic(rng, crop, geometry.elastic)
     return np.asarray(offsets / units, np.float32)
 
 
@@ -165,8 +170,14 @@ class CropSampler(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         rng = np.random.default_rng([self.seed, index])
         sample = self.samples[int(rng.integers(len(self.samples)))]
-        offsets = draw_geometry(rng, self.crop, self.geometry)
-        return resample(sample.image, sample.labels, self._centre(rng, sample), offsets)
+        bent = bool(rng.uniform() < self.geometry.bent)
+        centre = self._centre(rng, sample)
+        if not bent:
+            # On the voxel grid, whether the crop's side is odd or even.
+            half = (np.array(self.crop) - 1) / 2
+            centre = np.floor(centre - half) + half
+        offsets = draw_geometry(rng, self.crop, self.geometry, bent=bent)
+        return resample(sample.image, sample.labels, centre, offsets)
 
     def _centre(self, rng: np.random.Generator, sample: Sample) -> NDArray[np.float64]:
         """A centre near a random annotated object, moved so that the crop stays inside."""

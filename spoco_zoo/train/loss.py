@@ -150,9 +150,7 @@ def background_push(means: Tensor, delta_dist: float) -> Tensor:
     return short.sum() / max(means.shape[0], 1)
 
 
-def foreground(
-    rows: Tensor, positive: Tensor, negative: Tensor, weight: Tensor, delta_dist: float
-) -> Tensor:
+def foreground(rows: Tensor, positive: Tensor, negative: Tensor, delta_dist: float) -> Tensor:
     """Logistic loss on the distance from the background prototype, with its border at delta_dist.
 
     Pull and push leave the place where an object ends undecided, because both
@@ -165,18 +163,15 @@ def foreground(
         float (P, E).
     positive, negative : Tensor
         bool (P,), voxels known to be in an object, and known to be background.
-    weight : Tensor
-        float (P,), importance of each voxel.
     delta_dist : float
         Distance of the border from the prototype.
     """
     known = (positive | negative).nonzero().squeeze(1)
     logit = 4 * (_distance(rows[known]) - delta_dist)
     loss = torch.nn.functional.binary_cross_entropy_with_logits(
-        logit, positive[known].to(logit.dtype), reduction="none"
+        logit, positive[known].to(logit.dtype), reduction="sum"
     )
-    share = weight[known]
-    return (loss * share).sum() / share.sum().clamp(min=EPS)
+    return loss / max(known.numel(), 1)
 
 
 def consistency(

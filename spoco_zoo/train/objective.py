@@ -82,7 +82,7 @@ class Objective:
         rows = flatten_embeddings(embeddings)
         terms = self._object_terms(rows, labels)
         if self.with_background:
-            terms |= self._background_terms(rows, labels)
+            terms["background_border"] = self._border(rows, labels)
         unlabeled = labels == UNKNOWN
         if momentum is not None and generator is not None and bool(unlabeled.any()):
             config, count = self.config, labels.shape[0]
@@ -117,6 +117,8 @@ class Objective:
             "push": loss.push(means, pairs, config.delta_dist),
             "regulariser": loss.regulariser(means),
         }
+        if self.with_background:
+            terms["background_push"] = loss.background_push(means, config.delta_dist)
         if config.instance > 0:
             width = loss.kernel_width(config.delta_var, config.kernel_threshold)
             terms["instance"] = loss.instance_dice(rows, means, owner, objects, near, width)
@@ -127,12 +129,10 @@ class Objective:
             )
         return terms
 
-    def _background_terms(self, rows: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Background to the origin, objects away from it, and a border at delta_dist."""
+    def _border(self, rows: Tensor, labels: Tensor) -> Tensor:
+        """Known background at the origin, and the border of objects at delta_dist from it."""
         flat = labels.reshape(-1)
         positive, negative = flat > 0, flat == BACKGROUND
         delta_var, delta_dist = self.config.delta_var, self.config.delta_dist
-        value = loss.background_pull(rows, negative, delta_var)
-        weight = torch.ones_like(rows[:, 0])
-        value = value + loss.foreground(rows, positive, negative, weight, delta_dist)
-        return {"background": value}
+        pulled = loss.background_pull(rows, negative, delta_var)
+        return pulled + loss.foreground(rows, positive, negative, delta_dist)

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from spoco_zoo.train.augment import Photometry, view
-from spoco_zoo.train.crops import CropSampler, Geometry, draw_geometry, resample
+from spoco_zoo.train.crops import CropSampler, Geometry, resample
 from spoco_zoo.train.data import Sample, make_sample
 
-STILL = Geometry(scale=0.0, elastic=0.0, anisotropy=(1.0, 1.0))
+STILL = Geometry(bent=0.0)
 
 
 def scene(shape: tuple[int, ...]) -> Sample:
@@ -52,16 +52,24 @@ def test_crops_hold_annotated_objects() -> None:
     assert all(bool((crops[n][1] > 0).any()) for n in range(30))
 
 
-def test_without_augmentation_a_crop_is_a_part_of_the_image() -> None:
-    sample = scene((40, 44))
+def test_crops_that_are_not_bent_hold_voxels_of_the_image_and_nothing_between() -> None:
     rng = np.random.default_rng(0)
-    offsets = draw_geometry(rng, (8, 8), STILL)
-    straight = np.stack(
-        np.meshgrid(np.arange(8) - 3.5, np.arange(8) - 3.5, indexing="ij"), -1
-    ).astype(np.float32)
-    assert np.allclose(
-        np.linalg.norm(offsets, axis=-1), np.linalg.norm(straight, axis=-1), atol=1e-4
-    )
+    image = rng.normal(size=(1, 40, 44)).astype(np.float32)
+    labels = np.arange(40 * 44).reshape(40, 44).astype(np.int32) - 1
+    sample = make_sample("noise", image, labels)
+    for crop in ((16, 16), (15, 15), (12, 20)):
+        crops = CropSampler([sample], crop, STILL, seed=0, length=6)
+        for n in range(len(crops)):
+            taken, ids = crops[n]
+            expected = sample.image[0].ravel()[ids.numpy() + 1]
+            np.testing.assert_allclose(taken[0], expected, atol=1e-4)
+            assert len(np.unique(ids)) == crop[0] * crop[1]
+
+
+def test_resampling_at_voxel_positions_is_indexing() -> None:
+    sample = scene((40, 44))
+    axis = np.arange(8) - 3.5
+    straight = np.stack(np.meshgrid(axis, axis, indexing="ij"), -1).astype(np.float32)
     image, labels = resample(sample.image, sample.labels, np.array([10.5, 9.5]), straight)
     np.testing.assert_allclose(image[0], sample.image[0, 7:15, 6:14], atol=1e-5)
     np.testing.assert_array_equal(labels, sample.labels[7:15, 6:14])
