@@ -357,9 +357,7 @@ def convert(
 
 @app.command()
 @exit_codes
-def models(
-    model_id: Annotated[str | None, typer.Argument(help="Show this one.")] = None,
-) -> None:
+def models(model_id: Annotated[str | None, typer.Argument(help="Show one.")] = None) -> None:
     """List the models that ship with the package."""
     from spoco_zoo.bundle.load import load_model, shipped_models
 

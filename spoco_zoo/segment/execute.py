@@ -106,7 +106,10 @@ class DaskExecutor:
         # A dying worker takes the blame of all items it held: each is tried again by itself.
         for suspect in suspects:
             for item, outcome in self._windowed(task, [suspect]):
-                _report(item, outcome, on_result, on_failure)
+                if isinstance(outcome, KilledWorker):
+                    on_failure(item, "its worker died every time, perhaps for want of memory")
+                else:
+                    _report(item, outcome, on_result, on_failure)
 
     def _windowed(
         self, task: Callable[[Item], Result], items: Iterable[Item]
@@ -279,9 +282,5 @@ def _report(
 
 def _reason(error: BaseException) -> str:
     """One line that says what went wrong."""
-    from distributed import KilledWorker
-
-    if isinstance(error, KilledWorker):
-        return "its worker died every time, perhaps for want of memory"
     text = " ".join(str(error).split())
     return text if isinstance(error, SpocoError) else f"{type(error).__name__}: {text}"[:300]

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from spoco_zoo.config import ClusteringConfig
 from spoco_zoo.errors import TrainingError
 from spoco_zoo.nets.receptive import pooling_factor
 from spoco_zoo.nets.registry import build_network
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from spoco_zoo.config import TrainConfig
+    from spoco_zoo.config import ClusteringConfig, TrainConfig
     from spoco_zoo.train.data import Sample, Split
     from spoco_zoo.train.metrics import Scores
     from spoco_zoo.train.setup import Setup
@@ -92,7 +91,7 @@ class Trainer:
     device : torch.device
     with_background : bool
         Whether there is a background class.
-    clusterer : Clusterer
+    clusterer, clustering
         What validation makes labels with.
     """
 
@@ -106,9 +105,10 @@ class Trainer:
         *,
         with_background: bool,
         clusterer: Clusterer,
+        clustering: ClusteringConfig,
     ) -> None:
         self.config, self.setup, self.split, self.folder = config, setup, split, folder
-        self.device, self.clusterer = device, clusterer
+        self.device, self.clusterer, self.clustering = device, clusterer, clustering
         torch.manual_seed(config.seed)
         layout = torch.channels_last if setup.net.ndim == 2 else torch.channels_last_3d
         self.layout = layout
@@ -119,11 +119,6 @@ class Trainer:
         )
         self.objective = Objective(config.loss, setup.anisotropy, with_background)
         self.background = (0.0,) * setup.net.embedding_dim if with_background else None
-        self.clustering = ClusteringConfig(
-            method=config.clustering,
-            foreground=config.loss.delta_dist,
-            bandwidth=config.loss.delta_var,
-        )
         self.generator = torch.Generator(device=device)
         self.step, self.best = 0, -1.0
         self.ap50: float | None = None

@@ -7,13 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spoco_zoo.config import ModelRecipe
+from spoco_zoo.config import ClusteringConfig, ModelRecipe
 from spoco_zoo.errors import DataError
 from spoco_zoo.nets.model import save_run_model
 from spoco_zoo.nets.receptive import exact_halo, pooling_factor, round_up
 from spoco_zoo.train.annotation import thin_out
 from spoco_zoo.train.checkpoint import RunFolder
-from spoco_zoo.train.data import BACKGROUND, Split, load_samples, pair_files, split_samples
+from spoco_zoo.train.data import (
+    BACKGROUND,
+    Split,
+    load_samples,
+    object_sizes,
+    pair_files,
+    split_samples,
+)
 from spoco_zoo.train.loop import Trainer
 from spoco_zoo.train.momentum import make_momentum
 from spoco_zoo.train.setup import choose_device, resolve
@@ -25,7 +32,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from spoco_zoo.config import ClusteringConfig, TrainConfig
+    from spoco_zoo.config import TrainConfig
     from spoco_zoo.train.data import Sample
     from spoco_zoo.train.loop import Progress
     from spoco_zoo.train.validate import Case, Clusterer, Tuning
@@ -110,7 +117,14 @@ def train(
     )
     with_background = not config.no_background and has_background(split.train, config)
     trainer = Trainer(
-        config, setup, split, folder, chosen, with_background=with_background, clusterer=clusterer
+        config,
+        setup,
+        split,
+        folder,
+        chosen,
+        with_background=with_background,
+        clusterer=clusterer,
+        clustering=first_clustering(config, object_sizes([*split.train, *split.val])),
     )
     if resume:
         trainer.restore()
@@ -180,6 +194,17 @@ def publish(trainer: Trainer) -> TrainResult:
     return TrainResult(recipe, metrics, sample, embed_cases(network, [sample], factor)[0])
 
 
+def first_clustering(config: TrainConfig, sizes: tuple[float, float, float]) -> ClusteringConfig:
+    """Clustering parameters to validate with, before they are tuned."""
+    return ClusteringConfig(
+        method=config.clustering,
+        foreground=config.loss.delta_dist,
+        bandwidth=2 * config.loss.delta_var,
+        smoothness=config.loss.delta_var,
+        min_size=max(1, round(0.3 * sizes[0])),
+    )
+
+
 def choose_network(trainer: Trainer) -> tuple[dict[str, dict[str, Tensor]], nn.Module]:
     """The better of trained and momentum network, each at its best and its last step.
 
@@ -202,14 +227,6 @@ def choose_network(trainer: Trainer) -> tuple[dict[str, dict[str, Tensor]], nn.M
     state, momentum = candidates[int(np.argmax(scores))]
     network.load_state_dict(state)
     return {"network": state, "momentum": momentum}, network
-
-
-def object_sizes(samples: Sequence[Sample]) -> tuple[float, float, float]:
-    """5 %, 50 % and 95 % quantile of the voxel counts of annotated objects."""
-    counts = [np.bincount(np.maximum(sample.labels, 0).ravel())[1:] for sample in samples]
-    sizes = np.concatenate(counts)
-    low, middle, high = np.quantile(sizes[sizes > 0], (0.05, 0.5, 0.95))
-    return float(low), float(middle), float(high)
 
 
 def make_recipe(

@@ -22,6 +22,7 @@ PARTS = ("config", "nets", "ngff", "train", "bundle", "segment")
 MAY_IMPORT = {
     "errors": set(),
     "config": set(),
+    "values": set(),
     "nets": {"config"},
     "ngff": set(),
     "report": set(),
