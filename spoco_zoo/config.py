@@ -120,7 +120,7 @@ class ClusteringConfig(Config):
     method: ClusteringMethod = "instance"
     bandwidth: float = Field(default=0.5, gt=0)
     """Radius around a mode or anchor within which a voxel belongs to it."""
-    foreground: float = Field(default=2.0, ge=0)
+    foreground: float = Field(default=3.0, ge=0)
     """Voxels nearer to the background prototype are background; unused without a prototype."""
     smoothness: float = Field(default=0.3, gt=0)
     """Root-mean-square spread of the embeddings around a voxel below which it can be a seed."""

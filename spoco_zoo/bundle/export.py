@@ -146,13 +146,17 @@ def write_texts(
 
 def architecture_source() -> bytes:
     """The network's source file, which travels byte by byte."""
-    return importlib.resources.files("spoco_zoo.nets").joinpath("unet.py").read_bytes()
+    return _package_file("nets", "unet.py")
 
 
 def cluster_script() -> bytes:
     """The clustering's source file, which travels byte by byte."""
-    source = importlib.resources.files("spoco_zoo.segment.cluster").joinpath("portable.py")
-    return source.read_bytes()
+    return _package_file("segment", "cluster", "portable.py")
+
+
+def _package_file(*parts: str) -> bytes:
+    """Content of a source file, found without importing the packages that it lies in."""
+    return importlib.resources.files("spoco_zoo").joinpath(*parts).read_bytes()
 
 
 def _write_tiff(path: Path, array: np.ndarray) -> None:

@@ -17,10 +17,8 @@ if TYPE_CHECKING:
 
     from spoco_zoo.ngff import Image
 
-__all__ = ["Statistics", "check_finite", "measure", "normalise", "statistics_level"]
+__all__ = ["Statistics", "check_finite", "measure", "normalise"]
 
-ENOUGH = 2**22
-"""Voxels from which the mean and the standard deviation are known well enough."""
 PIECE = 2**21
 """Voxels read at a time."""
 MOST_PIECES = 64
@@ -52,25 +50,12 @@ class _Moments:
         self.count = total
 
 
-def statistics_level(shapes: Sequence[tuple[int, ...]], level: int) -> int:
-    """The coarsest level from `level` on that has enough voxels, or `level` itself.
-
-    Parameters
-    ----------
-    shapes : sequence of tuple of int
-        Spatial shape of each level of the image.
-    level : int
-        The level that is segmented.
-    """
-    enough = [i for i in range(level, len(shapes)) if prod(shapes[i]) >= ENOUGH]
-    return max(enough, default=level)
-
-
 def measure(image: Image, level: int, time: int, channels: Sequence[int]) -> Statistics:
     """Mean and standard deviation of one time point, read piece by piece.
 
-    Of a level with more than 2^27 voxels an evenly spread sample of pieces is
-    read, the same in every run.
+    It is the level that is segmented, as in training: a coarser one has less
+    noise and so a smaller deviation. Of more than 2^27 voxels an evenly spread
+    sample of pieces is read, the same in every run.
 
     Parameters
     ----------

@@ -118,7 +118,7 @@ class Run:
         """Statistics of the image, the staging array, and what workers must know."""
         plan, grid = self.plan, self.plan.grid
         for when in range(len(self.progress.statistics), grid.times):
-            mean, std = measure(plan.image, plan.statistics_level, when, plan.channels)
+            mean, std = measure(plan.image, plan.level, when, plan.channels)
             self._record({"phase": "statistics", "time": when, "mean": mean, "std": std})
         local = ngff.scratch_array(
             plan.folder / "local.zarr",

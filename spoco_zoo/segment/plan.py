@@ -15,7 +15,6 @@ from spoco_zoo.config import ClusteringConfig, ModelRecipe, SegmentConfig
 from spoco_zoo.errors import ConfigError, StoreError
 from spoco_zoo.segment.blocks import BlockGrid, Box, make_grid
 from spoco_zoo.segment.field import Field, make_field
-from spoco_zoo.segment.normalise import statistics_level
 from spoco_zoo.segment.tiling import (
     Tiling,
     choose_block,
@@ -51,7 +50,6 @@ class Plan:
     recipe: ModelRecipe
     level: int
     channels: tuple[int, ...]
-    statistics_level: int
     region: Box
     """The segmented part of the volume ([Z,] Y, X), in voxels of the level."""
     grid: BlockGrid
@@ -210,9 +208,6 @@ def make_plan(
         recipe=recipe,
         level=config.level,
         channels=ngff.find_channels(image, config.channel, recipe.net.in_channels),
-        statistics_level=statistics_level(
-            [image.spatial_shape(i) for i in range(len(image.levels))], config.level
-        ),
         region=region,
         grid=grid,
         field=field,

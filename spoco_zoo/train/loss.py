@@ -28,6 +28,7 @@ __all__ = [
     "foreground",
     "instance_dice",
     "kernel_width",
+    "positive_unlabeled",
     "pull",
     "push",
     "regulariser",
@@ -172,6 +173,39 @@ def foreground(rows: Tensor, positive: Tensor, negative: Tensor, delta_dist: flo
         logit, positive[known].to(logit.dtype), reduction="sum"
     )
     return loss / max(known.numel(), 1)
+
+
+def positive_unlabeled(
+    rows: Tensor, positive: Tensor, negative: Tensor, unlabeled: Tensor, delta_dist: float
+) -> Tensor:
+    """The border of `foreground` where only some objects are annotated; needs no class prior.
+
+    Mean logistic loss of the annotated objects, plus that of known background
+    if there is any, plus the mean of ``sigmoid(logit)`` over unlabeled voxels,
+    as if they were background. Unlabeled voxels are a mixture: where they look
+    like objects, the annotated ones outweigh them as long as objects cover less
+    than half of the image, because every set is averaged by itself (the
+    balanced error is minimised by the same rule under such contamination:
+    Menon et al., ICML 2015). The sigmoid is bounded, so objects that nobody
+    annotated pull little.
+
+    Parameters
+    ----------
+    rows : Tensor
+        float (P, E).
+    positive, negative, unlabeled : Tensor
+        bool (P,), voxels of objects, of known background, and the rest.
+    delta_dist : float
+        Distance of the border from the prototype.
+    """
+    logit = 4 * (_distance(rows) - delta_dist)
+    parts = (
+        torch.nn.functional.softplus(-logit[positive]),
+        torch.nn.functional.softplus(logit[negative]),
+        torch.sigmoid(logit[unlabeled]),
+    )
+    means = [part.mean() for part in parts if part.numel()]
+    return torch.stack(means).sum() / 2 if means else logit.sum() * 0
 
 
 def consistency(

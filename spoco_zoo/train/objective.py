@@ -130,9 +130,14 @@ class Objective:
         return terms
 
     def _border(self, rows: Tensor, labels: Tensor) -> Tensor:
-        """Known background at the origin, and the border of objects at delta_dist from it."""
+        """Background at the origin, and the border of objects at delta_dist from it."""
         flat = labels.reshape(-1)
-        positive, negative = flat > 0, flat == BACKGROUND
+        unknown, known = flat == UNKNOWN, flat == BACKGROUND
         delta_var, delta_dist = self.config.delta_var, self.config.delta_dist
-        pulled = loss.background_pull(rows, negative, delta_var)
-        return pulled + loss.foreground(rows, positive, negative, delta_dist)
+        if not bool(unknown.any()):
+            pulled = loss.background_pull(rows, known, delta_var)
+            return pulled + loss.foreground(rows, flat > 0, known, delta_dist)
+        # What the network already holds for background is taken at its word, and pulled together.
+        believed = unknown & (rows.detach().norm(dim=1) < delta_dist)
+        pulled = loss.background_pull(rows, known | believed, delta_var)
+        return pulled + loss.positive_unlabeled(rows, flat > 0, known, unknown, delta_dist)

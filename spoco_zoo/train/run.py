@@ -41,6 +41,7 @@ __all__ = ["TrainResult", "train"]
 
 PATCH = {2: 512, 3: 96}
 TUNED_ON = 48  # validation images that the clustering is tuned on, at most
+FEW_OBJECTS = 50
 
 
 @dataclass(frozen=True)
@@ -176,13 +177,13 @@ def publish(trainer: Trainer) -> TrainResult:
     factor = pooling_factor(trainer.setup.net)
     sizes = object_sizes([*split.train, *split.val])
     tuned = tune(
-        embed_cases(network, split.val[:TUNED_ON], factor),
+        embed_cases(network, tuning_images(split), factor),
         trainer.clusterer,
         trainer.clustering,
         trainer.background,
         delta_var=config.loss.delta_var,
         delta_dist=config.loss.delta_dist,
-        object_size=sizes[0],
+        object_sizes=sizes,
     )
     recipe = make_recipe(trainer, tuned.best, sizes)
     metrics = measure(trainer, network, tuned)
@@ -195,14 +196,30 @@ def publish(trainer: Trainer) -> TrainResult:
 
 
 def first_clustering(config: TrainConfig, sizes: tuple[float, float, float]) -> ClusteringConfig:
-    """Clustering parameters to validate with, before they are tuned."""
+    """Clustering parameters to validate with, before they are tuned.
+
+    The foreground begins nearer to the objects, at 2 delta_dist from the
+    background, than half-way: there the Dice term decides where an object ends.
+    """
     return ClusteringConfig(
         method=config.clustering,
-        foreground=config.loss.delta_dist,
+        foreground=1.5 * config.loss.delta_dist,
         bandwidth=2 * config.loss.delta_var,
         smoothness=config.loss.delta_var,
         min_size=max(1, round(0.3 * sizes[0])),
     )
+
+
+def tuning_images(split: Split) -> list[Sample]:
+    """Images to tune the clustering on: validation, and training too if objects are few.
+
+    A dozen objects would fix the parameters on their accidents. Test images are
+    never among them.
+    """
+    chosen = list(split.val[:TUNED_ON])
+    if sum(len(sample.centres) for sample in chosen) < FEW_OBJECTS:
+        chosen += split.train[: max(1, len(chosen))]
+    return chosen
 
 
 def choose_network(trainer: Trainer) -> tuple[dict[str, dict[str, Tensor]], nn.Module]:
@@ -264,10 +281,10 @@ def measure(trainer: Trainer, network: nn.Module, tuned: Tuning) -> dict[str, An
         "iterations": trainer.step,
         "n_train": len(split.train),
         "n_objects": sum(len(sample.centres) for sample in split.train),
-        "validation": {"n_images": len(split.val[:TUNED_ON]), **tuned.scores.to_dict()},
     }
-    if split.test:
-        cases = embed_cases(network, split.test, pooling_factor(trainer.setup.net))
-        scores = score_cases(cases, trainer.clusterer, tuned.best, trainer.background)
-        metrics["test"] = {"n_images": len(split.test), **scores.to_dict()}
+    for part, samples in (("validation", split.val), ("test", split.test)):
+        if samples:
+            cases = embed_cases(network, samples, pooling_factor(trainer.setup.net))
+            scores = score_cases(cases, trainer.clusterer, tuned.best, trainer.background)
+            metrics[part] = {"n_images": len(samples), **scores.to_dict()}
     return metrics

@@ -136,7 +136,7 @@ def tune(
     *,
     delta_var: float,
     delta_dist: float,
-    object_size: float,
+    object_sizes: tuple[float, float, float],
 ) -> Tuning:
     """Search the clustering's parameters one after the other, twice around.
 
@@ -151,15 +151,19 @@ def tune(
         Method and first guess.
     delta_var, delta_dist : float
         Scales of the search in embedding space.
-    object_size : float
-        Small objects' voxel count (5 % quantile), scale of the search for `min_size`.
+    object_sizes : tuple of float
+        5 %, 50 % and 95 % quantile of objects' voxel counts, scale of the search for `min_size`.
     """
+    small, middle, _ = object_sizes
+    sizes = {max(1, round(n)) for f in (0.3, 0.6, 1.0) for n in (f * small, f * middle / 6)}
     grid: dict[str, list[float]] = {
-        "foreground": [delta_dist * f for f in (0.5, 0.75, 1.0, 1.25)] if background else [],
+        "foreground": [delta_dist * f for f in (1.0, 1.25, 1.375, 1.5, 1.625, 1.75)],
         "bandwidth": [delta_var * f for f in (1, 1.5, 2, 3, 4)],
         "smoothness": [delta_var * f for f in (0.3, 0.6, 1.0, 1.5)],
-        "min_size": [max(1, round(object_size * f)) for f in (0.15, 0.3, 0.6)],
+        "min_size": sorted(sizes),
     }
+    if background is None:
+        grid.pop("foreground")
     if start.method != "instance":
         grid.pop("smoothness")
     tried: dict[str, tuple[ClusteringConfig, Scores]] = {}

@@ -38,7 +38,7 @@ def cluster(
     *,
     background=None,
     bandwidth=0.5,
-    foreground=2.0,
+    foreground=3.0,
     smoothness=0.3,
     min_size=20,
     **_other_methods,

@@ -17,16 +17,25 @@ SHAPE = {2: (117, 90), 3: (13, 45, 50)}
 PATCH = {2: (64, 64), 3: (16, 32, 32)}
 
 
+def zscored(image: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy((image - image.mean()) / image.std())[None]
+
+
 def randomised_state(net: NetConfig, seed: int) -> dict[str, torch.Tensor]:
-    """State of a fresh network whose BatchNorm statistics are not the trivial ones."""
+    """State of a fresh network whose BatchNorm statistics are those of the sample image.
+
+    Arbitrary statistics would leave most units of a deep network dead, and
+    every comparison of its constant output would pass.
+    """
     torch.manual_seed(seed)
     network = build_network(net)
-    for name, value in network.named_buffers():
-        if name.endswith("running_mean"):
-            value.normal_(0, 0.2)
-        elif name.endswith("running_var"):
-            value.uniform_(0.5, 1.5)
-    return network.state_dict()
+    for module in network.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.momentum = 1.0
+    with torch.inference_mode():
+        output = network.train()(zscored(disks(net.ndim)[0]))
+    assert float(output.std()) > 0.01
+    return {name: value.clone() for name, value in network.state_dict().items()}
 
 
 def disks(ndim: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -48,9 +57,8 @@ def separation(net: NetConfig, ndim: int) -> dict[str, object]:
     image, labels = disks(ndim)
     network = build_network(net).eval()
     network.load_state_dict(randomised_state(net, 0))
-    x = torch.from_numpy((image - image.mean()) / image.std())[None]
     with torch.inference_mode():
-        field = network(x)[0].numpy()
+        field = network(zscored(image))[0].numpy()
     background = field[:, labels == 0].mean(axis=1)
     distance = np.linalg.norm(field - background.reshape(-1, *[1] * ndim), axis=0)
     radius = float(np.quantile(distance, 0.9)) / 2

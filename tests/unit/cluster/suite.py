@@ -45,7 +45,13 @@ class ClusteringSuite:
     method: str
 
     def config(self, **changes: object) -> ClusteringConfig:
-        values = {"method": self.method, "bandwidth": 1.0, "min_size": 10, **changes}
+        values = {
+            "method": self.method,
+            "bandwidth": 1.0,
+            "foreground": 2.0,
+            "min_size": 10,
+            **changes,
+        }
         return ClusteringConfig.checked(values)
 
     def run(self, field: torch.Tensor, *, background: bool, **changes: object) -> np.ndarray:

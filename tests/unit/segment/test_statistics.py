@@ -11,7 +11,7 @@ import tifffile
 from spoco_zoo import ngff
 from spoco_zoo.errors import DataError
 from spoco_zoo.segment import normalise as module
-from spoco_zoo.segment.normalise import Statistics, measure, normalise, statistics_level
+from spoco_zoo.segment.normalise import Statistics, measure, normalise
 
 
 @pytest.mark.parametrize("piece", [50, 10**6])
@@ -49,10 +49,3 @@ def test_normalised_values_have_mean_0_and_deviation_1() -> None:
     assert scaled.dtype == np.float32
     assert abs(scaled.mean()) < 1e-5
     assert scaled.std() == pytest.approx(1, abs=1e-5)
-
-
-def test_the_coarsest_level_with_enough_voxels_is_read() -> None:
-    shapes = [(4096, 8192), (2048, 4096), (1024, 2048)]
-    assert statistics_level(shapes, 0) == 1
-    assert statistics_level(shapes, 2) == 2
-    assert statistics_level([(100, 100)], 0) == 0

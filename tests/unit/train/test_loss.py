@@ -178,6 +178,25 @@ def test_foreground_loss_has_its_border_at_delta_dist() -> None:
     assert float(wrong) > float(right)
 
 
+def test_positive_unlabeled_puts_unannotated_objects_on_the_side_of_the_annotated() -> None:
+    """30 % of the unlabeled voxels look like the annotated ones."""
+    radius = torch.full((100,), 2.0)
+    looks_like_object = torch.arange(100) < 40  # one free parameter each for look-alikes and others
+    shared = torch.zeros(2, requires_grad=True)
+    positive = torch.arange(100) < 12
+    optimizer = torch.optim.SGD([shared], lr=0.5)
+    for _ in range(200):
+        moved = radius + torch.where(looks_like_object, shared[0], shared[1])
+        rows = torch.stack([moved, torch.zeros(100)], dim=1)
+        nobody = torch.zeros(100, dtype=torch.bool)
+        value = loss.positive_unlabeled(rows, positive, nobody, ~positive, 2.0)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+    objects, others = shared.detach().tolist()
+    assert objects > 0.2 > -0.2 > others
+
+
 def consistency_of(student: torch.Tensor, teacher: torch.Tensor, unknown: torch.Tensor) -> float:
     return float(
         loss.consistency(
