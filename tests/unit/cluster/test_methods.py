@@ -47,7 +47,8 @@ class TestInstance(ClusteringSuite):
         code = (
             "import sys, numpy as np; sys.path.insert(0, '.'); import spoco_cluster as s;"
             "np.save('labels.npy', s.cluster(np.load('field.npy'), background=[0] * 6,"
-            " bandwidth=1.0, foreground=2.0, min_size=10)); assert not any('spoco_zoo' in m for m in sys.modules)"
+            " bandwidth=1.0, foreground=2.0, min_size=10));"
+            "assert not any('spoco_zoo' in m for m in sys.modules)"
         )
         subprocess.run([sys.executable, "-I", "-c", code], cwd=tmp_path, check=True)
         expected = self.run(field, background=True)
