@@ -52,7 +52,9 @@ def train_with_pictures(
         display.update("train", progress.step, progress.total, detail)
         if progress.case is not None and progress.sample is not None:
             field = progress.case.embeddings
-            found = cluster(field, progress.clustering, progress.background)
+            found = cluster(
+                field, progress.clustering, progress.background, momentum=progress.case.momentum
+            )
             where = progress.case.where
             preview(
                 progress.sample.image[(slice(None), *where)],

@@ -28,7 +28,7 @@ from spoco_zoo.train.objective import Objective
 from spoco_zoo.train.validate import Case, embed_cases, score_cases
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor, nn
 
@@ -236,9 +236,14 @@ class Trainer:
         self.step += 1
         return {"loss": float(total.detach()), **{k: float(v.detach()) for k, v in terms.items()}}
 
+    def embed(self, network: nn.Module, samples: Sequence[Sample]) -> list[Case]:
+        """Embed whole images, under the momentum network too where the clustering asks for it."""
+        second = self.momentum if self.clustering.method == "consistency" else None
+        return embed_cases(network, samples, pooling_factor(self.setup.net), momentum=second)
+
     def judge(self, network: nn.Module) -> tuple[Scores, list[Case]]:
         """Scores of a network in evaluation mode on the watched validation images."""
-        cases = embed_cases(network, self.split.val[:WATCHED], pooling_factor(self.setup.net))
+        cases = self.embed(network, self.split.val[:WATCHED])
         return score_cases(cases, self.clusterer, self.clustering, self.background), cases
 
     def _validate(self) -> Case:

@@ -24,7 +24,7 @@ from spoco_zoo.train.data import (
 from spoco_zoo.train.loop import Trainer
 from spoco_zoo.train.momentum import make_momentum
 from spoco_zoo.train.setup import choose_device, resolve
-from spoco_zoo.train.validate import embed_cases, score_cases, tune
+from spoco_zoo.train.validate import score_cases, tune
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -174,10 +174,9 @@ def publish(trainer: Trainer) -> TrainResult:
     """Choose the network, tune the clustering, score, and write the finished model."""
     folder, split, config = trainer.folder, trainer.split, trainer.config
     states, network = choose_network(trainer)
-    factor = pooling_factor(trainer.setup.net)
     sizes = object_sizes([*split.train, *split.val])
     tuned = tune(
-        embed_cases(network, tuning_images(split), factor),
+        trainer.embed(network, tuning_images(split)),
         trainer.clusterer,
         trainer.clustering,
         trainer.background,
@@ -192,7 +191,7 @@ def publish(trainer: Trainer) -> TrainResult:
     np.savez_compressed(folder.path / "sample.npz", image=sample.raw, labels=truth)
     folder.write_json("metrics.json", metrics)
     save_run_model(folder.path, recipe, states)
-    return TrainResult(recipe, metrics, sample, embed_cases(network, [sample], factor)[0])
+    return TrainResult(recipe, metrics, sample, trainer.embed(network, [sample])[0])
 
 
 def first_clustering(config: TrainConfig, sizes: tuple[float, float, float]) -> ClusteringConfig:
@@ -284,7 +283,7 @@ def measure(trainer: Trainer, network: nn.Module, tuned: Tuning) -> dict[str, An
     }
     for part, samples in (("validation", split.val), ("test", split.test)):
         if samples:
-            cases = embed_cases(network, samples, pooling_factor(trainer.setup.net))
+            cases = trainer.embed(network, samples)
             scores = score_cases(cases, trainer.clusterer, tuned.best, trainer.background)
             metrics[part] = {"n_images": len(samples), **scores.to_dict()}
     return metrics

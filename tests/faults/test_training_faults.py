@@ -42,6 +42,7 @@ SETTINGS = TrainConfig(
     instance_ratio=0.5,
     warmup=5,
     precision="float32",
+    clustering="consistency",
 )
 
 
