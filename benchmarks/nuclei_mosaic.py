@@ -30,6 +30,8 @@ from spoco_zoo.config import SegmentConfig
 from spoco_zoo.segment import open_labels, segment
 from spoco_zoo.train.metrics import mean, score
 
+GUTTER = 32  # empty pixels between images: without them nuclei of two images would touch
+
 
 @dataclass(frozen=True)
 class Tile:
@@ -56,7 +58,7 @@ def levelled(image: np.ndarray) -> np.ndarray:
 
 
 def lay_out(pairs: list[tuple[np.ndarray, np.ndarray]], side: int, seed: int) -> list[Tile]:
-    """Fill a square with rows of images of one height, each time flipped anew."""
+    """Fill a square with rows of images of one height, each time flipped anew, gutters between."""
     rng = np.random.default_rng(seed)
     tiles: list[Tile] = []
     by_height: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
@@ -77,8 +79,8 @@ def lay_out(pairs: list[tuple[np.ndarray, np.ndarray]], side: int, seed: int) ->
             image, labels = image[flip][keep], labels[flip][keep]
             where = (slice(top, top + image.shape[0]), slice(left, left + image.shape[1]))
             tiles.append(Tile(image, labels, where))
-            left += image.shape[1]
-        top += height
+            left += image.shape[1] + GUTTER
+        top += height + GUTTER
         turn += 1
     return tiles
 
@@ -98,7 +100,8 @@ def main() -> None:
     if not options.raw:
         pairs = [(levelled(image), labels) for image, labels in pairs]
     tiles = lay_out(pairs, options.side, seed=0)
-    mosaic = np.zeros((options.side, options.side), tiles[0].image.dtype)
+    empty = int(np.median([np.percentile(image, 10) for image, _ in pairs]))
+    mosaic = np.full((options.side, options.side), empty, tiles[0].image.dtype)
     for tile in tiles:
         mosaic[tile.where] = tile.image
     with tempfile.TemporaryDirectory() as temporary:
