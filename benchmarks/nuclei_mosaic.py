@@ -30,7 +30,7 @@ from spoco_zoo.config import SegmentConfig
 from spoco_zoo.segment import open_labels, segment
 from spoco_zoo.train.metrics import mean, score
 
-GUTTER = 32  # empty pixels between images: without them nuclei of two images would touch
+GUTTER = 16  # mirrored pixels around each image: without them nuclei of two images would touch
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def levelled(image: np.ndarray) -> np.ndarray:
 
 
 def lay_out(pairs: list[tuple[np.ndarray, np.ndarray]], side: int, seed: int) -> list[Tile]:
-    """Fill a square with rows of images of one height, each time flipped anew, gutters between."""
+    """Fill a square with rows of images of one height, each time flipped anew, with gutters."""
     rng = np.random.default_rng(seed)
     tiles: list[Tile] = []
     by_height: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
@@ -79,10 +79,19 @@ def lay_out(pairs: list[tuple[np.ndarray, np.ndarray]], side: int, seed: int) ->
             image, labels = image[flip][keep], labels[flip][keep]
             where = (slice(top, top + image.shape[0]), slice(left, left + image.shape[1]))
             tiles.append(Tile(image, labels, where))
-            left += image.shape[1] + GUTTER
-        top += height + GUTTER
+            left += image.shape[1] + 2 * GUTTER
+        top += height + 2 * GUTTER
         turn += 1
     return tiles
+
+
+def assemble(tiles: list[Tile], side: int) -> np.ndarray:
+    """The mosaic; each image goes on into its gutter as its own mirror image."""
+    mosaic = np.zeros((side + 2 * GUTTER,) * 2, tiles[0].image.dtype)
+    for tile in tiles:
+        where = tuple(slice(w.start, w.stop + 2 * GUTTER) for w in tile.where)
+        mosaic[where] = np.pad(tile.image, GUTTER, mode="symmetric")
+    return mosaic[GUTTER : side + GUTTER, GUTTER : side + GUTTER]
 
 
 def main() -> None:
@@ -100,10 +109,7 @@ def main() -> None:
     if not options.raw:
         pairs = [(levelled(image), labels) for image, labels in pairs]
     tiles = lay_out(pairs, options.side, seed=0)
-    empty = int(np.median([np.percentile(image, 10) for image, _ in pairs]))
-    mosaic = np.full((options.side, options.side), empty, tiles[0].image.dtype)
-    for tile in tiles:
-        mosaic[tile.where] = tile.image
+    mosaic = assemble(tiles, options.side)
     with tempfile.TemporaryDirectory() as temporary:
         work = options.keep or Path(temporary)
         if options.keep:
