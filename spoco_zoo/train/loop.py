@@ -20,7 +20,7 @@ import torch
 from spoco_zoo.errors import TrainingError
 from spoco_zoo.nets.receptive import pooling_factor
 from spoco_zoo.nets.registry import build_network
-from spoco_zoo.train.augment import Photometry, view
+from spoco_zoo.train.augment import view
 from spoco_zoo.train.checkpoint import Checkpoint, RunFolder
 from spoco_zoo.train.crops import CropSampler
 from spoco_zoo.train.momentum import make_momentum, momentum_at, update_momentum
@@ -200,21 +200,19 @@ class Trainer:
 
     def _train_step(self, crops: Tensor, labels: Tensor) -> dict[str, float]:
         """One optimiser step; returns the loss terms."""
-        config, device = self.config, self.device
+        config, setup, device = self.config, self.setup, self.device
         # 1. two photometric views of one geometric crop
         crops, labels = crops.to(device, non_blocking=True), labels.to(device, non_blocking=True)
         self.generator.manual_seed(config.seed * 1_000_003 + self.step)
-        first = view(crops, Photometry(), self.generator).contiguous(memory_format=self.layout)
+        first = view(crops, setup.photometry, self.generator).contiguous(memory_format=self.layout)
         # 2. embeddings under both networks; the second only where something is not annotated
         self.network.train()
-        with torch.autocast(
-            device.type, self.setup.precision, self.setup.precision != torch.float32
-        ):
+        with torch.autocast(device.type, setup.precision, setup.precision != torch.float32):
             embeddings = self.network(first)
             second = None
             if config.loss.consistency > 0 and bool((labels == 0).any()):
                 with torch.no_grad():
-                    other = view(crops, Photometry(), self.generator)
+                    other = view(crops, setup.photometry, self.generator)
                     second = self.momentum(other.contiguous(memory_format=self.layout))
         # 3. loss
         total, terms = self.objective(embeddings, labels, momentum=second, generator=self.generator)

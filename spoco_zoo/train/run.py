@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TrainResult", "train"]
 
-PATCH = {2: 512, 3: 96}
+PATCH = {2: 512, 3: 128}
 TUNED_ON = 48  # validation images that the clustering is tuned on, at most
 FEW_OBJECTS = 50
 
@@ -110,7 +110,7 @@ def train(
     """
     chosen = choose_device(device)
     split = prepare(images, labels, config, val_images, val_labels)
-    setup = resolve(config, [*split.train, *split.val, *split.test], chosen)
+    setup = resolve(config, split.train, chosen)
     folder = RunFolder.open(out, config, resume=resume)
     folder.write_json(
         "split.json",

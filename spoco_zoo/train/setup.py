@@ -11,6 +11,7 @@ import torch
 from spoco_zoo.config import NetConfig
 from spoco_zoo.errors import ConfigError
 from spoco_zoo.nets.receptive import pooling_factor
+from spoco_zoo.train.augment import Photometry
 from spoco_zoo.train.crops import Geometry
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ __all__ = ["Setup", "choose_device", "choose_precision", "relative_voxel_size", 
 FEATURES = {2: (16, 32, 64, 128), 3: (16, 32, 64, 128)}
 CROP = {2: (128, 128), 3: (32, 64, 64)}
 BATCH = {2: 8, 3: 2}
+# Single voxels of confocal volumes are about as noisy as their objects are bright, and
+# volumes to train on are few: the next one may well be noisier.
+NOISE = {2: 0.15, 3: 0.5}
 MAX_ANISOTROPY = 1.5  # a pooling skips an axis that is coarser than the finest by more than this
 
 
@@ -38,6 +42,7 @@ class Setup:
         Training crop ([Z,] Y, X), a multiple of the pooling factor.
     batch_size, validate_every : int
     geometry : Geometry
+    photometry : Photometry
     anisotropy : tuple of float
         Voxel size relative to the finest axis.
     precision : torch.dtype
@@ -49,6 +54,7 @@ class Setup:
     batch_size: int
     validate_every: int
     geometry: Geometry
+    photometry: Photometry
     anisotropy: tuple[float, ...]
     precision: torch.dtype
 
@@ -99,7 +105,7 @@ def choose_crop(
 
 
 def resolve(config: TrainConfig, samples: Sequence[Sample], device: torch.device) -> Setup:
-    """Fill in everything that the configuration left open.
+    """Fill in everything that the configuration left open, for the training samples.
 
     Raises
     ------
@@ -121,6 +127,7 @@ def resolve(config: TrainConfig, samples: Sequence[Sample], device: torch.device
         batch_size=config.batch_size or BATCH[config.ndim],
         validate_every=config.validate_every or max(1, config.iterations // 10),
         geometry=Geometry(anisotropy=anisotropy),
+        photometry=Photometry(noise=NOISE[config.ndim]),
         anisotropy=anisotropy,
         precision=choose_precision(config.precision, device),
     )
