@@ -1,0 +1,18 @@
+"""The command line: a module of commands adds them to `app`, in the order of ``--help``."""
+
+from __future__ import annotations
+
+import sys
+
+from spoco_zoo.cli import train  # isort: skip
+from spoco_zoo.cli import export, segment  # isort: skip
+from spoco_zoo.cli import labels  # isort: skip
+from spoco_zoo.cli import demo  # isort: skip
+from spoco_zoo.cli.app import app
+
+__all__ = ["app", "demo", "export", "labels", "main", "segment", "train"]
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.exit(app())

@@ -1,0 +1,76 @@
+"""Commands for images and labels that exist: ``evaluate``, ``convert``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spoco_zoo.cli.app import Overwrite, app, exit_codes, show
+from spoco_zoo.values import integers
+
+__all__ = ["convert", "evaluate"]
+
+
+@app.command()
+@exit_codes
+def evaluate(
+    prediction: Annotated[Path, typer.Argument(help="Labels: file, folder or OME-Zarr.")],
+    truth: Annotated[Path, typer.Argument(metavar="GROUND_TRUTH", help="The same of the truth.")],
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all scores.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page.")] = None,
+    ignore: Annotated[int | None, typer.Option(help="Truth value to leave out.")] = None,
+) -> None:
+    """Compare labels with the truth.
+
+    Example: spoco-zoo evaluate predicted/ truth/ --json scores.json
+    """
+    from spoco_zoo.evaluate import evaluate as compare
+
+    result = compare(prediction, truth, ignore=ignore)
+    values = result.to_dict()
+    if json_file is not None:
+        partial = json_file.with_name(json_file.name + ".partial")
+        partial.write_text(json.dumps(values, indent=2) + "\n")
+        partial.replace(json_file)
+    if html is not None:
+        from spoco_zoo.workflow import write_evaluation_page
+
+        write_evaluation_page(result, html)
+    show({name: values[name] for name in ("n_images", "mean", "pooled")})
+
+
+@app.command()
+@exit_codes
+def convert(
+    source: Annotated[str, typer.Argument(metavar="IN", help="TIFF or OME-Zarr.")],
+    target: Annotated[str, typer.Argument(metavar="OUT", help="OME-Zarr, or .tif.")],
+    labels: Annotated[bool, typer.Option("--labels", help="The image holds labels.")] = False,
+    ome_zarr_version: Annotated[str, typer.Option(help="0.4 or 0.5.")] = "0.5",
+    chunk: Annotated[str | None, typer.Option(help="Chunk per spatial axis.")] = None,
+    level: Annotated[int, typer.Option(help="Level of the source.")] = 0,
+    series: Annotated[int, typer.Option(help="Image of a TIFF that holds several.")] = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Convert TIFF to OME-Zarr with a pyramid, block by block, and back.
+
+    Example: spoco-zoo convert stack.tif stack.ome.zarr
+    """
+    from spoco_zoo.ngff import convert as convert_image
+    from spoco_zoo.report.progress import progress
+
+    with progress() as display:
+        convert_image(
+            source,
+            target,
+            chunk=integers(chunk, "chunk"),
+            version=ome_zarr_version,
+            labels=labels,
+            level=level,
+            series=series,
+            overwrite=overwrite,
+            progress=lambda done, total: display.update("convert", done, total),
+        )
+    show({"output": target})
