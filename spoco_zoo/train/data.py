@@ -44,6 +44,7 @@ __all__ = [
 ]
 
 UNKNOWN, BACKGROUND = 0, -1
+WHOLE_OBJECTS = 10
 SUFFIXES = (".tif", ".tiff", ".png", ".npy", ".npz", ".h5", ".hdf5", ".zarr")
 
 
@@ -251,10 +252,24 @@ def object_centres(labels: NDArray[np.int32]) -> NDArray[np.float64]:
 
 
 def object_sizes(samples: Sequence[Sample]) -> tuple[float, float, float]:
-    """5 %, 50 % and 95 % quantile of the voxel counts of annotated objects."""
-    counts = [np.bincount(np.maximum(sample.labels, 0).ravel())[1:] for sample in samples]
-    sizes = np.concatenate(counts)
-    low, middle, high = np.quantile(sizes[sizes > 0], (0.05, 0.5, 0.95))
+    """5 %, 50 % and 95 % quantile of the voxel counts of annotated objects.
+
+    Objects at the border of an image are cut, and say little about how small an object can be:
+    they count only where fewer than `WHOLE_OBJECTS` others are there.
+    """
+    whole, cut = [], []
+    for sample in samples:
+        objects = np.maximum(sample.labels, 0)
+        counts = np.bincount(objects.ravel())
+        counts[0] = 0
+        ends = [np.take(objects, (0, -1), axis=axis).ravel() for axis in range(objects.ndim)]
+        at_border = np.bincount(np.concatenate(ends), minlength=len(counts)) > 0
+        whole.append(counts[~at_border & (counts > 0)])
+        cut.append(counts[at_border & (counts > 0)])
+    sizes = np.concatenate(whole)
+    if len(sizes) < WHOLE_OBJECTS:
+        sizes = np.concatenate([sizes, *cut])
+    low, middle, high = np.quantile(sizes, (0.05, 0.5, 0.95))
     return float(low), float(middle), float(high)
 
 

@@ -17,6 +17,7 @@ from spoco_zoo.train.data import (
     integer_labels,
     load_samples,
     make_sample,
+    object_sizes,
     pair_files,
     split_samples,
 )
@@ -157,6 +158,20 @@ def test_one_image_is_cut_for_validation() -> None:
     assert split.train[0].labels.shape == (24, 48)
     assert split.val[0].labels.shape == (24, 12)
     assert len(split.val[0].centres) == 1
+
+
+@pytest.mark.parametrize("shape", [(40, 120), (20, 20, 120)])
+def test_sizes_are_those_of_whole_objects(shape: tuple[int, ...]) -> None:
+    labels = np.zeros(shape, np.int32)
+    middle = tuple(slice(n // 2, n // 2 + 4) for n in shape[:-1])
+    for number in range(12):
+        labels[(*middle, slice(10 * number, 10 * number + 4))] = number + 1
+    labels[..., 1:4] = 0  # of the first object, the layer of voxels at the border is left
+    image = np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32)
+    whole = 4 ** len(shape)
+    assert object_sizes([make_sample("many", image, labels)]) == (whole, whole, whole)
+    few = np.where(labels <= 2, labels, 0)
+    assert object_sizes([make_sample("few", image, few)])[0] < whole
 
 
 def test_thinning_keeps_the_asked_share_and_forgets_the_rest() -> None:
