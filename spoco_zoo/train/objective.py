@@ -15,13 +15,15 @@ from spoco_zoo.train.objects import (
     flatten_embeddings,
     neighbours,
     scatter_mean,
-    windows,
 )
+from spoco_zoo.train.pairs import pairs_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from spoco_zoo.config import LossConfig
+    from spoco_zoo.train.objects import Objects
+    from spoco_zoo.train.pairs import Pairs
 
 __all__ = ["Objective"]
 
@@ -108,24 +110,36 @@ class Objective:
         if objects.count == 0:
             return {}
         means = scatter_mean(rows[objects.voxel], objects.owner, objects.size)
-        owner = torch.full((rows.shape[0],), -1, dtype=torch.long, device=rows.device)
-        owner[objects.voxel] = objects.owner
-        near = windows(objects, self.margin)
-        pairs = neighbours(objects, self.margin)
         terms = {
             "pull": loss.pull(rows, means, objects, config.delta_var),
-            "push": loss.push(means, pairs, config.delta_dist),
+            "push": loss.push(means, neighbours(objects, self.margin), config.delta_dist),
             "regulariser": loss.regulariser(means),
         }
         if self.with_background:
             terms["background_push"] = loss.background_push(means, config.delta_dist)
+        unlabeled = labels.reshape(-1) == UNKNOWN
+        per_object: dict[str, list[Tensor]] = {}
+        for pairs in pairs_of(objects, self.margin):
+            for name, values in self._paired_terms(rows, means, objects, pairs, unlabeled).items():
+                per_object.setdefault(name, []).append(values)
+        terms |= {name: torch.cat(values).mean() for name, values in per_object.items()}
+        return terms
+
+    def _paired_terms(
+        self, rows: Tensor, means: Tensor, objects: Objects, pairs: Pairs, unlabeled: Tensor
+    ) -> dict[str, Tensor]:
+        """Terms that compare objects with the voxels around them, float (k,) each."""
+        config = self.config
+        terms: dict[str, Tensor] = {}
+        squared = pairs.squared(rows, means)
         if config.instance > 0:
             width = loss.kernel_width(config.delta_var, config.kernel_threshold)
-            terms["instance"] = loss.instance_dice(rows, means, owner, objects, near, width)
-        unlabeled = labels.reshape(-1) == UNKNOWN
+            terms["instance"] = loss.instance_dice(
+                squared, pairs, objects.size[pairs.objects], width
+            )
         if config.unlabeled_push > 0 and bool(unlabeled.any()):
             terms["unlabeled_push"] = loss.unlabeled_push(
-                rows, means, unlabeled, near, config.delta_dist
+                squared, pairs, unlabeled, config.delta_dist
             )
         return terms
 
