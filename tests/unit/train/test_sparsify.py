@@ -11,7 +11,8 @@ import tifffile
 
 from benchmarks.sparsify import choose_objects, paint_strokes, write_all
 from spoco_zoo.config import TrainConfig
-from spoco_zoo.train.data import BACKGROUND, load_samples, pair_files
+from spoco_zoo.train.data import BACKGROUND, load_samples
+from spoco_zoo.train.files import pair_files
 
 
 @pytest.mark.parametrize("shape", [(80, 90), (4, 60, 70)])
