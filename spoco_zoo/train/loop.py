@@ -246,7 +246,7 @@ class Trainer:
     def _not_finite(self, terms: Mapping[str, Tensor]) -> str:
         """One line that names the step, the terms and the images of the batch."""
         names = ", ".join(dict.fromkeys(self.crops.name(i) for i in self._indices(self.step)))
-        values = ", ".join(f"{name} {float(value):g}" for name, value in terms.items())
+        values = ", ".join(f"{name} {float(value.detach()):g}" for name, value in terms.items())
         return (
             f"the loss is not finite at step {self.step}, with crops of {names} ({values}). "
             f"Look at these images, or lower --learning-rate; last.pt holds the last good state."

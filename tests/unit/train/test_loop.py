@@ -173,6 +173,7 @@ def test_half_precision_trains_with_scaled_gradients(data: Path, tmp_path: Path)
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # within torch
 def test_a_compiled_network_trains_to_the_same_loss(
     data: Path, finished: Path, tmp_path: Path
 ) -> None:
