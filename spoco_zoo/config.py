@@ -43,6 +43,8 @@ class Config(BaseModel):
     def build(cls, file: Path | None = None, **flags: Any) -> Self:
         """Settings from a YAML file, overridden by the flags that are not None.
 
+        A flag that is a mapping overrides single entries of the file's mapping.
+
         Raises
         ------
         ConfigError
@@ -66,7 +68,11 @@ class Config(BaseModel):
                     "See docs/configuration.md for an example.",
                 )
             values.update(loaded)
-        values.update({key: value for key, value in flags.items() if value is not None})
+        for key, value in flags.items():
+            if isinstance(value, dict) and isinstance(values.get(key), dict):
+                values[key] = {**values[key], **value}
+            elif value is not None:
+                values[key] = value
         return cls.checked(values)
 
     @classmethod
@@ -199,6 +205,10 @@ class LossConfig(Config):
     """`local`: only objects within `window` of each other must differ; `global`: the paper's."""
     window: Positive = 10
     """Reach of the local terms around an object's bounding box, in voxels of the finest axis."""
+    instance_term: Literal["dice", "bce", "affinity"] = "dice"
+    """Form of the instance term: soft masks by Dice or cross-entropy, or affinities of pairs."""
+    anchor: Literal["mean", "voxel"] = "mean"
+    """Where an object's soft mask has its middle: its mean embedding, or one of its voxels'."""
     max_anchors: Positive = 20
     volume_threshold: float = Field(default=0.05, ge=0, lt=1)
 
@@ -207,6 +217,14 @@ class TrainConfig(Config):
     """One training run, as `spoco-zoo train` takes it."""
 
     ndim: Literal[2, 3] = 2
+    layout: Literal["pairs", "cvppp", "cityscapes"] = "pairs"
+    """How images and labels lie in their folders, see docs/annotation.md."""
+    classes: tuple[str, ...] = ("car",)
+    """Cityscapes only: classes whose instances are objects."""
+    split: str | None = None
+    """JSON file with lists of names: train, val and, if there is one, test."""
+    init: str | None = None
+    """Model to start from: bundle, run folder or the id of a shipped model."""
     annotation: Literal["dense", "sparse"] = "dense"
     instance_ratio: Fraction = 1.0
     max_objects: Positive | None = None
@@ -221,8 +239,14 @@ class TrainConfig(Config):
     warmup: Unsigned = 100
     momentum: float = Field(default=0.999, ge=0, lt=1)
     clip_norm: float = Field(default=5.0, gt=0)
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    compile: bool = False
+    """torch.compile of the network; no gain was measured on CPU in 2D."""
     validate_every: Positive | None = None
+    patience: Positive | None = None
+    """Stop after so many validations in a row without a better score."""
+    tensorboard: bool = False
+    """Write event files beside ``log.jsonl``."""
     seed: int = 0
     voxel_size: tuple[float, ...] | None = None
     embedding_dim: Positive = 8

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from spoco_zoo.errors import ConfigError
 
-__all__ = ["integers", "numbers", "region"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["integers", "named_numbers", "numbers", "region"]
 
 
 def integers(text: str | None, what: str) -> tuple[int, ...] | None:
@@ -28,6 +33,19 @@ def numbers(text: str | None, what: str) -> tuple[float, ...] | None:
     except ValueError:
         raise ConfigError(
             f"--{what} must be numbers with commas between", repr(text), "As in 0.3,0.1,0.1."
+        ) from None
+
+
+def named_numbers(texts: Sequence[str] | None, what: str) -> dict[str, float] | None:
+    """``["pull=1", "push=0.5"]`` as numbers by name."""
+    if not texts:
+        return None
+    try:
+        pairs = [text.split("=") for text in texts]
+        return {name: float(value) for name, value in pairs}
+    except ValueError:
+        raise ConfigError(
+            f"--{what} must be NAME=NUMBER", ", ".join(map(repr, texts)), "As in consistency=0.5."
         ) from None
 
 

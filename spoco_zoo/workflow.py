@@ -5,45 +5,94 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from torch import nn
 
 from spoco_zoo import ngff
+from spoco_zoo.bundle.load import load_model
+from spoco_zoo.config import TrainConfig
+from spoco_zoo.errors import ConfigError
 from spoco_zoo.report.figures import curves, overlay, preview
 from spoco_zoo.report.page import Figure, Section, html_page
 from spoco_zoo.segment import segment
 from spoco_zoo.segment.cluster import cluster
 from spoco_zoo.train.checkpoint import RunFolder
-from spoco_zoo.train.run import train
+from spoco_zoo.train.run import Initial, train
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from spoco_zoo.config import SegmentConfig, TrainConfig
+    from spoco_zoo.config import NetConfig, SegmentConfig
     from spoco_zoo.evaluate import Evaluation
+    from spoco_zoo.nets.model import Model
     from spoco_zoo.report.progress import Display
     from spoco_zoo.segment import SegmentResult
     from spoco_zoo.segment.phases import Event
-    from spoco_zoo.train.loop import Progress
+    from spoco_zoo.train.journal import Progress
     from spoco_zoo.train.run import TrainResult
 
 __all__ = ["segment_with_pictures", "train_with_pictures", "write_evaluation_page"]
 
+NETWORK = ("features", "pooling", "embedding_dim")  # settings that shape the network
 PICTURE_SIDE = 1024  # voxels of the middle part that a picture of a large result shows
 SCORES = ("ap50", "ap75", "ap90", "sbd", "dic", "arand", "n_predicted", "n_truth")
 
 
+def start_from(model: Model) -> Initial:
+    """What training needs of a loaded model to go on from it.
+
+    Raises
+    ------
+    ConfigError
+        If its network is not one of this package's.
+    """
+    if not isinstance(model.network, nn.Module):
+        raise ConfigError(
+            "a model to start from (--init) must have a network of this package",
+            f"{type(model.network).__name__}",
+            "Choose a run, or a bundle that spoco-zoo has exported.",
+        )
+    return Initial(model.recipe.net, model.network.state_dict())
+
+
+def adopt_network(config: TrainConfig, net: NetConfig) -> TrainConfig:
+    """Take over what the user left open about the network from a model to start from."""
+    update = {name: getattr(net, name) for name in NETWORK if name not in config.model_fields_set}
+    return config.model_copy(update=update)
+
+
 def train_with_pictures(
-    images: Path, labels: Path, out: Path, config: TrainConfig, display: Display, **options: Any
-) -> TrainResult:
+    images: Path,
+    labels: Path,
+    out: Path,
+    config: TrainConfig,
+    display: Display,
+    *,
+    resume: bool = False,
+    **options: Any,
+) -> TrainResult | None:
     """Train, with ``preview.png`` at every validation, ``training.png`` and a page at the end.
+
+    With `config.init` training starts from that model's weights, and its network
+    is taken where the settings do not name another. Under ``torchrun`` all
+    processes but the first return None.
 
     Parameters
     ----------
-    images, labels, out, config
+    images, labels, out, config, resume
         See `spoco_zoo.train.run.train`, as for further `options`.
     display : Display
         Shows the progress.
     """
+    initial = None
+    if config.init is not None and resume and (out / "config.yaml").is_file():
+        earlier = TrainConfig.build(out / "config.yaml")
+        config = config.model_copy(
+            update={n: getattr(earlier, n) for n in NETWORK if n not in config.model_fields_set}
+        )
+    elif config.init is not None:
+        initial = start_from(load_model(config.init))
+        config = adopt_network(config, initial.net)
 
     def listen(progress: Progress) -> None:
         detail = f"loss {progress.terms['loss']:.3f}"
@@ -64,7 +113,19 @@ def train_with_pictures(
                 out / "preview.png",
             )
 
-    result = train(images, labels, out, config, clusterer=cluster, listen=listen, **options)
+    result = train(
+        images,
+        labels,
+        out,
+        config,
+        clusterer=cluster,
+        listen=listen,
+        resume=resume,
+        initial=initial,
+        **options,
+    )
+    if result is None:
+        return None
     case, recipe = result.case, result.recipe
     found = cluster(case.embeddings, recipe.clustering, recipe.background, momentum=case.momentum)
     image = result.sample.image[(slice(None), *case.where)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -29,6 +29,9 @@ class Checkpoint:
     network: dict[str, Tensor]
     momentum: dict[str, Tensor]
     optimizer: dict[str, Any]
+    scaler: dict[str, Any] = field(default_factory=dict)
+    stale: int = 0
+    """Validations in a row without a better score."""
 
 
 @dataclass(frozen=True)

@@ -179,6 +179,11 @@ class CropSampler(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
         offsets = draw_geometry(rng, self.crop, self.geometry, bent=bent)
         return resample(sample.image, sample.labels, centre, offsets)
 
+    def name(self, index: int) -> str:
+        """Name of the image that sample number `index` is taken from."""
+        rng = np.random.default_rng([self.seed, index])
+        return self.samples[int(rng.integers(len(self.samples)))].name
+
     def _centre(self, rng: np.random.Generator, sample: Sample) -> NDArray[np.float64]:
         """A centre near a random annotated object, moved so that the crop stays inside."""
         target = sample.centres[int(rng.integers(len(sample.centres)))]

@@ -1,4 +1,4 @@
-"""Training data: readers, pairs by name, splits, and sparse annotation.
+"""Training data in memory: images, labels of one meaning, and splits.
 
 Annotation values (see docs/annotation.md):
 
@@ -17,35 +17,37 @@ In memory a label array is int32 with objects > 0, `UNKNOWN` = 0 and
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import ndimage
 
 from spoco_zoo.errors import DataError
+from spoco_zoo.train.layouts import read_pair
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from spoco_zoo.config import TrainConfig
+    from spoco_zoo.train.files import Pair
 
 __all__ = [
     "BACKGROUND",
+    "PARTS",
     "UNKNOWN",
     "Sample",
     "Split",
     "load_samples",
     "object_sizes",
-    "pair_files",
+    "split_by_name",
     "split_samples",
 ]
 
 UNKNOWN, BACKGROUND = 0, -1
 WHOLE_OBJECTS = 10
-SUFFIXES = (".tif", ".tiff", ".png", ".npy", ".npz", ".h5", ".hdf5", ".zarr")
+PARTS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -85,101 +87,6 @@ class Split:
     train: tuple[Sample, ...]
     val: tuple[Sample, ...]
     test: tuple[Sample, ...]
-
-
-def pair_files(images: Path, labels: Path) -> list[tuple[Path, Path]]:
-    """Pair the files of two folders (or two single files) by name without suffix.
-
-    Raises
-    ------
-    DataError
-        If a folder is missing or empty, or an image has no label file.
-    """
-    if images.is_file() and labels.is_file():
-        return [(images, labels)]
-    found = {}
-    for folder, what in ((images, "images"), (labels, "labels")):
-        if not folder.is_dir():
-            raise DataError(
-                f"--{what} must be a folder, or both a file", f"{folder}", "Check the path."
-            )
-        files = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
-        if not files:
-            raise DataError(
-                f"--{what} must hold files of type {', '.join(SUFFIXES)}",
-                f"none in {folder}",
-                "Convert the images to TIFF.",
-            )
-        found[what] = {p.name.split(".")[0]: p for p in files}
-    missing = sorted(set(found["images"]) - set(found["labels"]))
-    if missing:
-        raise DataError(
-            "every image needs a label file of the same name",
-            f"{len(missing)} without, the first is {missing[0]!r}",
-            "Add the label file, or move the image out of the folder.",
-        )
-    return [(found["images"][name], found["labels"][name]) for name in sorted(found["images"])]
-
-
-def read_array(path: Path) -> NDArray[Any]:
-    """Read one array file in its stored axis order.
-
-    Raises
-    ------
-    DataError
-        If the file cannot be read or holds several arrays.
-    """
-    suffix = path.suffix.lower()
-    try:
-        if suffix in (".tif", ".tiff"):
-            import tifffile
-
-            return np.asarray(tifffile.imread(path))
-        if suffix == ".png":
-            from skimage.io import imread
-
-            return np.asarray(imread(path))
-        if suffix in (".h5", ".hdf5"):
-            return _read_hdf5(path)
-        if suffix == ".zarr":
-            from spoco_zoo.ngff import open_image
-
-            store = open_image(path)
-            everything = tuple(slice(0, n) for n in store.spatial_shape(0))
-            return store.read(0, 0, None, everything)
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.lib.npyio.NpzFile):
-            return np.asarray(loaded[_only_one(list(loaded.files), path)])
-        return np.asarray(loaded)
-    except DataError:
-        raise
-    except Exception as error:  # each reader has its own kinds of error
-        raise DataError(
-            "training files must be readable",
-            f"{type(error).__name__}: {' '.join(str(error).split())[:120]} ({path.name})",
-            "Open the file in an image viewer and save it again as TIFF.",
-        ) from error
-
-
-def _read_hdf5(path: Path) -> NDArray[Any]:
-    import h5py
-
-    with h5py.File(path, "r") as file:
-        names: list[str] = []
-        file.visititems(
-            lambda name, node: names.append(name) if isinstance(node, h5py.Dataset) else None
-        )
-        return np.asarray(file[_only_one(names, path)])
-
-
-def _only_one(names: Sequence[str], path: Path) -> str:
-    if len(names) != 1:
-        raise DataError(
-            "a training file must hold one array",
-            f"{len(names)} in {path.name}: {', '.join(names)[:80]}",
-            "Save image and labels in files of their own.",
-        )
-    return names[0]
 
 
 def channels_first(array: NDArray[Any], ndim: int, name: str) -> NDArray[np.float32]:
@@ -280,7 +187,7 @@ def make_sample(name: str, image: NDArray[np.float32], labels: NDArray[np.int32]
     return Sample(name, scaled, labels, object_centres(labels), mean, std)
 
 
-def load_samples(pairs: Sequence[tuple[Path, Path]], config: TrainConfig) -> list[Sample]:
+def load_samples(pairs: Sequence[Pair], config: TrainConfig) -> list[Sample]:
     """Read and check all pairs.
 
     Raises
@@ -289,16 +196,17 @@ def load_samples(pairs: Sequence[tuple[Path, Path]], config: TrainConfig) -> lis
         With the file's name, for anything that cannot be trained on.
     """
     samples = []
-    for image_file, label_file in pairs:
-        image = channels_first(read_array(image_file), config.ndim, image_file.name)
-        labels = integer_labels(read_array(label_file), config.ndim, label_file.name, config)
+    for pair in pairs:
+        raw, ids = read_pair(pair, config)
+        image = channels_first(raw, config.ndim, pair.image.name)
+        labels = integer_labels(ids, config.ndim, pair.labels.name, config)
         if image.shape[1:] != labels.shape:
             raise DataError(
                 "image and labels must have the same shape",
-                f"{image.shape[1:]} and {labels.shape} in {image_file.name}",
+                f"{image.shape[1:]} and {labels.shape} in {pair.image.name}",
                 "Export the labels at the image's resolution.",
             )
-        samples.append(make_sample(image_file.name.split(".")[0], image, labels))
+        samples.append(make_sample(pair.name, image, labels))
     channels = {sample.image.shape[0] for sample in samples}
     if len(channels) > 1:
         raise DataError(
@@ -327,6 +235,12 @@ def split_samples(samples: Sequence[Sample], config: TrainConfig) -> Split:
     parts = order[:held], order[held : held + test], order[held + test :]
     val, kept, train = (tuple(samples[i] for i in sorted(part)) for part in parts)
     return Split(train, val, kept)
+
+
+def split_by_name(samples: Sequence[Sample], names: Mapping[str, Sequence[str]]) -> Split:
+    """Split into the lists of names ``train``, ``val`` and ``test``; others are left out."""
+    by_name = {sample.name: sample for sample in samples}
+    return Split(*(tuple(by_name[n] for n in sorted(names[part])) for part in PARTS))
 
 
 def _split_one(sample: Sample, fraction: float) -> Split:

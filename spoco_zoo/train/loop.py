@@ -6,13 +6,12 @@ A run folder holds::
     split.json      names of train, val, test     last.pt        to resume from
     best.pt         best by validation AP         model.pt/json  the finished model
     metrics.json    validation and test scores    sample.npz     an image for export
+    tensorboard/    event files, if asked for
 """
 
 from __future__ import annotations
 
 import math
-import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -23,12 +22,14 @@ from spoco_zoo.nets.registry import build_network
 from spoco_zoo.train.augment import view
 from spoco_zoo.train.checkpoint import Checkpoint, RunFolder
 from spoco_zoo.train.crops import CropSampler
+from spoco_zoo.train.journal import Journal, Progress
 from spoco_zoo.train.momentum import make_momentum, momentum_at, update_momentum
 from spoco_zoo.train.objective import Objective
+from spoco_zoo.train.parallel import Ranks, average_buffers, share_of_batch, wrap
 from spoco_zoo.train.validate import Case, embed_cases, score_cases
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from torch import Tensor, nn
 
@@ -38,37 +39,10 @@ if TYPE_CHECKING:
     from spoco_zoo.train.setup import Setup
     from spoco_zoo.train.validate import Clusterer
 
-__all__ = ["Progress", "Trainer", "learning_rate"]
+__all__ = ["Trainer", "learning_rate"]
 
 REPORT_EVERY = 50
 WATCHED = 16  # validation images that are looked at while training; all of them at the end
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What a listener is told.
-
-    Attributes
-    ----------
-    step, total : int
-    terms : dict
-        Running means of the loss terms.
-    ap50 : float or None
-        Latest validation AP@0.5.
-    clustering, background
-        What validation makes labels with.
-    case, sample
-        First validation image, at a validation step.
-    """
-
-    step: int
-    total: int
-    terms: dict[str, float]
-    ap50: float | None
-    clustering: ClusteringConfig
-    background: tuple[float, ...] | None
-    case: Case | None = None
-    sample: Sample | None = None
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
@@ -93,6 +67,10 @@ class Trainer:
         Whether there is a background class.
     clusterer, clustering
         What validation makes labels with.
+    ranks : Ranks
+        Which of the training processes this is.
+    initial : dict, optional
+        State dict to start from.
     """
 
     def __init__(
@@ -106,6 +84,8 @@ class Trainer:
         with_background: bool,
         clusterer: Clusterer,
         clustering: ClusteringConfig,
+        ranks: Ranks = Ranks(),  # noqa: B008  # frozen
+        initial: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.config, self.setup, self.split, self.folder = config, setup, split, folder
         self.device, self.clusterer, self.clustering = device, clusterer, clustering
@@ -113,14 +93,24 @@ class Trainer:
         layout = torch.channels_last if setup.net.ndim == 2 else torch.channels_last_3d
         self.layout = layout
         self.network = build_network(setup.net).to(device, memory_format=layout)  # type: ignore[call-overload]
+        if initial is not None:
+            self.network.load_state_dict(initial)
         self.momentum = make_momentum(self.network)
+        self.ranks, self.share = ranks, share_of_batch(setup.batch_size, ranks)
+        self.called = wrap(self.network, ranks, compiled=config.compile)
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
         self.objective = Objective(config.loss, setup.anisotropy, with_background)
         self.background = (0.0,) * setup.net.embedding_dim if with_background else None
         self.generator = torch.Generator(device=device)
-        self.step, self.best = 0, -1.0
+        # float16 has few exponents: gradients are scaled into its range and back.
+        half = setup.precision == torch.float16
+        self.scaler = torch.amp.GradScaler(device.type, enabled=half)
+        annotated = [sample for sample in split.train if len(sample.centres)]
+        total = config.iterations * setup.batch_size
+        self.crops = CropSampler(annotated, setup.crop, setup.geometry, config.seed, total)
+        self.step, self.best, self.stale = 0, -1.0, 0
         self.ap50: float | None = None
 
     def restore(self) -> None:
@@ -129,7 +119,8 @@ class Trainer:
         self.network.load_state_dict(saved.network)
         self.momentum.load_state_dict(saved.momentum)
         self.optimizer.load_state_dict(saved.optimizer)
-        self.step, self.best = saved.step, saved.best
+        self.scaler.load_state_dict(saved.scaler)
+        self.step, self.best, self.stale = saved.step, saved.best, saved.stale
 
     def checkpoint(self) -> Checkpoint:
         """Everything that `restore` needs."""
@@ -139,76 +130,95 @@ class Trainer:
             network=self.network.state_dict(),
             momentum=self.momentum.state_dict(),
             optimizer=self.optimizer.state_dict(),
+            scaler=self.scaler.state_dict(),
+            stale=self.stale,
         )
 
+    @property
+    def exhausted(self) -> bool:
+        """Whether validation has not got better for as long as the user's patience lasts."""
+        return self.config.patience is not None and self.stale >= self.config.patience
+
     def run(self, listen: Callable[[Progress], None]) -> None:
-        """Train to the last iteration, validating and saving on the way."""
-        running: dict[str, float] = {}
-        started = time.monotonic()
+        """Train to the last iteration, or until validation gets no better; save on the way."""
+        if self.exhausted:
+            return
+        main = self.ranks.main
+        journal = (
+            Journal(self.folder, tensorboard=self.config.tensorboard, step=self.step)
+            if main
+            else None
+        )
         for crops, labels in self._batches():
-            for name, value in self._train_step(crops, labels).items():
-                running[name] = 0.95 * running.get(name, value) + 0.05 * value
-            done = self.step == self.config.iterations
-            case = None
-            if done or self.step % self.setup.validate_every == 0:
-                case = self._validate()
-            if done or case is not None or self.step % REPORT_EVERY == 0:
-                self.folder.log(
-                    {
-                        "step": self.step,
-                        "seconds": round(time.monotonic() - started, 1),
-                        "learning_rate": learning_rate(self.step - 1, self.config),
-                        **{k: round(v, 5) for k, v in running.items()},
-                        **(
-                            {"val_ap50": round(self.ap50, 4)}
-                            if case and self.ap50 is not None
-                            else {}
-                        ),
-                    }
+            terms = self._train_step(crops, labels)
+            validated = self._is_time_to_validate()
+            if journal is not None:
+                self._report(journal, terms, listen, validated=validated)
+            if validated and self.ranks.agree(self.exhausted, self.device):
+                break
+        if journal is not None:
+            journal.close()
+
+    def _is_time_to_validate(self) -> bool:
+        return self.step == self.config.iterations or self.step % self.setup.validate_every == 0
+
+    def _report(
+        self,
+        journal: Journal,
+        terms: Mapping[str, float],
+        listen: Callable[[Progress], None],
+        *,
+        validated: bool,
+    ) -> None:
+        """Validate and save if it is time to, log, and tell the listener."""
+        journal.watch(terms)
+        case = self._validate() if validated else None
+        if validated or self.step % REPORT_EVERY == 0:
+            scores = {"val_ap50": self.ap50} if case and self.ap50 is not None else {}
+            journal.write(self.step, learning_rate(self.step - 1, self.config), scores)
+            listen(
+                Progress(
+                    self.step,
+                    self.config.iterations,
+                    dict(journal.running),
+                    self.ap50,
+                    self.clustering,
+                    self.background,
+                    case,
+                    self.split.val[0] if case else None,
                 )
-                listen(
-                    Progress(
-                        self.step,
-                        self.config.iterations,
-                        dict(running),
-                        self.ap50,
-                        self.clustering,
-                        self.background,
-                        case,
-                        self.split.val[0] if case else None,
-                    )
-                )
-            if done or self.step % self.setup.validate_every == 0:
-                self.folder.save_last(self.checkpoint())
+            )
+        if validated:
+            self.folder.save_last(self.checkpoint())
+
+    def _indices(self, step: int) -> range:
+        """Numbers of this process's samples in the batch of a step."""
+        first = step * self.setup.batch_size + self.ranks.rank * self.share
+        return range(first, first + self.share)
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of the steps that are still to do; sample i depends on the seed and i alone."""
-        size = self.setup.batch_size
-        annotated = [sample for sample in self.split.train if len(sample.centres)]
-        total = self.config.iterations * size
-        crops = CropSampler(
-            annotated, self.setup.crop, self.setup.geometry, self.config.seed, total
-        )
+        steps = range(self.step, self.config.iterations)
         on_gpu = self.device.type == "cuda"
-        loader = torch.utils.data.DataLoader(
-            torch.utils.data.Subset(crops, range(self.step * size, total)),
-            batch_size=size,
+        yield from torch.utils.data.DataLoader(
+            self.crops,
+            batch_sampler=[list(self._indices(step)) for step in steps],
             num_workers=min(8, torch.get_num_threads()) if on_gpu else 0,
             pin_memory=on_gpu,
         )
-        yield from loader
 
     def _train_step(self, crops: Tensor, labels: Tensor) -> dict[str, float]:
         """One optimiser step; returns the loss terms."""
         config, setup, device = self.config, self.setup, self.device
         # 1. two photometric views of one geometric crop
         crops, labels = crops.to(device, non_blocking=True), labels.to(device, non_blocking=True)
-        self.generator.manual_seed(config.seed * 1_000_003 + self.step)
+        # Each process has views of its own; 2^40 is beyond any step.
+        self.generator.manual_seed(config.seed * 1_000_003 + self.step + (self.ranks.rank << 40))
         first = view(crops, setup.photometry, self.generator).contiguous(memory_format=self.layout)
         # 2. embeddings under both networks; the second only where something is not annotated
         self.network.train()
         with torch.autocast(device.type, setup.precision, setup.precision != torch.float32):
-            embeddings = self.network(first)
+            embeddings = self.called(first)
             second = None
             if config.loss.consistency > 0 and bool((labels == 0).any()):
                 with torch.no_grad():
@@ -217,22 +227,30 @@ class Trainer:
         # 3. loss
         total, terms = self.objective(embeddings, labels, momentum=second, generator=self.generator)
         if not bool(torch.isfinite(total)):
-            raise TrainingError(
-                f"the loss is not finite at step {self.step}: "
-                f"{ {k: float(v) for k, v in terms.items()} }. "
-                f"Lower --learning-rate and resume; last.pt holds the state before this step."
-            )
+            raise TrainingError(self._not_finite(terms))
         # 4. step
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, config)
         self.optimizer.zero_grad(set_to_none=True)
-        total.backward()
+        self.scaler.scale(total).backward()
+        self.scaler.unscale_(self.optimizer)
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.clip_norm)
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         # 5. moving average
+        average_buffers(self.network, self.ranks)
         update_momentum(self.momentum, self.network, momentum_at(self.step, config.momentum))
         self.step += 1
         return {"loss": float(total.detach()), **{k: float(v.detach()) for k, v in terms.items()}}
+
+    def _not_finite(self, terms: Mapping[str, Tensor]) -> str:
+        """One line that names the step, the terms and the images of the batch."""
+        names = ", ".join(dict.fromkeys(self.crops.name(i) for i in self._indices(self.step)))
+        values = ", ".join(f"{name} {float(value.detach()):g}" for name, value in terms.items())
+        return (
+            f"the loss is not finite at step {self.step}, with crops of {names} ({values}). "
+            f"Look at these images, or lower --learning-rate; last.pt holds the last good state."
+        )
 
     def embed(self, network: nn.Module, samples: Sequence[Sample]) -> list[Case]:
         """Embed whole images, under the momentum network too where the clustering asks for it."""
@@ -248,7 +266,8 @@ class Trainer:
         """Score the momentum network, keep the best, return the first image for a picture."""
         scores, cases = self.judge(self.momentum)
         self.ap50 = scores.ap50
+        self.stale += 1
         if scores.ap50 + scores.ap75 > self.best:
-            self.best = scores.ap50 + scores.ap75
+            self.best, self.stale = scores.ap50 + scores.ap75, 0
             self.folder.save_best(self.checkpoint())
         return cases[0]

@@ -3,9 +3,9 @@
 Symbols follow the paper (Wolny et al., CVPR 2022) and De Brabandere et al.
 (2017): ``e_p`` is the embedding of voxel p, ``mu_k`` the mean embedding of
 object k with ``N_k`` voxels, ``[x]+ = max(x, 0)`` and ``d`` the Euclidean
-norm. Every function takes embeddings as rows (P, E) and returns a scalar that
-is 0 and differentiable where there is nothing to compare. 2D and 3D differ in
-nothing here.
+norm. Embeddings are rows (P, E). Terms that compare objects with voxels around
+them give one value per object, all others a scalar that is 0 and differentiable
+where there is nothing to compare. 2D and 3D differ in nothing here.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ import torch
 from torch import Tensor
 
 from spoco_zoo.train.objects import scatter_mean
+from spoco_zoo.train.pairs import squared_distances
 
 if TYPE_CHECKING:
-    from spoco_zoo.train.objects import Objects, Windows
+    from spoco_zoo.train.objects import Objects
+    from spoco_zoo.train.pairs import Pairs
 
 __all__ = [
     "background_pull",
@@ -51,7 +53,7 @@ def kernel_width(delta_var: float, threshold: float) -> float:
 
 def soft_mask(squared_distance: Tensor, two_sigma: float) -> Tensor:
     """Soft instance selection ``s = exp(-d^2 / 2 sigma^2)`` (section 3.2, equation 3)."""
-    return torch.exp(-squared_distance / two_sigma)
+    return (squared_distance / -two_sigma).exp_()
 
 
 def pull(rows: Tensor, means: Tensor, objects: Objects, delta_var: float) -> Tensor:
@@ -85,58 +87,55 @@ def regulariser(means: Tensor) -> Tensor:
     return _distance(means).sum() / max(means.shape[0], 1)
 
 
-def instance_dice(
-    rows: Tensor,
-    means: Tensor,
-    flat_labels: Tensor,
-    objects: Objects,
-    windows: Windows,
-    two_sigma: float,
-) -> Tensor:
-    """Dice of each object's soft mask against its annotation, objects weighing equally.
+def instance_dice(squared: Tensor, pairs: Pairs, sizes: Tensor, two_sigma: float) -> Tensor:
+    """Dice of each object's soft mask against its annotation, one value per object.
 
-    ``1/K sum_k (1 - 2 sum_p s_k t_k / (sum_p s_k^2 + sum_p t_k^2))`` with the
-    soft mask s_k around mu_k (section 3.2), over the voxels of k's window. An
-    annotated object is complete, so every other voxel of the window is a
-    negative, annotated or not.
+    ``1 - 2 sum_p s_k t_k / (sum_p s_k^2 + sum_p t_k^2)`` with the soft mask s_k
+    around k's anchor (section 3.2), over the voxels that k is paired with. An
+    annotated object is complete, so every other voxel is a negative, annotated
+    or not. Their mean weighs objects equally.
 
     Parameters
     ----------
-    rows, means : Tensor
-        float (P, E) and (K, E).
-    flat_labels : Tensor
-        int (P,), object index 0..K-1 of each voxel or -1.
-    objects, windows
-        See `spoco_zoo.train.objects`.
+    squared : Tensor
+        float (pairs), squared distance of voxel and anchor.
+    pairs : Pairs
+        See `spoco_zoo.train.pairs`.
+    sizes : Tensor
+        (k,), voxels per object.
     two_sigma : float
         See `kernel_width`.
+
+    Returns
+    -------
+    Tensor
+        float (k,).
     """
-    difference = rows[windows.voxel] - means[windows.owner]
-    soft = soft_mask(difference.square().sum(-1), two_sigma)
-    inside = (flat_labels[windows.voxel] == windows.owner).to(soft.dtype)
-    zero = soft.new_zeros(objects.count)
-    overlap = zero.index_add(0, windows.owner, soft * inside)
-    square = zero.index_add(0, windows.owner, soft.square()) + objects.size.to(soft.dtype)
-    return (1 - 2 * overlap / (square + EPS)).sum() / max(objects.count, 1)
+    soft = soft_mask(squared, two_sigma)
+    square = pairs.total(soft.square()) + sizes.to(soft.dtype)
+    return 1 - 2 * pairs.total_inside(soft) / (square + EPS)
 
 
-def unlabeled_push(
-    rows: Tensor, means: Tensor, unlabeled: Tensor, windows: Windows, delta_dist: float
-) -> Tensor:
-    """``1/K sum_k 1/N_u sum_{p unlabeled} [delta_dist - d(e_p, mu_k)]+^2`` (section 3.3).
+def unlabeled_push(squared: Tensor, pairs: Pairs, unlabeled: Tensor, delta_dist: float) -> Tensor:
+    """``1/N_u sum_{p unlabeled} [delta_dist - d(e_p, mu_k)]+^2`` per object (section 3.3).
 
     Parameters
     ----------
+    squared : Tensor
+        float (pairs), squared distance of voxel and mean.
+    pairs : Pairs
+        Those that are looked at: whole images in the paper.
     unlabeled : Tensor
         bool (P,), the voxels that nobody annotated.
-    windows : Windows
-        Pairs that are looked at: whole images in the paper.
+
+    Returns
+    -------
+    Tensor
+        float (k,).
     """
-    chosen = unlabeled[windows.voxel]
-    owner, voxel = windows.owner[chosen], windows.voxel[chosen]
-    short = (delta_dist - _distance(rows[voxel] - means[owner])).clamp(min=0).square()
-    count = torch.bincount(owner, minlength=means.shape[0]).clamp(min=1)
-    return scatter_mean(short, owner, count).sum() / max(means.shape[0], 1)
+    short = (delta_dist - (squared + 1e-12).sqrt_()).relu_().square()
+    total, count = pairs.total_among(short, unlabeled)
+    return total / count.clamp(min=1)
 
 
 def background_pull(rows: Tensor, background: Tensor, delta_var: float) -> Tensor:
@@ -247,25 +246,56 @@ def consistency(
         Mean of ``1 - Dice(f mask, g mask)`` over all anchors of the batch.
     """
     teacher = teacher.detach()
+    anchors = draw_anchors(
+        (student.detach(), teacher),
+        unlabeled,
+        delta_var=delta_var,
+        max_anchors=max_anchors,
+        volume_threshold=volume_threshold,
+        generator=generator,
+    )
+    losses = [student.sum().reshape(1) * 0]
+    for f_rows, g_rows, chosen in zip(student, teacher, anchors, strict=True):
+        f, g = (
+            soft_mask(squared_distances(rows[chosen], rows), two_sigma) for rows in (f_rows, g_rows)
+        )
+        square = torch.linalg.vecdot(f, f) + torch.linalg.vecdot(g, g)
+        losses.append(1 - 2 * torch.linalg.vecdot(f, g) / (square + EPS))
+    return torch.cat(losses).sum() / max(sum(map(len, anchors)), 1)
+
+
+@torch.no_grad()
+def draw_anchors(
+    fields: tuple[Tensor, Tensor],
+    unlabeled: Tensor,
+    *,
+    delta_var: float,
+    max_anchors: int,
+    volume_threshold: float,
+    generator: torch.Generator,
+) -> list[Tensor]:
+    """Voxels whose neighbourhoods cover the unlabeled region, int64 (A_n,) per image.
+
+    Parameters are those of `consistency`; `fields` are the embeddings (N, S, E)
+    of both networks.
+    """
     uncovered = unlabeled.clone()
     budget = unlabeled.sum(1) * volume_threshold
-    total = student.sum() * 0
-    drawn = torch.zeros((), device=student.device)
+    squared_lengths = [field.square().sum(-1) for field in fields]
+    drawn: list[list[Tensor]] = [[] for _ in unlabeled]
     for _ in range(max_anchors):
-        active = uncovered.sum(1) > budget
-        if not bool(active.any()):
+        active = (uncovered.sum(1) > budget).nonzero().squeeze(1)
+        if active.numel() == 0:
             break
         chance = uncovered[active].to(torch.float32)
-        anchor = torch.multinomial(chance, 1, generator=generator)
-        near, masks = [], []
-        for rows in (student[active], teacher[active]):
-            centre = rows.gather(1, anchor[:, :, None].expand(-1, -1, rows.shape[2]))
-            squared = (rows - centre).square().sum(-1)
-            masks.append(soft_mask(squared, two_sigma))
-            near.append(squared < delta_var**2)
-        f, g = masks
-        dice = 2 * (f * g).sum(1) / (f.square().sum(1) + g.square().sum(1) + EPS)
-        total = total + (1 - dice).sum()
-        drawn = drawn + active.sum()
-        uncovered[active] &= ~(near[0] | near[1])
-    return total / drawn.clamp(min=1)
+        anchors = torch.multinomial(chance, 1, generator=generator)
+        for n, anchor in zip(active.tolist(), anchors, strict=True):
+            drawn[n].append(anchor)
+            for field, lengths in zip(fields, squared_lengths, strict=True):
+                centre = field[n, anchor].flatten()
+                # d^2 = |e|^2 - 2 e.c + |c|^2: one pass over the embeddings, no copy of them.
+                squared = torch.addmv(lengths[n], field[n], centre, alpha=-2) + centre @ centre
+                uncovered[n] &= squared >= delta_var**2
+            uncovered[n, anchor] = False  # whatever rounding did, the next anchor is another
+    none = unlabeled.new_zeros(0, dtype=torch.long)
+    return [torch.cat([none, *few]) for few in drawn]

@@ -8,20 +8,21 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from spoco_zoo.train import loss
+from spoco_zoo.train import instance, loss
 from spoco_zoo.train.data import BACKGROUND, UNKNOWN
 from spoco_zoo.train.objects import (
     find_objects,
     flatten_embeddings,
     neighbours,
     scatter_mean,
-    windows,
 )
+from spoco_zoo.train.pairs import pairs_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from spoco_zoo.config import LossConfig
+    from spoco_zoo.train.pairs import Pairs
 
 __all__ = ["Objective"]
 
@@ -72,7 +73,7 @@ class Objective:
             Embeddings of the second view under the momentum network; the
             consistency term is computed if it is given.
         generator : torch.Generator, optional
-            Source of the anchors; needed with `momentum`.
+            Source of all that is drawn; needed with `momentum`.
 
         Returns
         -------
@@ -80,7 +81,7 @@ class Objective:
             Total, and the unweighted terms by the names of their weights.
         """
         rows = flatten_embeddings(embeddings)
-        terms = self._object_terms(rows, labels)
+        terms = self._object_terms(rows, labels, generator)
         if self.with_background:
             terms["background_border"] = self._border(rows, labels)
         unlabeled = labels == UNKNOWN
@@ -101,31 +102,62 @@ class Objective:
             total = total + getattr(self.config, name) * value
         return total, terms
 
-    def _object_terms(self, rows: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def _object_terms(
+        self, rows: Tensor, labels: Tensor, generator: torch.Generator | None
+    ) -> dict[str, Tensor]:
         """Everything about annotated objects: pull, push, regulariser, instance, unlabeled push."""
         config = self.config
         objects = find_objects(labels)
         if objects.count == 0:
             return {}
         means = scatter_mean(rows[objects.voxel], objects.owner, objects.size)
-        owner = torch.full((rows.shape[0],), -1, dtype=torch.long, device=rows.device)
-        owner[objects.voxel] = objects.owner
-        near = windows(objects, self.margin)
-        pairs = neighbours(objects, self.margin)
         terms = {
             "pull": loss.pull(rows, means, objects, config.delta_var),
-            "push": loss.push(means, pairs, config.delta_dist),
+            "push": loss.push(means, neighbours(objects, self.margin), config.delta_dist),
             "regulariser": loss.regulariser(means),
         }
         if self.with_background:
             terms["background_push"] = loss.background_push(means, config.delta_dist)
-        if config.instance > 0:
-            width = loss.kernel_width(config.delta_var, config.kernel_threshold)
-            terms["instance"] = loss.instance_dice(rows, means, owner, objects, near, width)
         unlabeled = labels.reshape(-1) == UNKNOWN
+        anchors = means
+        if config.instance > 0 and config.anchor == "voxel":
+            anchors = rows[instance.sample_voxels(objects, generator)]
+        per_object: dict[str, list[Tensor]] = {}
+        for pairs in pairs_of(objects, self.margin):
+            sizes = objects.size[pairs.objects]
+            found = self._paired_terms(rows, means, anchors, pairs, sizes, unlabeled)
+            for name, values in found.items():
+                per_object.setdefault(name, []).append(values)
+        terms |= {name: torch.cat(values).mean() for name, values in per_object.items()}
+        if config.instance > 0 and config.instance_term == "affinity":
+            offsets = instance.draw_offsets(labels.shape[1:], self.anisotropy, generator)
+            terms["instance"] = instance.affinity_dice(rows, labels, offsets, config.delta_dist)
+        return terms
+
+    def _paired_terms(
+        self,
+        rows: Tensor,
+        means: Tensor,
+        anchors: Tensor,
+        pairs: Pairs,
+        sizes: Tensor,
+        unlabeled: Tensor,
+    ) -> dict[str, Tensor]:
+        """Terms that compare objects with the voxels around them, float (k,) each."""
+        config = self.config
+        terms: dict[str, Tensor] = {}
+        width = loss.kernel_width(config.delta_var, config.kernel_threshold)
+        squared = pairs.squared(rows, means)
+        if config.instance > 0 and config.instance_term != "affinity":
+            around = squared if anchors is means else pairs.squared(rows, anchors)
+            terms["instance"] = (
+                loss.instance_dice(around, pairs, sizes, width)
+                if config.instance_term == "dice"
+                else instance.instance_bce(around, pairs, width)
+            )
         if config.unlabeled_push > 0 and bool(unlabeled.any()):
             terms["unlabeled_push"] = loss.unlabeled_push(
-                rows, means, unlabeled, near, config.delta_dist
+                squared, pairs, unlabeled, config.delta_dist
             )
         return terms
 

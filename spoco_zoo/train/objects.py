@@ -15,6 +15,7 @@ rows. A *window* is an object's bounding box grown by a margin; the pairs
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -59,6 +60,11 @@ class Objects:
     def count(self) -> int:
         """Number of objects K."""
         return int(self.size.numel())
+
+    @property
+    def voxels_per_image(self) -> int:
+        """Number of voxels S of one crop."""
+        return math.prod(self.shape[1:])
 
 
 @dataclass(frozen=True)
@@ -112,16 +118,12 @@ def find_objects(labels: Tensor) -> Objects:
     return Objects(voxel, owner, size.float(), image, low, high, tuple(labels.shape))
 
 
-def windows(objects: Objects, margin: Sequence[int] | None) -> Windows:
-    """Pairs of each object with the voxels of its window; `margin` None takes the whole image."""
+def windows(objects: Objects, margin: Sequence[int]) -> Windows:
+    """Pairs of each object with the voxels of its window."""
     spatial = torch.tensor(objects.shape[1:], device=objects.low.device)
-    if margin is None:
-        low = torch.zeros_like(objects.low)
-        high = spatial.expand_as(objects.high)
-    else:
-        reach = torch.tensor(list(margin), device=objects.low.device)
-        low = (objects.low - reach).clamp(min=0)
-        high = torch.minimum(objects.high + reach, spatial)
+    reach = torch.tensor(list(margin), device=objects.low.device)
+    low = (objects.low - reach).clamp(min=0)
+    high = torch.minimum(objects.high + reach, spatial)
     extent = high - low
     volume = extent.prod(dim=1)
     owner = torch.repeat_interleave(volume)

@@ -8,36 +8,29 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spoco_zoo.config import ClusteringConfig, ModelRecipe
-from spoco_zoo.errors import DataError
 from spoco_zoo.nets.model import save_run_model
 from spoco_zoo.nets.receptive import exact_halo, pooling_factor, round_up
-from spoco_zoo.train.annotation import thin_out
 from spoco_zoo.train.checkpoint import RunFolder
-from spoco_zoo.train.data import (
-    BACKGROUND,
-    Split,
-    load_samples,
-    object_sizes,
-    pair_files,
-    split_samples,
-)
+from spoco_zoo.train.data import PARTS, object_sizes
 from spoco_zoo.train.loop import Trainer
 from spoco_zoo.train.momentum import make_momentum
-from spoco_zoo.train.setup import choose_device, resolve
+from spoco_zoo.train.parallel import join, leave, share_of_batch
+from spoco_zoo.train.prepare import has_background, prepare
+from spoco_zoo.train.setup import check_network, choose_device, resolve
 from spoco_zoo.train.validate import score_cases, tune
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from torch import Tensor, nn
 
-    from spoco_zoo.config import TrainConfig
-    from spoco_zoo.train.data import Sample
-    from spoco_zoo.train.loop import Progress
+    from spoco_zoo.config import NetConfig, TrainConfig
+    from spoco_zoo.train.data import Sample, Split
+    from spoco_zoo.train.journal import Progress
     from spoco_zoo.train.validate import Case, Clusterer, Tuning
 
-__all__ = ["TrainResult", "train"]
+__all__ = ["Initial", "TrainResult", "train"]
 
 PATCH = {2: 512, 3: 128}
 TUNED_ON = 48  # validation images that the clustering is tuned on, at most
@@ -64,6 +57,14 @@ class TrainResult:
     case: Case
 
 
+@dataclass(frozen=True)
+class Initial:
+    """A trained network to start from: its architecture and its state dict."""
+
+    net: NetConfig
+    state: Mapping[str, Tensor]
+
+
 def train(
     images: Path,
     labels: Path,
@@ -75,9 +76,12 @@ def train(
     val_labels: Path | None = None,
     device: str = "auto",
     resume: bool = False,
+    initial: Initial | None = None,
     listen: Callable[[Progress], None] = lambda progress: None,
-) -> TrainResult:
+) -> TrainResult | None:
     """Train a SPOCO model on pairs of images and object masks.
+
+    Started by ``torchrun``, every process calls it alike.
 
     Parameters
     ----------
@@ -94,12 +98,15 @@ def train(
         ``auto``, ``cpu``, ``cuda`` or ``cuda:I``.
     resume : bool
         Go on from the run's last checkpoint.
+    initial : Initial, optional
+        Weights to start from, unless a run is resumed.
     listen : callable
         Is told the `Progress`.
 
     Returns
     -------
-    TrainResult
+    TrainResult or None
+        None in all processes but the first.
 
     Raises
     ------
@@ -108,66 +115,38 @@ def train(
     TrainingError
         If the loss stops being finite.
     """
-    chosen = choose_device(device)
+    ranks, chosen = join(choose_device(device))
     split = prepare(images, labels, config, val_images, val_labels)
     setup = resolve(config, split.train, chosen)
-    folder = RunFolder.open(out, config, resume=resume)
-    folder.write_json(
-        "split.json",
-        {part: [s.name for s in getattr(split, part)] for part in ("train", "val", "test")},
-    )
-    with_background = not config.no_background and has_background(split.train, config)
+    share_of_batch(setup.batch_size, ranks)
+    if initial is not None:
+        check_network(setup.net, initial.net)
+    folder = RunFolder(out)
+    if ranks.main:
+        folder = RunFolder.open(out, config, resume=resume)
+        folder.write_json(
+            "split.json", {part: [s.name for s in getattr(split, part)] for part in PARTS}
+        )
+    ranks.wait()
     trainer = Trainer(
         config,
         setup,
         split,
         folder,
         chosen,
-        with_background=with_background,
+        with_background=not config.no_background and has_background(split.train, config),
         clusterer=clusterer,
         clustering=first_clustering(config, object_sizes([*split.train, *split.val])),
+        ranks=ranks,
+        initial=initial.state if initial is not None and not resume else None,
     )
     if resume:
         trainer.restore()
-        folder.trim_log(trainer.step)
+        if ranks.main:
+            folder.trim_log(trainer.step)
     trainer.run(listen)
-    return publish(trainer)
-
-
-def prepare(
-    images: Path,
-    labels: Path,
-    config: TrainConfig,
-    val_images: Path | None,
-    val_labels: Path | None,
-) -> Split:
-    """Read the data, split it, and thin out the training annotation if asked to."""
-    split = split_samples(load_samples(pair_files(images, labels), config), config)
-    if (val_images is None) != (val_labels is None):
-        raise DataError(
-            "--val-images and --val-labels go together", "only one of them", "Give both or neither."
-        )
-    if val_images is not None and val_labels is not None:
-        val = load_samples(pair_files(val_images, val_labels), config)
-        split = Split((*split.train, *split.val, *split.test), tuple(val), ())
-    kept = split.train
-    if config.thinned:
-        kept = tuple(
-            thin_out(
-                split.train,
-                ratio=config.instance_ratio,
-                max_objects=config.max_objects,
-                seed=config.seed,
-            )
-        )
-    return Split(kept, split.val, split.test)
-
-
-def has_background(samples: Sequence[Sample], config: TrainConfig) -> bool:
-    """Whether any voxel is, or in sparse annotation may be, background."""
-    if config.sparse:
-        return True
-    return any(bool((sample.labels == BACKGROUND).any()) for sample in samples)
+    leave(ranks)
+    return publish(trainer) if ranks.main else None
 
 
 def publish(trainer: Trainer) -> TrainResult:
@@ -278,6 +257,7 @@ def measure(trainer: Trainer, network: nn.Module, tuned: Tuning) -> dict[str, An
     split = trainer.split
     metrics: dict[str, Any] = {
         "iterations": trainer.step,
+        **({"stopped_early": True} if trainer.step < trainer.config.iterations else {}),
         "n_train": len(split.train),
         "n_objects": sum(len(sample.centres) for sample in split.train),
     }

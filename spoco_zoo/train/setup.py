@@ -20,7 +20,14 @@ if TYPE_CHECKING:
     from spoco_zoo.config import TrainConfig
     from spoco_zoo.train.data import Sample
 
-__all__ = ["Setup", "choose_device", "choose_precision", "relative_voxel_size", "resolve"]
+__all__ = [
+    "Setup",
+    "check_network",
+    "choose_device",
+    "choose_precision",
+    "relative_voxel_size",
+    "resolve",
+]
 
 FEATURES = {2: (16, 32, 64, 128), 3: (16, 32, 64, 128)}
 CROP = {2: (128, 128), 3: (32, 64, 64)}
@@ -28,6 +35,11 @@ BATCH = {2: 8, 3: 2}
 # Single voxels of confocal volumes are about as noisy as their objects are bright, and
 # volumes to train on are few: the next one may well be noisier.
 NOISE = {2: 0.15, 3: 0.5}
+PRECISIONS = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
 MAX_ANISOTROPY = 1.5  # a pooling skips an axis that is coarser than the finest by more than this
 
 
@@ -133,6 +145,28 @@ def resolve(config: TrainConfig, samples: Sequence[Sample], device: torch.device
     )
 
 
+def check_network(wanted: NetConfig, given: NetConfig) -> None:
+    """Refuse a model to start from whose network is another than the run's.
+
+    Raises
+    ------
+    ConfigError
+        That names what differs.
+    """
+    mine, theirs = wanted.model_dump(), given.model_dump()
+    odd = [
+        f"{name} {theirs[name]} instead of {mine[name]}"
+        for name in mine
+        if mine[name] != theirs[name]
+    ]
+    if odd:
+        raise ConfigError(
+            "a model to start from (--init) must have the network of this run",
+            "; ".join(odd),
+            "Choose another model, or settings and images that fit it.",
+        )
+
+
 def choose_device(name: str) -> torch.device:
     """``auto``, ``cpu``, ``cuda`` or ``cuda:I`` as a device that exists.
 
@@ -158,7 +192,7 @@ def choose_device(name: str) -> torch.device:
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
     """bfloat16 where the processor computes it in hardware, float32 elsewhere."""
     if name != "auto":
-        return torch.bfloat16 if name == "bfloat16" else torch.float32
+        return PRECISIONS[name]
     if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:

@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import torch
 
 from spoco_zoo.config import TrainConfig
-from spoco_zoo.errors import DataError
+from spoco_zoo.errors import ConfigError, DataError
 from spoco_zoo.train.annotation import thin_out
+from spoco_zoo.train.crops import CropSampler, Geometry
 from spoco_zoo.train.data import (
     BACKGROUND,
     UNKNOWN,
@@ -18,9 +20,11 @@ from spoco_zoo.train.data import (
     load_samples,
     make_sample,
     object_sizes,
-    pair_files,
     split_samples,
 )
+from spoco_zoo.train.files import pair_files
+from spoco_zoo.train.prepare import prepare
+from spoco_zoo.train.setup import resolve
 
 
 def pair(folder: Path, name: str, image: np.ndarray, labels: np.ndarray) -> None:
@@ -120,6 +124,50 @@ def test_an_image_without_label_file_is_named(tmp_path: Path) -> None:
         load(tmp_path)
 
 
+def test_names_that_match_nowhere_are_counted(tmp_path: Path) -> None:
+    pair(tmp_path, "a", *picture())
+    (tmp_path / "labels/a.tif").rename(tmp_path / "labels/b.tif")
+    with pytest.raises(DataError, match="1 of 1 without, the first is 'a'"):
+        load(tmp_path)
+
+
+def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
+    """Names count up to the first dot, so one of the two would have been lost without a word."""
+    for number in ("001", "002"):
+        pair(tmp_path, f"image.{number}", *picture())
+    with pytest.raises(DataError, match=r"image\.001\.tif and image\.002\.tif"):
+        load(tmp_path)
+
+
+def test_an_empty_folder_and_a_missing_one_are_named(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    with pytest.raises(DataError, match="must hold files of type"):
+        load(tmp_path)
+    (tmp_path / "images").rmdir()
+    with pytest.raises(DataError, match="must be a folder"):
+        load(tmp_path)
+
+
+def test_a_crop_larger_than_the_smallest_image_is_refused(tmp_path: Path) -> None:
+    pair(tmp_path, "a", *picture())
+    pair(tmp_path, "large", *picture(1, (64, 64)))
+    config = TrainConfig(crop=(32, 32))
+    with pytest.raises(ConfigError, match=r"\(32, 32\), smallest image \(24, 30\)") as caught:
+        resolve(config, load(tmp_path), torch.device("cpu"))
+    assert "\n" not in str(caught.value)
+    assert resolve(TrainConfig(), load(tmp_path), torch.device("cpu")).crop == (24, 24)
+
+
+def test_training_images_without_annotated_objects_are_refused(tmp_path: Path) -> None:
+    image, labels = picture()
+    pair(tmp_path, "a", image, labels * 0)
+    pair(tmp_path, "b", image, labels)
+    split = tmp_path / "split.json"
+    split.write_text('{"train": ["a"], "val": ["b"]}')
+    with pytest.raises(DataError, match="training images must hold annotated objects"):
+        prepare(tmp_path / "images", tmp_path / "labels", TrainConfig(split=str(split)), None, None)
+
+
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     pair(tmp_path, "a", *picture())
     whole = (tmp_path / "images" / "a.tif").read_bytes()
@@ -186,6 +234,8 @@ def test_thinning_keeps_the_asked_share_and_forgets_the_rest() -> None:
     for one, two in zip(kept, again, strict=True):
         np.testing.assert_array_equal(one.labels, two.labels)
         assert len(np.unique(one.labels[one.labels > 0])) == len(one.centres)
+    other = thin_out(given, ratio=0.25, max_objects=None, seed=2)
+    assert [len(s.centres) for s in other] != [len(s.centres) for s in kept]
     assert BACKGROUND not in np.concatenate([np.unique(s.labels) for s in kept])
 
 
@@ -194,3 +244,14 @@ def test_a_small_budget_is_spread_over_many_images() -> None:
     counts = [len(sample.centres) for sample in kept]
     assert sum(counts) == 15
     assert max(counts) == 1
+    both = thin_out(samples(20), ratio=0.1, max_objects=15, seed=0)
+    assert sum(len(sample.centres) for sample in both) == 4  # a tenth of 40 is the smaller one
+
+
+def test_the_objects_that_are_kept_do_not_change_while_training() -> None:
+    """Drawn once: every crop of a run sees the same annotation."""
+    (kept,) = thin_out(samples(1), ratio=0.5, max_objects=None, seed=0)
+    crops = CropSampler([kept], (16, 16), Geometry(bent=0.0), seed=0, length=40)
+    seen = {int(v) for n in range(40) for v in crops[n][1].unique() if v > 0}
+    assert seen == {int(v) for v in np.unique(kept.labels) if v > 0}
+    assert len(seen) == 1

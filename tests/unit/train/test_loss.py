@@ -17,8 +17,8 @@ from spoco_zoo.train.objects import (
     flatten_embeddings,
     neighbours,
     scatter_mean,
-    windows,
 )
+from spoco_zoo.train.pairs import pairs_of, squared_distances
 
 DV, DD, THRESHOLD = 0.5, 2.0, 0.5
 
@@ -108,17 +108,19 @@ def ours(embeddings: torch.Tensor, labels: torch.Tensor, margin: int | None) -> 
     objects = find_objects(labels)
     reach = None if margin is None else [margin] * (labels.ndim - 1)
     means = scatter_mean(rows[objects.voxel], objects.owner, objects.size)
-    near = windows(objects, reach)
-    owner = torch.full((len(rows),), -1)
-    owner[objects.voxel] = objects.owner
     width = loss.kernel_width(DV, THRESHOLD)
     unknown = labels.reshape(-1) == 0
+    dice, unlabeled = [], []
+    for pairs in pairs_of(objects, reach):
+        squared = pairs.squared(rows, means)
+        dice.append(loss.instance_dice(squared, pairs, objects.size[pairs.objects], width))
+        unlabeled.append(loss.unlabeled_push(squared, pairs, unknown, DD))
     return {
         "pull": float(loss.pull(rows, means, objects, DV)),
         "push": float(loss.push(means, neighbours(objects, reach), DD)),
         "regulariser": float(loss.regulariser(means)),
-        "dice": float(loss.instance_dice(rows, means, owner, objects, near, width)),
-        "unlabeled_push": float(loss.unlabeled_push(rows, means, unknown, near, DD)),
+        "dice": float(torch.cat(dice).mean()),
+        "unlabeled_push": float(torch.cat(unlabeled).mean()),
     }
 
 
@@ -159,10 +161,9 @@ def test_dice_weighs_a_small_object_like_a_large_one() -> None:
         rows = flatten_embeddings(field)
         objects = find_objects(labels)
         means = torch.tensor([[9.0, 0.0], [0.0, 9.0]])
-        owner = torch.full((400,), -1)
-        owner[objects.voxel] = objects.owner
-        near = windows(objects, None)
-        values.append(float(loss.instance_dice(rows, means, owner, objects, near, 0.4)))
+        (pairs,) = pairs_of(objects, None)
+        squared = pairs.squared(rows, means)
+        values.append(float(loss.instance_dice(squared, pairs, objects.size, 0.4).mean()))
     assert values[0] == pytest.approx(0, abs=1e-5)
     # Half of the small object lost costs about what half of the large one does.
     assert values[1] == pytest.approx(values[2], rel=0.1)
@@ -195,6 +196,42 @@ def test_positive_unlabeled_puts_unannotated_objects_on_the_side_of_the_annotate
         optimizer.step()
     objects, others = shared.detach().tolist()
     assert objects > 0.2 > -0.2 > others
+
+
+def test_distances_and_their_gradient_equal_those_of_differences() -> None:
+    generator = torch.Generator().manual_seed(0)
+    first, second = (
+        torch.randn((n, 3), generator=generator, dtype=torch.float64, requires_grad=True)
+        for n in (4, 7)
+    )
+    direct = (first[:, None] - second[None]).square().sum(-1)
+    torch.testing.assert_close(squared_distances(first, second), direct)
+    assert torch.autograd.gradcheck(squared_distances, (first, second))
+
+
+def test_consistency_equals_its_formula_anchor_by_anchor() -> None:
+    generator = torch.Generator().manual_seed(4)
+    fields = tuple(torch.randn((2, 90, 3), generator=generator).double() for _ in range(2))
+    unknown = torch.rand((2, 90), generator=generator) < 0.7
+    settings = {"delta_var": 0.9, "max_anchors": 12, "volume_threshold": 0.1}
+    width = loss.kernel_width(0.9, THRESHOLD)
+    found = loss.consistency(
+        *fields, unknown, two_sigma=width, generator=torch.Generator().manual_seed(5), **settings
+    )
+    anchors = loss.draw_anchors(
+        fields, unknown, generator=torch.Generator().manual_seed(5), **settings
+    )
+    values = []
+    for n, chosen in enumerate(anchors):
+        uncovered = unknown[n].clone()
+        for anchor in chosen.tolist():
+            assert uncovered[anchor]
+            squared = [(rows[n] - rows[n, anchor]).square().sum(-1) for rows in fields]
+            uncovered &= torch.stack(squared).amin(0) >= 0.81
+            f, g = (torch.exp(-s / width) for s in squared)
+            values.append(1 - 2 * float((f * g).sum() / (f @ f + g @ g)))
+        assert len(chosen) == 12 or uncovered.sum() <= 0.1 * unknown[n].sum()
+    assert float(found) == pytest.approx(sum(values) / len(values), rel=1e-6)
 
 
 def consistency_of(student: torch.Tensor, teacher: torch.Tensor, unknown: torch.Tensor) -> float:

@@ -1,0 +1,155 @@
+"""Files on disk: pairs of image and labels by name, and one array from each kind of file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spoco_zoo.errors import DataError, InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+__all__ = ["SUFFIXES", "Pair", "match_names", "pair_files", "read_array"]
+
+SUFFIXES = (".tif", ".tiff", ".png", ".npy", ".npz", ".h5", ".hdf5", ".zarr")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An image file, its label file, and their common name."""
+
+    name: str
+    image: Path
+    labels: Path
+
+
+def stem(path: Path) -> str:
+    """Name of a file up to its first dot."""
+    return path.name.split(".")[0]
+
+
+def pair_files(images: Path, labels: Path) -> list[Pair]:
+    """Pair the files of two folders (or two single files) by name without suffix.
+
+    Raises
+    ------
+    DataError
+        If a folder is missing or empty, an image has no label file, or two
+        files have the same name.
+    """
+    if all(path.is_file() or path.suffix.lower() == ".zarr" for path in (images, labels)):
+        return [Pair(stem(images), images, labels)]
+    found = {}
+    for folder, what in ((images, "images"), (labels, "labels")):
+        check_folder(folder, what)
+        files = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
+        if not files:
+            raise DataError(
+                f"--{what} must hold files of type {', '.join(SUFFIXES)}",
+                f"none in {folder}",
+                "Convert the images to TIFF.",
+            )
+        found[what] = by_name(((stem(p), p) for p in files), what)
+    return match_names(found["images"], found["labels"])
+
+
+def check_folder(folder: Path, what: str) -> None:
+    """Refuse what is no folder."""
+    if not folder.is_dir():
+        raise DataError(
+            f"--{what} must be a folder, or both a file", f"{folder}", "Check the path."
+        )
+
+
+def by_name(entries: Iterable[tuple[str, Path]], what: str) -> dict[str, Path]:
+    """Files by name; names that two files share are refused, as one would hide the other."""
+    found: dict[str, Path] = {}
+    for name, path in entries:
+        if name in found:
+            raise DataError(
+                f"--{what} must have names that differ before the first dot",
+                f"{found[name].name} and {path.name}",
+                "Rename one of them.",
+            )
+        found[name] = path
+    return found
+
+
+def match_names(images: dict[str, Path], labels: dict[str, Path]) -> list[Pair]:
+    """One pair per image; labels without an image are left out."""
+    missing = sorted(set(images) - set(labels))
+    if missing:
+        raise DataError(
+            "every image needs a label file of the same name",
+            f"{len(missing)} of {len(images)} without, the first is {missing[0]!r}",
+            "Add the label file, or move the image out of the folder.",
+        )
+    return [Pair(name, images[name], labels[name]) for name in sorted(images)]
+
+
+def read_array(path: Path, *, labels: bool = False) -> NDArray[Any]:
+    """Read one array file in its stored axis order; `labels` takes those inside an OME-Zarr.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read or holds several arrays.
+    """
+    suffix = path.suffix.lower()
+    try:
+        if suffix in (".tif", ".tiff"):
+            import tifffile
+
+            return np.asarray(tifffile.imread(path))
+        if suffix == ".png":
+            from skimage.io import imread
+
+            return np.asarray(imread(path))
+        if suffix in (".h5", ".hdf5"):
+            return _read_hdf5(path)
+        if suffix == ".zarr":
+            from spoco_zoo.ngff import find_labels, open_image
+
+            inside = labels and (path / "labels").is_dir()
+            store = find_labels(path) if inside else open_image(path)
+            everything = tuple(slice(0, n) for n in store.spatial_shape(0))
+            return store.read(0, 0, None, everything)
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.lib.npyio.NpzFile):
+            return np.asarray(loaded[_only_one(list(loaded.files), path)])
+        return np.asarray(loaded)
+    except InputError:
+        raise
+    except Exception as error:  # each reader has its own kinds of error
+        raise DataError(
+            "training files must be readable",
+            f"{type(error).__name__}: {' '.join(str(error).split())[:120]} ({path.name})",
+            "Open the file in an image viewer and save it again as TIFF.",
+        ) from error
+
+
+def _read_hdf5(path: Path) -> NDArray[Any]:
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        names: list[str] = []
+        file.visititems(
+            lambda name, node: names.append(name) if isinstance(node, h5py.Dataset) else None
+        )
+        return np.asarray(file[_only_one(names, path)])
+
+
+def _only_one(names: Sequence[str], path: Path) -> str:
+    if len(names) != 1:
+        raise DataError(
+            "a training file must hold one array",
+            f"{len(names)} in {path.name}: {', '.join(names)[:80]}",
+            "Save image and labels in files of their own.",
+        )
+    return names[0]

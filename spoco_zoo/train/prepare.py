@@ -1,0 +1,123 @@
+"""From folders to the three parts of a data set, with the annotation that is to be used."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spoco_zoo.errors import ConfigError, DataError
+from spoco_zoo.train.annotation import thin_out
+from spoco_zoo.train.data import (
+    BACKGROUND,
+    PARTS,
+    Split,
+    load_samples,
+    split_by_name,
+    split_samples,
+)
+from spoco_zoo.train.layouts import find_pairs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from spoco_zoo.config import TrainConfig
+    from spoco_zoo.train.data import Sample
+
+__all__ = ["has_background", "prepare", "read_split"]
+
+
+def prepare(
+    images: Path,
+    labels: Path,
+    config: TrainConfig,
+    val_images: Path | None,
+    val_labels: Path | None,
+) -> Split:
+    """Read the data, split it, and thin out the training annotation if asked to.
+
+    Raises
+    ------
+    InputError
+        If data or settings cannot be used.
+    """
+    if (val_images is None) != (val_labels is None):
+        raise DataError(
+            "--val-images and --val-labels go together", "only one of them", "Give both or neither."
+        )
+    pairs = find_pairs(images, labels, config)
+    if config.split is not None:
+        if val_images is not None:
+            raise ConfigError(
+                "validation images come from --split or from --val-images",
+                "both",
+                "Leave one of them out.",
+            )
+        names = read_split(Path(config.split), {pair.name for pair in pairs})
+        listed = {name for part in names.values() for name in part}
+        chosen = [pair for pair in pairs if pair.name in listed]
+        split = split_by_name(load_samples(chosen, config), names)
+    else:
+        split = split_samples(load_samples(pairs, config), config)
+    if val_images is not None and val_labels is not None:
+        val = load_samples(find_pairs(val_images, val_labels, config), config)
+        split = Split((*split.train, *split.val, *split.test), tuple(val), ())
+    kept = split.train
+    if config.thinned:
+        kept = tuple(
+            thin_out(
+                split.train,
+                ratio=config.instance_ratio,
+                max_objects=config.max_objects,
+                seed=config.seed,
+            )
+        )
+    if not any(len(sample.centres) for sample in kept):
+        raise DataError(
+            "training images must hold annotated objects",
+            f"none in {len(kept)} images",
+            "Check the labels, or the lists of --split.",
+        )
+    return Split(kept, split.val, split.test)
+
+
+def read_split(path: Path, known: set[str]) -> dict[str, list[str]]:
+    """Lists of names ``train``, ``val`` and ``test``; the last may be missing in the file.
+
+    Raises
+    ------
+    DataError
+        If the file is no such JSON, a name is in two lists, or has no image.
+    """
+    remedy = 'Write {"train": [names], "val": [names], "test": [names]}.'
+    try:
+        loaded = json.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise DataError("--split must be a readable JSON file", reason, remedy) from error
+    given = {"test": [], **loaded} if isinstance(loaded, dict) else {}
+    good = set(given) == set(PARTS) and all(
+        isinstance(part, list) and all(isinstance(name, str) for name in part)
+        for part in given.values()
+    )
+    if not good or not (given["train"] and given["val"]):
+        raise DataError(
+            "--split must hold lists of names train, val and, if wanted, test", f"{path}", remedy
+        )
+    every = [name for part in PARTS for name in given[part]]
+    twice = sorted(name for name, count in Counter(every).items() if count > 1)
+    missing = sorted(set(every) - known)
+    for odd, rule in ((twice, "name each image once"), (missing, "name images that are there")):
+        if odd:
+            raise DataError(
+                f"--split must {rule}", f"{len(odd)} names, the first is {odd[0]!r}", "Mend it."
+            )
+    return {part: given[part] for part in PARTS}
+
+
+def has_background(samples: Sequence[Sample], config: TrainConfig) -> bool:
+    """Whether any voxel is, or in sparse annotation may be, background."""
+    if config.sparse:
+        return True
+    return any(bool((sample.labels == BACKGROUND).any()) for sample in samples)

@@ -1,0 +1,181 @@
+"""Options of the loop, on runs of a few steps with a tiny network."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from typer.testing import CliRunner
+
+from spoco_zoo.cli import app
+from spoco_zoo.config import TrainConfig
+from spoco_zoo.errors import ConfigError, TrainingError
+from spoco_zoo.nets.model import load_run
+from spoco_zoo.segment.cluster import cluster
+from spoco_zoo.train.run import Initial, TrainResult, train
+from spoco_zoo.workflow import adopt_network, start_from
+
+TINY = TrainConfig(
+    iterations=4,
+    validate_every=2,
+    batch_size=2,
+    crop=(16, 16),
+    features=(4, 8),
+    embedding_dim=4,
+    warmup=2,
+    precision="float32",
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pairs")
+    rng = np.random.default_rng(0)
+    for name in ("images", "labels"):
+        (folder / name).mkdir()
+    for n in range(3):
+        labels = np.zeros((32, 32), np.uint16)
+        labels[4:12, 4:12], labels[16:28, 14:26] = 1, 2
+        image = labels * 60 + rng.integers(0, 20, labels.shape)
+        tifffile.imwrite(folder / "images" / f"{n}.tif", image.astype(np.float32))
+        tifffile.imwrite(folder / "labels" / f"{n}.tif", labels)
+    return folder
+
+
+def run(data: Path, out: Path, initial: Initial | None = None, **changes: Any) -> TrainResult:
+    config = TINY.model_copy(update=changes)
+    result = train(
+        data / "images", data / "labels", out, config, clusterer=cluster, initial=initial
+    )
+    assert result is not None
+    return result
+
+
+@pytest.fixture(scope="module")
+def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "first"
+    run(data, out)
+    return out
+
+
+def log(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+def test_patience_ends_a_run_that_gets_no_better(data: Path, tmp_path: Path) -> None:
+    # So small a step moves nothing: the first validation is the best for good.
+    changes = {"iterations": 40, "patience": 2, "learning_rate": 1e-12, "momentum": 0.0}
+    result = run(data, tmp_path / "run", **changes)
+    assert result.metrics["iterations"] == 6
+    assert result.metrics["stopped_early"]
+    assert log(tmp_path / "run")[-1]["step"] == 6
+    resumed = train(
+        data / "images",
+        data / "labels",
+        tmp_path / "run",
+        TINY.model_copy(update=changes),
+        clusterer=cluster,
+        resume=True,
+    )
+    assert resumed is not None
+    assert resumed.metrics["iterations"] == 6
+
+
+def test_a_loss_that_is_not_finite_names_the_images(data: Path, tmp_path: Path) -> None:
+    """A network that was ruined: its weights are not numbers."""
+    state = load_ruined(data, tmp_path)
+    with pytest.raises(TrainingError, match=r"step 0, with crops of [012]") as caught:
+        run(data, tmp_path / "run", initial=state)
+    assert "\n" not in str(caught.value)
+
+
+def load_ruined(data: Path, tmp_path: Path) -> Initial:
+    run(data, tmp_path / "good", iterations=1)
+    initial = start_from(load_run(tmp_path / "good"))
+    for tensor in initial.state.values():
+        if tensor.is_floating_point():
+            tensor.fill_(float("nan"))
+    return initial
+
+
+def test_fine_tuning_starts_from_the_weights_given(
+    data: Path, finished: Path, tmp_path: Path
+) -> None:
+    initial = start_from(load_run(finished))
+    run(data, tmp_path / "run", initial=initial, learning_rate=1e-12, momentum=0.0, iterations=1)
+    last = torch.load(tmp_path / "run/last.pt", weights_only=True)["network"]
+    for name, tensor in initial.state.items():
+        if "running" not in name and tensor.is_floating_point():
+            torch.testing.assert_close(last[name], tensor, rtol=0, atol=1e-9)
+
+
+def test_another_network_is_refused_in_one_line(data: Path, finished: Path, tmp_path: Path) -> None:
+    initial = start_from(load_run(finished))
+    with pytest.raises(ConfigError, match=r"features \(4, 8\) instead of \(4, 16\)") as caught:
+        run(data, tmp_path / "run", initial=initial, features=(4, 16))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_network_is_adopted_where_the_user_left_it_open(finished: Path) -> None:
+    net = load_run(finished).recipe.net
+    assert adopt_network(TrainConfig(), net).features == (4, 8)
+    assert adopt_network(TrainConfig(features=(4, 16)), net).features == (4, 16)
+
+
+def test_fine_tuning_from_the_command_line(data: Path, finished: Path, tmp_path: Path) -> None:
+    flags = ["--iterations", "2", "--batch-size", "2", "--crop", "16,16", "--init", str(finished)]
+    places = ["--images", str(data / "images"), "--labels", str(data / "labels")]
+    command = ["train", *places, *flags, "--loss", "push=0.5", "--loss", "window=4"]
+    done = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "run")])
+    assert done.exit_code == 0, done.output
+    written = TrainConfig.build(tmp_path / "run/config.yaml")
+    assert (written.features, written.embedding_dim) == ((4, 8), 4)
+    assert (written.loss.push, written.loss.window) == (0.5, 4)
+    done = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "run"), "--resume"])
+    assert done.exit_code == 0, done.output
+    done = CliRunner().invoke(app, [*command[:-1], "windw=4", "--out", str(tmp_path / "other")])
+    assert done.exit_code == 2
+    done = CliRunner().invoke(
+        app, [*command, "--init", "nothing", "--out", str(tmp_path / "other")]
+    )
+    assert done.exit_code == 2
+
+
+def test_tensorboard_holds_what_the_log_holds(data: Path, tmp_path: Path) -> None:
+    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.record_writer import RecordWriter  # noqa: F401  # the reader below is ours
+
+    run(data, tmp_path / "run", tensorboard=True)
+    (file,) = (tmp_path / "run/tensorboard").iterdir()
+    content, at, scalars = file.read_bytes(), 0, {}
+    while at < len(content):  # length, its checksum, record, its checksum
+        length = int.from_bytes(content[at : at + 8], "little")
+        event = Event.FromString(content[at + 12 : at + 12 + length])
+        at += 16 + length
+        for value in event.summary.value:
+            scalars[value.tag, event.step] = value.simple_value
+    row = log(tmp_path / "run")[-1]
+    assert scalars["train/loss", 4] == pytest.approx(row["loss"], rel=1e-5)
+    assert scalars["validation/ap50", 4] == pytest.approx(row["val_ap50"], abs=1e-5)
+
+
+def test_half_precision_trains_with_scaled_gradients(data: Path, tmp_path: Path) -> None:
+    run(data, tmp_path / "run", precision="float16")
+    saved = torch.load(tmp_path / "run/last.pt", weights_only=True)
+    assert saved["scaler"]["scale"] > 1
+    assert all(bool(torch.isfinite(t).all()) for t in saved["network"].values())
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # within torch
+def test_a_compiled_network_trains_to_the_same_loss(
+    data: Path, finished: Path, tmp_path: Path
+) -> None:
+    run(data, tmp_path / "run", compile=True)
+    assert log(tmp_path / "run")[-1]["loss"] == pytest.approx(log(finished)[-1]["loss"], rel=1e-3)
