@@ -73,7 +73,8 @@ class TensorField(portable.Field):
     def tensor_rows(self, where: NDArray[np.integer]) -> Tensor:
         """The same on the device of the embeddings."""
         index = torch.from_numpy(np.asarray(where, np.int64)).to(self.values.device)
-        return self.values.flatten(1)[:, index].T.float().contiguous()
+        rows: Tensor = self.values.flatten(1)[:, index].T.float().contiguous()
+        return rows
 
 
 def box_mean(part: Tensor) -> Tensor:

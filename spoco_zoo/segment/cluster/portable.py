@@ -24,10 +24,9 @@ so far apart objects may share an embedding and only neighbours are told apart.
 6. On request (`fill_holes`), background that one object alone encloses becomes
    part of that object.
 
-Voxels are visited in slabs along the first axis, and all decisions about objects
-are taken on tables with a row per object. So time grows with the number of voxels,
-and beside the embeddings and the labels there is one byte per voxel, and a few
-bytes for each voxel that lies between seeds.
+Voxels are visited in slabs along the first axis, and objects are joined and dropped in
+tables with a row each. So time grows with the number of voxels, and beside embeddings
+and labels there are one byte per voxel, and four for each that lies next to a seed.
 """
 
 from __future__ import annotations
@@ -86,13 +85,10 @@ def cluster(
         left[slab] = inside & ~smooth
         return ndimage.label(smooth)[0], None
 
-    def missed(slab):
-        return ndimage.label(left[slab])[0], None
-
     count = number_parts(labels, seeds)
     regions = measure(field, labels, count)
     grow(field, labels, left, regions)
-    total = number_parts(labels, missed, count)
+    total = number_parts(labels, lambda slab: (ndimage.label(left[slab])[0], None), count)
     regions = measure(field, labels, total, regions)
     pairs = contacts(labels)
     table = alike(regions, pairs, bandwidth)
@@ -399,8 +395,7 @@ def close_holes(labels):
     owner[pairs[:, 1]] = pairs[:, 0]
     owner[np.bincount(pairs[:, 1], minlength=total + 1) != 1] = 0
     for axis in range(labels.ndim):
-        for face in (0, -1):
-            border = np.take(labels, face, axis)
-            owner[border[border > count]] = 0
+        border = np.take(labels, (0, -1), axis)
+        owner[border[border > count]] = 0
     owner[: count + 1] = np.arange(count + 1)
     apply(owner, labels)
