@@ -132,6 +132,8 @@ class ClusteringConfig(Config):
     """Root-mean-square spread of the embeddings around a voxel below which it can be a seed."""
     min_size: Unsigned = 20
     """Objects of fewer voxels are dropped, or given to a neighbour where there is no background."""
+    fill_holes: bool = False
+    """Whether background that one object alone encloses becomes part of that object."""
     min_samples: Positive = 5
     """HDBSCAN only: neighbours that make a point a core point."""
     sample: Positive = 4096

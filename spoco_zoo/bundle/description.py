@@ -45,6 +45,7 @@ def script_parameters(recipe: ModelRecipe) -> dict[str, Any]:
         "foreground": clustering.foreground,
         "smoothness": clustering.smoothness,
         "min_size": clustering.min_size,
+        "fill_holes": clustering.fill_holes,
     }
 
 

@@ -23,6 +23,9 @@ def segment(
     bandwidth: Annotated[float | None, typer.Option(help="Of the clustering.")] = None,
     foreground: Annotated[float | None, typer.Option(help="Distance from background.")] = None,
     min_size: Annotated[int | None, typer.Option(help="Smallest object in voxels.")] = None,
+    fill_holes: Annotated[
+        bool | None, typer.Option(help="Give background inside an object to it.")
+    ] = None,
     block: Annotated[str | None, typer.Option(help="Core of a block, as in 64,512,512.")] = None,
     overlap: Annotated[str | None, typer.Option(help="What blocks share on each side.")] = None,
     patch: Annotated[str | None, typer.Option(help="Input of the network.")] = None,
@@ -54,6 +57,7 @@ def segment(
         bandwidth=bandwidth,
         foreground=foreground,
         min_size=min_size,
+        fill_holes=fill_holes,
         seed=seed,
     )
     changes = {name: value for name, value in asked.items() if value is not None}

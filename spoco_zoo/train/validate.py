@@ -166,6 +166,10 @@ def tune(
         grid.pop("foreground")
     if start.method != "instance":
         grid.pop("smoothness")
+    if start.method == "hdbscan":
+        grid["min_samples"] = [1, 3, 5, 10]
+    if start.method == "consistency":
+        grid["iou"] = [0.3, 0.45, 0.6, 0.75]
     tried: dict[str, tuple[ClusteringConfig, Scores]] = {}
 
     def judge(config: ClusteringConfig) -> float:

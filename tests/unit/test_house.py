@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "bundle": {"config", "nets", "ngff"},
     "segment": {"config", "nets", "ngff"},
     "evaluate": {"ngff", "train"},
+    "tuning": {*PARTS, "report"},
     "workflow": {*PARTS, "evaluate", "report"},
     "demo": {*PARTS, "evaluate", "report", "workflow"},
 }

@@ -10,12 +10,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from spoco_zoo.errors import ConfigError, DataError
+from spoco_zoo.errors import ConfigError
 from spoco_zoo.segment.cluster import consistency, density, meanshift, portable
+from spoco_zoo.segment.cluster.field import TensorField, check_finite, local_field
 
 if TYPE_CHECKING:
+    import torch
     from numpy.typing import NDArray
 
     from spoco_zoo.config import ClusteringConfig
@@ -56,52 +57,53 @@ def cluster(
     DataError
         If an embedding is not finite.
     """
-    if not bool(torch.isfinite(embeddings).all()):
-        raise DataError(
-            "embeddings must be finite",
-            f"{int((~torch.isfinite(embeddings)).sum())} NaN or infinite values",
-            "Look for NaN in the image; if there is none, train the model again.",
-        )
+    check_finite(embeddings)
     if embeddings[0].numel() == 0:
         return np.zeros(embeddings.shape[1:], np.int32)
-    field = embeddings.detach().float()
     if config.method == "instance":
-        host = field.cpu().numpy()
-        labels: NDArray[np.int32] = portable.cluster(
-            host, background=background, **config.model_dump()
+        return np.asarray(
+            portable.cluster(local_field(embeddings), background=background, **config.model_dump()),
+            np.int32,
         )
-        return labels
-    if config.method == "hdbscan":
-        return finish(field, density.clusters(field, config, background), config, background)
-    labels = finish(field, meanshift.clusters(field, config, background), config, background)
-    if config.method == "meanshift":
-        return labels
-    if momentum is None:
+    if config.method == "consistency" and momentum is None:
         raise ConfigError(
             "consistency clustering needs the momentum network",
             "a model without one",
             "Choose --clustering meanshift, or export the model again from its run.",
         )
-    return consistency.confirmed(labels, momentum.detach().float(), config)
+    field = TensorField(embeddings)
+    find = density.clusters if config.method == "hdbscan" else meanshift.clusters
+    labels = find(field, config, background)
+    split_parts(labels)
+    drop_or_absorb(field, labels, config.min_size, background is not None)
+    if config.method == "consistency" and momentum is not None:
+        labels = consistency.confirmed(labels, momentum.detach(), config)
+    if config.fill_holes:
+        portable.close_holes(labels)
+    return labels
 
 
-def finish(
-    field: torch.Tensor,
-    clusters: NDArray[np.int32],
-    config: ClusteringConfig,
-    background: tuple[float, ...] | None,
-) -> NDArray[np.int32]:
-    """Split clusters into connected parts; drop small parts, or give them to a neighbour."""
-    labels = connected_parts(clusters)
-    if background is None:
-        labels = portable.absorb_small(field.cpu().numpy(), labels, config.min_size)
-        return np.asarray(portable.renumber(labels, np.ones(labels.max() + 1, bool)), np.int32)
-    keep = np.bincount(labels.ravel()) >= config.min_size
-    return np.asarray(portable.renumber(labels, keep), np.int32)
-
-
-def connected_parts(clusters: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Number the connected parts of each cluster > 0 apart from each other."""
+def split_parts(labels: NDArray[np.int32]) -> None:
+    """Number the connected parts of each cluster > 0 apart from each other, in place."""
     from skimage.measure import label
 
-    return np.asarray(label(clusters, background=0, connectivity=1), np.int32)
+    def split(slab: slice) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        return label(labels[slab], background=0, connectivity=1), labels[slab]
+
+    portable.number_parts(labels, split)
+
+
+def drop_or_absorb(
+    field: portable.Field, labels: NDArray[np.int32], min_size: int, with_background: bool
+) -> None:
+    """Drop small parts, or give them to a neighbour where there is no background; in place."""
+    count = int(labels.max(initial=0))
+    if with_background:
+        sizes = np.zeros(count + 1, np.int64)
+        for slab in portable.slabs(labels.shape):
+            sizes += np.bincount(labels[slab].ravel(), minlength=count + 1)
+        table = portable.renumbering(sizes >= min_size)
+    else:
+        regions = portable.measure(field, labels, count)
+        table = portable.absorb_small(regions, portable.contacts(labels), min_size)
+    portable.apply(table, labels)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from spoco_zoo.segment.cluster.portable import renumber
+from spoco_zoo.segment.cluster import portable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,9 +34,9 @@ def confirmed(
     Parameters
     ----------
     labels : ndarray
-        int32 ([Z,] Y, X), connected objects 1..n.
+        int32 ([Z,] Y, X), connected objects 1..n. Changed in place.
     momentum : Tensor
-        float32 (E, [Z,] Y, X).
+        Any float dtype, (E, [Z,] Y, X).
     config : ClusteringConfig
         `bandwidth`, `iou`, `seed`.
     """
@@ -47,7 +47,7 @@ def confirmed(
             for side, n in zip(box, labels.shape, strict=True)
         )
         inside = torch.from_numpy(labels[window].ravel() == index).to(momentum.device)
-        rows = momentum[(slice(None), *window)].flatten(1).T
+        rows = momentum[(slice(None), *window)].flatten(1).T.float()
         rng = np.random.default_rng([config.seed, index])
         own = rows[inside]
         picks = rng.choice(len(own), min(ANCHORS, len(own)), replace=False)
@@ -56,4 +56,5 @@ def confirmed(
         common = (ball & inside).sum(1)
         iou = common / (ball.sum(1) + inside.sum() - common)
         keep[index] = float(iou.median()) >= config.iou
-    return np.asarray(renumber(labels, keep), np.int32)
+    portable.apply(portable.renumbering(keep), labels)
+    return labels

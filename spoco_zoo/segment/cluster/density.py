@@ -5,21 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.spatial import cKDTree
+import torch
 
-from spoco_zoo.segment.cluster.meanshift import draw_sample, foreground_rows
+from spoco_zoo.segment.cluster import portable
+from spoco_zoo.segment.cluster.meanshift import assign, draw_sample, mark_foreground
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from torch import Tensor
 
     from spoco_zoo.config import ClusteringConfig
+    from spoco_zoo.segment.cluster.field import TensorField
 
 __all__ = ["clusters"]
 
 
 def clusters(
-    field: Tensor, config: ClusteringConfig, background: tuple[float, ...] | None
+    field: TensorField, config: ClusteringConfig, background: tuple[float, ...] | None
 ) -> NDArray[np.int32]:
     """HDBSCAN clusters of a block, int32 ([Z,] Y, X), 0 where it is background.
 
@@ -31,24 +32,27 @@ def clusters(
     """
     import hdbscan
 
-    mask, rows = foreground_rows(field, config, background)
-    result = np.zeros(mask.shape, np.int32)
-    everything = rows.cpu().numpy().astype(np.float64)
-    sample = draw_sample(rows, config.sample, config.seed).cpu().numpy().astype(np.float64)
-    smallest = max(2, round(config.min_size * len(sample) / max(len(everything), 1)))
-    if len(sample) <= max(smallest, config.min_samples):
-        result[mask] = 1
-        return result
+    labels = mark_foreground(field, config, background)
+    total = sum(int(np.count_nonzero(labels[slab])) for slab in portable.slabs(labels.shape))
+    picks = draw_sample(labels, config.sample, config.seed)
+    smallest = max(2, round(config.min_size * len(picks) / max(total, 1)))
+    if len(picks) <= max(smallest, config.min_samples):
+        return labels
+    sample = field.tensor_rows(picks)
     found = hdbscan.HDBSCAN(
         min_cluster_size=smallest,
-        min_samples=min(config.min_samples, len(sample) - 1),
+        min_samples=min(config.min_samples, len(picks) - 1),
         cluster_selection_epsilon=config.bandwidth,
         core_dist_n_jobs=1,
-    ).fit_predict(sample)
+    ).fit_predict(sample.cpu().numpy().astype(np.float64))
     clustered = found >= 0
     if not clustered.any():
-        result[mask] = 1
-        return result
-    _, nearest = cKDTree(sample[clustered]).query(everything)
-    result[mask] = found[clustered][nearest] + 1
-    return result
+        return labels
+    known = sample[torch.from_numpy(clustered).to(sample.device)]
+    numbers = found[clustered].astype(np.int32) + 1
+    flat, plane = labels.reshape(-1), labels[:1].size
+    for slab in portable.slabs(labels.shape):
+        where = np.flatnonzero(labels[slab]) + slab.start * plane
+        if where.size:
+            flat[where] = numbers[assign(field.tensor_rows(where), known) - 1]
+    return labels

@@ -1,9 +1,10 @@
-"""Mean-shift with a flat kernel, on a sample of voxels, then one assignment of them all.
+"""Mean-shift with a flat kernel: modes in two steps, then one assignment of all voxels.
 
 The embedding space is nearly empty: a block's voxels crowd around a few hundred
-modes. So modes are sought among a seeded sample, starting from the occupied
-cells of a grid with the bandwidth as its side (as scikit-learn's bin seeding
-does), and every voxel is then given to its nearest mode.
+modes. Points start from the occupied cells of a grid with the bandwidth as its
+side, as in scikit-learn's bin seeding. They first climb the density of a small
+sample, where a step is cheap and thousands of points come down to dozens; those go
+on in the density of all voxels (of `MANY` at most), which decides where modes are.
 """
 
 from __future__ import annotations
@@ -13,57 +14,107 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from spoco_zoo.segment.cluster.portable import foreground_mask
+from spoco_zoo.segment.cluster import portable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
     from spoco_zoo.config import ClusteringConfig
+    from spoco_zoo.segment.cluster.field import TensorField
 
-__all__ = ["clusters", "find_modes"]
+__all__ = ["clusters", "draw_sample", "find_modes", "mark_foreground"]
 
 MAX_STEPS = 300
-CHUNK = 1 << 22  # entries of one voxel-to-mode distance table
+MANY = 1 << 16  # voxels whose density the modes are modes of
+TOLERANCE = 1e-3  # of the bandwidth; a point that moves less has arrived
+MEETING = 0.05  # of the bandwidth; points this near on their way go on as one
+CHUNK = 1 << 16  # entries of one point-to-voxel table, so that it stays in the cache
 
 
-def foreground_rows(
-    field: Tensor, config: ClusteringConfig, background: tuple[float, ...] | None
-) -> tuple[NDArray[np.bool_], Tensor]:
-    """Foreground mask ([Z,] Y, X) and the embeddings in it, float32 (P, E)."""
-    mask = foreground_mask(field.cpu().numpy(), background, config.foreground)
-    inside = torch.from_numpy(mask).to(field.device)
-    return mask, field[:, inside].T.contiguous()
+def mark_foreground(
+    field: TensorField, config: ClusteringConfig, background: tuple[float, ...] | None
+) -> NDArray[np.int32]:
+    """Labels that are 1 in the foreground and 0 elsewhere, int32 ([Z,] Y, X)."""
+    labels = np.zeros(field.shape, np.int32)
+    for slab in portable.slabs(field.shape):
+        labels[slab] = field.foreground(slab, background, config.foreground)
+    return labels
 
 
-def draw_sample(rows: Tensor, size: int, seed: int) -> Tensor:
-    """At most `size` rows, drawn without replacement and with a seed."""
-    if rows.shape[0] <= size:
-        return rows
-    picks = np.random.default_rng(seed).choice(rows.shape[0], size, replace=False)
-    return rows[torch.from_numpy(np.sort(picks)).to(rows.device)]
+def draw_sample(labels: NDArray[np.int32], size: int, seed: int) -> NDArray[np.int64]:
+    """Flat indices of at most `size` voxels > 0, drawn without replacement, in order."""
+    counts = [int(np.count_nonzero(labels[slab])) for slab in portable.slabs(labels.shape)]
+    total = sum(counts)
+    picks = np.arange(total)
+    if total > size:
+        picks = np.sort(np.random.default_rng(seed).choice(total, size, replace=False))
+    ends = np.cumsum(counts)
+    found = [np.zeros(0, np.int64)]
+    plane = labels[:1].size
+    for slab, end, count in zip(portable.slabs(labels.shape), ends, counts, strict=True):
+        mine = picks[np.searchsorted(picks, end - count) : np.searchsorted(picks, end)]
+        if mine.size:
+            where = np.flatnonzero(labels[slab])
+            found.append(where[mine - (end - count)] + slab.start * plane)
+    return np.concatenate(found)
 
 
-def find_modes(sample: Tensor, bandwidth: float) -> Tensor:
-    """Modes of the density of `sample` (n, E) under a flat kernel, densest first, (m, E).
+def find_modes(voxels: Tensor, bandwidth: float, sample: int = 4096, seed: int = 0) -> Tensor:
+    """Modes of the density of `voxels` (n, E) under a flat kernel, densest first, (m, E).
 
-    Of modes closer than `bandwidth` only the densest stays.
+    Of modes closer than `bandwidth` only the densest stays. Points first climb the
+    density of `sample` voxels, then that of all.
     """
-    points = torch.unique((sample / bandwidth).round(), dim=0) * bandwidth
-    active = torch.ones(len(points), dtype=torch.bool, device=points.device)
-    for _ in range(MAX_STEPS):
-        near = (torch.cdist(points[active], sample) <= bandwidth).to(sample.dtype)
-        count = near.sum(1, keepdim=True)
-        moved = torch.where(count > 0, near @ sample / count.clamp(min=1), points[active])
-        still = (moved - points[active]).norm(dim=1) < 1e-3 * bandwidth
-        points[active] = moved
-        active[active.clone()] = ~still
-        if not bool(active.any()):
-            break
-    support = (torch.cdist(points, sample) <= bandwidth).sum(1)
+    points = _one_per_cell(voxels, bandwidth).div(bandwidth).round() * bandwidth
+    if len(voxels) > 4 * sample:  # with fewer the detour saves nothing
+        picks = np.sort(np.random.default_rng(seed).choice(len(voxels), sample, replace=False))
+        few = voxels[torch.from_numpy(picks).to(voxels.device)]
+        points = _climb(points, few, bandwidth, 10 * TOLERANCE)
+    points = _climb(points, voxels, bandwidth, TOLERANCE)
+    support = _neighbourhood_sums(points, voxels, bandwidth)[:, -1]
     order = torch.argsort(support, descending=True, stable=True)
-    points = points[order[support[order] > 0]]
-    return _thin(points, bandwidth)
+    return _thin(points[order[support[order] > 0]], bandwidth)
+
+
+def _climb(points: Tensor, voxels: Tensor, bandwidth: float, tolerance: float) -> Tensor:
+    """Move each point to the mean of the voxels within `bandwidth`, until it rests."""
+    arrived = []
+    for _ in range(MAX_STEPS):
+        sums = _neighbourhood_sums(points, voxels, bandwidth)
+        count = sums[:, -1:]
+        # A point without voxels around it stays; it may find some in another density.
+        moved = torch.where(count > 0, sums[:, :-1] / count.clamp(min=1), points)
+        far = (moved - points).norm(dim=1) >= tolerance * bandwidth
+        arrived.append(moved[~far])
+        points = _one_per_cell(moved[far], MEETING * bandwidth)
+        if not len(points):
+            break
+    return _one_per_cell(torch.cat([*arrived, points]), tolerance * bandwidth)
+
+
+def _neighbourhood_sums(points: Tensor, voxels: Tensor, bandwidth: float) -> Tensor:
+    """Sum (columns 0..E-1) and number (last) of the voxels within `bandwidth` of each point."""
+    sums = points.new_zeros((len(points), voxels.shape[1] + 1))
+    # |v|^2 - 2 v.p <= b^2 - |p|^2 is a matrix product and a comparison, both in place.
+    limit = bandwidth**2 - (points * points).sum(1, keepdim=True)
+    ones = voxels.new_ones((len(voxels), 1))
+    step = max(64, CHUNK // max(1, len(points)))
+    for part in torch.cat([voxels, ones], dim=1).split(step):
+        inner = part[:, :-1]
+        table = torch.addmm((inner * inner).sum(1), points, inner.T, alpha=-2)
+        sums.addmm_(table.le_(limit), part)
+    return sums
+
+
+def _one_per_cell(points: Tensor, side: float) -> Tensor:
+    """The first point of each occupied cell of a grid, in the order of the points."""
+    cells = (points / side).round().to(torch.int64)
+    # Random odd factors make one number of a cell; that two cells share one does not happen.
+    factors = np.random.default_rng(0).integers(-(2**62), 2**62, points.shape[1]) | 1
+    keys = (cells * torch.from_numpy(factors).to(points.device)).sum(1).cpu().numpy()
+    first = np.sort(np.unique(keys, return_index=True)[1])
+    return points[torch.from_numpy(first).to(points.device)]
 
 
 def _thin(points: Tensor, bandwidth: float) -> Tensor:
@@ -78,18 +129,26 @@ def _thin(points: Tensor, bandwidth: float) -> Tensor:
 
 def assign(rows: Tensor, modes: Tensor) -> NDArray[np.int32]:
     """Index 1..m of the nearest mode for each row."""
-    step = max(1, CHUNK // max(1, len(modes)))
-    nearest = [torch.cdist(part, modes).argmin(1) + 1 for part in rows.split(step)]
+    # Smallest |r - m|^2 is largest r.m - |m|^2 / 2: one matrix product per chunk.
+    half = (modes * modes).sum(1) / 2
+    step = max(64, CHUNK // max(1, len(modes)))
+    nearest = [torch.addmm(-half, part, modes.T).argmax(1) + 1 for part in rows.split(step)]
     return torch.cat(nearest).to(torch.int32).cpu().numpy()
 
 
 def clusters(
-    field: Tensor, config: ClusteringConfig, background: tuple[float, ...] | None
+    field: TensorField, config: ClusteringConfig, background: tuple[float, ...] | None
 ) -> NDArray[np.int32]:
     """Mean-shift clusters of a block, int32 ([Z,] Y, X), 0 where it is background."""
-    mask, rows = foreground_rows(field, config, background)
-    result = np.zeros(mask.shape, np.int32)
-    if len(rows):
-        sample = draw_sample(rows, config.sample, config.seed)
-        result[mask] = assign(rows, find_modes(sample, config.bandwidth))
-    return result
+    labels = mark_foreground(field, config, background)
+    picks = draw_sample(labels, MANY, config.seed)
+    if not picks.size:
+        return labels
+    rows = field.tensor_rows(picks)
+    modes = find_modes(rows, config.bandwidth, config.sample, config.seed)
+    flat, plane = labels.reshape(-1), labels[:1].size
+    for slab in portable.slabs(labels.shape):
+        where = np.flatnonzero(labels[slab]) + slab.start * plane
+        if where.size:
+            flat[where] = assign(field.tensor_rows(where), modes)
+    return labels

@@ -21,9 +21,17 @@ so far apart objects may share an embedding and only neighbours are told apart.
 5. Foreground that no seed reached is an object of its own; objects of fewer than
    `min_size` voxels are dropped, or, where there is no background, given to the
    touching object with the nearest mean embedding.
+6. On request (`fill_holes`), background that one object alone encloses becomes
+   part of that object.
+
+Voxels are visited in slabs along the first axis, and objects are joined and dropped in
+tables with a row each. So time grows with the number of voxels, and beside embeddings
+and labels there are one byte per voxel, and four for each that lies next to a seed.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 from scipy import ndimage
@@ -31,6 +39,8 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 __all__ = ["cluster"]
+
+SLAB = 1 << 18  # voxels that are looked at at once: temporary arrays then fit a cache
 
 
 def cluster(
@@ -41,6 +51,7 @@ def cluster(
     foreground=3.0,
     smoothness=0.3,
     min_size=20,
+    fill_holes=False,
     **_other_methods,
 ):
     """Turn embeddings into instance labels.
@@ -48,136 +59,343 @@ def cluster(
     Parameters
     ----------
     embeddings : ndarray
-        float (E, [Z,] Y, X).
+        float (E, [Z,] Y, X), of any float type.
     background : sequence of float, optional
         Background prototype, length E. Without it every voxel belongs to an object.
     bandwidth, foreground, smoothness : float
         Distances in embedding space, see the steps above.
     min_size : int
         Smallest object in voxels.
+    fill_holes : bool
+        Whether background that one object encloses is given to it.
 
     Returns
     -------
     ndarray
         int32 ([Z,] Y, X): 0 is background, 1..n are connected objects.
     """
-    field = np.asarray(embeddings, np.float32)
-    mask = foreground_mask(field, background, foreground)
-    seeds, count = ndimage.label(mask & (spread(field) <= smoothness))
-    labels = grow(field, seeds.astype(np.int32), mask, mean_embeddings(field, seeds, count))
-    missed, _ = ndimage.label(mask & (labels == 0))
-    labels = np.where(missed > 0, missed + count, labels).astype(np.int32)
-    labels = merge_alike(field, labels, bandwidth)
+    field = embeddings if isinstance(embeddings, Field) else Field(embeddings)
+    labels = np.zeros(field.shape, np.int32)
+    if labels.size == 0:
+        return labels
+    left = np.empty(labels.shape, bool)  # foreground without a label so far
+
+    def seeds(slab):
+        inside, smooth = field.foreground_and_seeds(slab, background, foreground, smoothness)
+        left[slab] = inside & ~smooth
+        return ndimage.label(smooth)[0], None
+
+    count = number_parts(labels, seeds)
+    regions = measure(field, labels, count)
+    grow(field, labels, left, regions)
+    total = number_parts(labels, lambda slab: (ndimage.label(left[slab])[0], None), count)
+    regions = measure(field, labels, total, regions)
+    pairs = contacts(labels)
+    table = alike(regions, pairs, bandwidth)
+    regions, pairs = regions.joined(table), joined_pairs(pairs, table)
     if background is None:
-        labels = absorb_small(field, labels, min_size)
-        return renumber(labels, np.ones(labels.max(initial=0) + 1, bool))
-    return renumber(labels, np.bincount(labels.ravel()) >= min_size)
+        table = absorb_small(regions, pairs, min_size)[table]
+    else:
+        table = renumbering(regions.sizes >= min_size)[table]
+    apply(table, labels)
+    if fill_holes:
+        close_holes(labels)
+    return labels
 
 
-def foreground_mask(field, background, radius):
-    """Voxels farther than `radius` from the background prototype; all if there is none."""
-    if background is None:
-        return np.ones(field.shape[1:], bool)
-    square = np.zeros(field.shape[1:], np.float32)
-    for channel, centre in zip(field, background):
-        square += (channel - np.float32(centre)) ** 2
-    return square > radius**2
+class Field:
+    """Embeddings (E, [Z,] Y, X) of any float type, turned to float32 part by part."""
+
+    def __init__(self, embeddings):
+        self.values = np.ascontiguousarray(embeddings)
+        self.dim, self.shape = len(self.values), self.values.shape[1:]
+
+    def foreground_and_seeds(self, slab, background, radius, smoothness):
+        """Two bool arrays of a slab: foreground, and foreground that can be a seed."""
+        depth = slab.stop - slab.start
+        padded = np.empty([depth + 2, *(n + 2 for n in self.shape[1:])], np.float32)
+        square = np.zeros(padded.shape, np.float32)
+        squared_sum = np.zeros((depth, *self.shape[1:]), np.float32)
+        for channel, origin in zip(self.values, background or [0.0] * self.dim):
+            put_padded(padded, channel, slab)
+            # The spread does not depend on the origin, so one difference serves both tests.
+            padded -= np.float32(origin)
+            square += padded * padded
+            total = box_sum(padded)
+            total *= total
+            squared_sum += total
+        inside = np.ones(squared_sum.shape, bool)
+        if background is not None:
+            inside = square[(slice(1, -1),) * inside.ndim] > np.float32(radius) ** 2
+        n = np.float32(3**inside.ndim)
+        spread = box_sum(square) / n - squared_sum / n**2
+        return inside, inside & (spread <= np.float32(smoothness) ** 2)
+
+    def rows(self, where):
+        """Embeddings of voxels that are given by flat index, float32 (n, E)."""
+        flat = self.values.reshape(self.dim, -1)
+        return np.stack([channel[where] for channel in flat], axis=1).astype(np.float32)
 
 
-def spread(field):
-    """Root-mean-square distance of the embeddings in a box of 3 voxels from their mean."""
-    square = np.zeros(field.shape[1:], np.float32)
-    for channel in field:
-        square += ndimage.uniform_filter(channel * channel, 3, mode="nearest")
-        square -= ndimage.uniform_filter(channel, 3, mode="nearest") ** 2
-    return np.sqrt(np.maximum(square, 0))
+class Regions:
+    """Table of regions: voxel counts (n,) and sums of embeddings (n, E), float64; row 0 unused."""
+
+    def __init__(self, sizes, sums):
+        self.sizes, self.sums = sizes, sums
+
+    @property
+    def means(self):
+        """Mean embeddings, float32 (n, E)."""
+        return (self.sums / np.maximum(self.sizes, 1)[:, None]).astype(np.float32)
+
+    def add(self, ids, rows):
+        """Count voxels; only the range of ids that occurs is touched, which is short in a slab."""
+        low, high = int(ids.min()), int(ids.max()) + 1
+        self.sizes[low:high] += np.bincount(ids - low)
+        for channel in range(rows.shape[1]):
+            self.sums[low:high, channel] += np.bincount(ids - low, rows[:, channel])
+
+    def joined(self, table):
+        """Rows that `table` maps to one number, added up."""
+        columns = [np.bincount(table, column) for column in self.sums.T]
+        return Regions(np.bincount(table, self.sizes), np.stack(columns, axis=1))
 
 
-def mean_embeddings(field, labels, count):
-    """Mean embedding of labels 0..count, float32 (count + 1, E)."""
-    flat = labels.ravel()
-    size = np.maximum(np.bincount(flat, minlength=count + 1), 1)
-    sums = [np.bincount(flat, channel.ravel(), count + 1) for channel in field]
-    return (np.stack(sums, axis=1) / size[:, None]).astype(np.float32)
+def measure(field, labels, count, known=None):
+    """Regions 0..count of the labels; what is `known` of the first ones is not counted again."""
+    regions, above = Regions(np.zeros(count + 1), np.zeros((count + 1, field.dim))), 0
+    if known is not None:
+        above = len(known.sizes) - 1
+        regions.sizes[: above + 1], regions.sums[: above + 1] = known.sizes, known.sums
+    for slab in slabs(labels.shape) if above < count else []:
+        ids = labels[slab].reshape(-1)
+        where = np.flatnonzero(ids > above)
+        if where.size:
+            regions.add(ids[where], field.rows(where + slab.start * labels[:1].size))
+    return regions
 
 
-def grow(field, seeds, mask, anchors):
-    """Grow seeds through the mask, ring by ring, to the nearest anchor in embedding space."""
-    ndim = seeds.ndim
-    padded = np.pad(seeds, 1).ravel()
-    shape = tuple(n + 2 for n in seeds.shape)
-    steps = [int(np.prod(shape[axis + 1 :])) for axis in range(ndim)]
-    todo = np.flatnonzero(np.pad(mask & (seeds == 0), 1))
-    where = np.unravel_index(todo, shape)
-    rows = np.stack([channel[tuple(w - 1 for w in where)] for channel in field], axis=1)
-    while todo.size:
-        nearest = np.full(todo.size, np.inf, np.float32)
-        owner = np.zeros(todo.size, seeds.dtype)
-        for step in (*steps, *(-s for s in steps)):
-            beside = padded[todo + step]
-            touch = np.flatnonzero(beside)
-            distance = ((rows[touch] - anchors[beside[touch]]) ** 2).sum(1)
-            closer = distance < nearest[touch]
-            nearest[touch[closer]] = distance[closer]
-            owner[touch[closer]] = beside[touch[closer]]
-        reached = owner > 0
-        if not reached.any():
-            break
-        padded[todo[reached]] = owner[reached]
-        todo, rows = todo[~reached], rows[~reached]
-    return padded.reshape(shape)[(slice(1, -1),) * ndim]
+def slabs(shape):
+    """Slices along the first axis of about `SLAB` voxels."""
+    thick = max(1, SLAB // max(1, math.prod(shape[1:])))
+    return [slice(at, min(at + thick, shape[0])) for at in range(0, shape[0], thick)]
+
+
+def put_padded(padded, channel, slab):
+    """Copy a slab with one voxel more on every side; at the border the last one again."""
+    low, high = max(slab.start - 1, 0), min(slab.stop + 1, len(channel))
+    rest = (slice(1, -1),) * (padded.ndim - 1)
+    padded[(slice(low - slab.start + 1, high - slab.start + 1), *rest)] = channel[low:high]
+    if low == slab.start:
+        padded[0] = padded[1]
+    if high == slab.stop:
+        padded[-1] = padded[-2]
+    for axis in range(1, padded.ndim):
+        turned = np.moveaxis(padded, axis, 0)
+        turned[0], turned[-1] = turned[1], turned[-2]
+
+
+def box_sum(padded):
+    """Sum over a box of 3 voxels; the result is smaller by 2 along every axis."""
+    for axis in range(padded.ndim):
+        turned = np.moveaxis(padded, axis, 0)
+        total = turned[:-2] + turned[1:-1]
+        total += turned[2:]
+        padded = np.moveaxis(total, 0, axis)
+    return padded
+
+
+def number_parts(labels, split, first=0):
+    """Number connected parts from first + 1, in the order of their first voxels, into `labels`.
+
+    `split` takes a slab and returns its parts (int, 0 for none), and an array of kinds of
+    which only equal ones are joined across slabs, or None. The last number is returned.
+    """
+    last, links, before = first, [np.zeros((0, 2), np.int64)], None
+    for slab in slabs(labels.shape):
+        parts, kinds = split(slab)
+        # A copy, because `kinds` may be the labels that are about to be overwritten.
+        ends = None if kinds is None else kinds[[0, -1]]
+        found, count = parts > 0, int(parts.max(initial=0))
+        np.add(parts, np.int32(last), out=labels[slab], where=found, casting="unsafe")
+        if before is not None:
+            both = before[0] & found[0]
+            if ends is not None:
+                both &= before[1] == ends[0]
+            faces = labels[slab.start - 1][both], labels[slab.start][both]
+            links.append(np.stack(faces, axis=1).astype(np.int64))
+        before = found[-1], None if ends is None else ends[1]
+        last += count
+    links = np.concatenate(links) - (first + 1)
+    if not len(links):
+        return last
+    parts = components(links, last - first) + np.int32(first + 1)
+    apply(np.concatenate([np.arange(first + 1, dtype=np.int32), parts]), labels)
+    return int(parts.max())
+
+
+def components(pairs, n):
+    """Number from 0 of the connected component of each of n nodes, in the order of first nodes."""
+    graph = coo_matrix((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
+    return connected_components(graph, directed=False)[1].astype(np.int32)
+
+
+def apply(table, labels):
+    """Replace each label by its entry in the table, in place."""
+    for slab in slabs(labels.shape):
+        labels[slab] = table[labels[slab]]
+
+
+def index_type(shape):
+    """Smallest integer type that holds every flat index, and one step along any axis beyond."""
+    return np.int32 if math.prod(shape) + math.prod(shape[1:]) < 2**31 else np.int64
+
+
+def grow(field, labels, left, regions):
+    """Grow seeds through `left`, ring by ring, to the nearest mean embedding, all in place.
+
+    Every voxel is looked at once, in the ring that reaches it; others stay in `left`.
+    """
+    means = regions.means
+    flat, todo = labels.reshape(-1), left.reshape(-1)
+    ring = first_ring(labels, left)
+    while ring:
+        for part in ring:
+            owner, rows = nearest_owner(field, labels, means, part)
+            regions.add(owner, rows)
+            # Not yet visible to the rest of this ring: rings are grown all at once.
+            flat[part] = -owner
+        following = []
+        for part in ring:
+            flat[part] = -flat[part]
+            beside = []
+            for _, where in neighbours(part, labels.shape):
+                beside.append(where[todo[where]])
+                todo[beside[-1]] = False
+            following.append(np.concatenate(beside))
+        ring = [part for part in following if part.size]
+
+
+def first_ring(labels, left):
+    """Flat indices, per slab, of voxels in `left` that touch a label; these leave `left`."""
+    ring = []
+    for slab in slabs(labels.shape):
+        if not left[slab].any():
+            continue
+        low = max(slab.start - 1, 0)
+        inside = labels[low : slab.stop + 1] > 0
+        near = np.zeros(inside.shape, bool)
+        for axis in range(labels.ndim):
+            to, of = np.moveaxis(near, axis, 0), np.moveaxis(inside, axis, 0)
+            to[1:] |= of[:-1]
+            to[:-1] |= of[1:]
+        near = near[slab.start - low :][: slab.stop - slab.start] & left[slab]
+        left[slab] &= ~near
+        where = np.flatnonzero(near) + slab.start * labels[:1].size
+        if where.size:
+            ring.append(where.astype(index_type(labels.shape)))
+    return ring
+
+
+def neighbours(where, shape):
+    """Per direction, which of the voxels have a neighbour (bool), and its flat index."""
+    step = 1
+    for axis in reversed(range(len(shape))):
+        at = where // step % shape[axis]
+        for has, move in ((at > 0, -step), (at < shape[axis] - 1, step)):
+            yield has, where[has] + move
+        step *= shape[axis]
+
+
+def nearest_owner(field, labels, means, where):
+    """Neighbouring label > 0 with the nearest mean, and the embedding, of each voxel."""
+    flat, rows = labels.reshape(-1), field.rows(where)
+    beside = np.zeros((2 * labels.ndim, len(where)), np.int32)
+    for line, (has, there) in zip(beside, neighbours(where, labels.shape)):
+        line[has] = np.maximum(flat[there], 0)
+    owner = beside.max(0)
+    # Most voxels touch one seed only, and need no distance.
+    contested = np.flatnonzero(((beside > 0) & (beside != owner)).any(0))
+    nearest = np.full(len(contested), np.inf, np.float32)
+    for line in beside[:, contested]:
+        difference = rows[contested] - means[line]
+        distance = np.einsum("ij,ij->i", difference, difference)
+        closer = (line > 0) & (distance < nearest)
+        nearest[closer] = distance[closer]
+        owner[contested[closer]] = line[closer]
+    return owner, rows
 
 
 def contacts(labels):
-    """Pairs of different labels > 0 that share a face, int (n, 2), each once, smaller first."""
-    span = np.int64(labels.max(initial=0)) + 1
-    keys = []
-    for axis in range(labels.ndim):
-        first = np.moveaxis(labels, axis, 0)[:-1].ravel()
-        second = np.moveaxis(labels, axis, 0)[1:].ravel()
-        differ = (first != second) & (first > 0) & (second > 0)
-        low = np.minimum(first[differ], second[differ]).astype(np.int64)
-        keys.append(np.unique(low * span + np.maximum(first[differ], second[differ])))
-    unique = np.unique(np.concatenate(keys))
-    return np.stack([unique // span, unique % span], axis=1)
+    """Pairs of different labels > 0 that share a face, int64 (n, 2), each once, smaller first."""
+    pairs = []
+    for slab in slabs(labels.shape):
+        part = labels[max(slab.start - 1, 0) : slab.stop]
+        for axis in range(labels.ndim):
+            turned = np.moveaxis(part, axis, 0)
+            first, second = turned[:-1], turned[1:]
+            where = (first != second) & (first > 0) & (second > 0)
+            pairs.append(unique_pairs(first[where], second[where]))
+    pairs = np.concatenate(pairs)
+    return unique_pairs(pairs[:, 0], pairs[:, 1])
 
 
-def merge_alike(field, labels, bandwidth):
-    """Join touching objects whose mean embeddings are closer than `bandwidth`."""
-    count = int(labels.max(initial=0))
-    pairs = contacts(labels)
-    means = mean_embeddings(field, labels, count)
-    alike = pairs[((means[pairs[:, 0]] - means[pairs[:, 1]]) ** 2).sum(1) < bandwidth**2]
-    graph = coo_matrix((np.ones(len(alike), bool), tuple(alike.T)), shape=(count + 1, count + 1))
-    _, component = connected_components(graph, directed=False)
-    # Label 0 has no edges and comes first, so its component stays 0.
-    return component.astype(np.int32)[labels]
+def unique_pairs(first, second):
+    """Unordered pairs of labels below 2**31 - 1, each once, smaller first, int64 (n, 2)."""
+    span = max(int(first.max(initial=0)), int(second.max(initial=0))) + 1
+    low, high = np.minimum(first, second).astype(np.int64), np.maximum(first, second)
+    keys = np.unique(low * span + high)
+    return np.stack([keys // span, keys % span], axis=1)
 
 
-def absorb_small(field, labels, min_size):
-    """Give each small object to the touching object with the nearest mean embedding."""
+def joined_pairs(pairs, table):
+    """Pairs of what `table` makes of the labels, without those that it joins."""
+    both = table[pairs]
+    both = both[both[:, 0] != both[:, 1]]
+    return unique_pairs(both[:, 0], both[:, 1])
+
+
+def alike(regions, pairs, bandwidth):
+    """Table that joins touching regions whose mean embeddings are closer than `bandwidth`."""
+    means = regions.means
+    distance = ((means[pairs[:, 0]] - means[pairs[:, 1]]) ** 2).sum(1)
+    # Label 0 has no pairs and comes first, so it stays 0.
+    return components(pairs[distance < bandwidth**2], len(means))
+
+
+def absorb_small(regions, pairs, min_size):
+    """Table that gives each small region to the touching region with the nearest mean."""
+    table = np.arange(len(regions.sizes), dtype=np.int32)
     while True:
-        count = int(labels.max(initial=0))
-        size = np.bincount(labels.ravel(), minlength=count + 1)
-        pairs = contacts(labels)
         both = np.concatenate([pairs, pairs[:, ::-1]])
-        both = both[size[both[:, 0]] < min_size]
+        both = both[regions.sizes[both[:, 0]] < min_size]
         if not len(both):
-            return labels
-        means = mean_embeddings(field, labels, count)
+            return table
+        means = regions.means
         distance = ((means[both[:, 0]] - means[both[:, 1]]) ** 2).sum(1)
         order = np.lexsort((both[:, 1], distance, both[:, 0]))
         first = order[np.r_[True, np.diff(both[order, 0]) > 0]]
-        graph = coo_matrix(
-            (np.ones(len(first), bool), tuple(both[first].T)), shape=(count + 1,) * 2
-        )
-        labels = connected_components(graph, directed=False)[1].astype(np.int32)[labels]
+        step = components(both[first], len(means))
+        table, regions, pairs = step[table], regions.joined(step), joined_pairs(pairs, step)
 
 
-def renumber(labels, keep):
-    """Drop labels that are not kept and number the rest 1..n."""
-    keep = keep.copy()
-    keep[0] = False
-    table = np.zeros(len(keep), np.int32)
-    table[keep] = np.arange(1, keep.sum() + 1)
-    return table[labels]
+def renumbering(keep):
+    """Table that drops what is not kept, and row 0, and numbers the rest 1..n."""
+    keep = np.r_[False, keep[1:]]
+    return np.cumsum(keep, dtype=np.int32) * keep
+
+
+def close_holes(labels):
+    """Give background that one object alone encloses to that object, in place."""
+    count = int(labels.max(initial=0))
+    total = number_parts(labels, lambda slab: (ndimage.label(labels[slab] == 0)[0], None), count)
+    pairs = contacts(labels)
+    pairs = pairs[pairs[:, 1] > count]
+    owner = np.zeros(total + 1, np.int32)
+    owner[pairs[:, 1]] = pairs[:, 0]
+    owner[np.bincount(pairs[:, 1], minlength=total + 1) != 1] = 0
+    for axis in range(labels.ndim):
+        border = np.take(labels, (0, -1), axis)
+        owner[border[border > count]] = 0
+    owner[: count + 1] = np.arange(count + 1)
+    apply(owner, labels)

@@ -117,6 +117,38 @@ class ClusteringSuite:
         assert labels.max() == 1
         assert labels[15, 15] == 1
 
+    def test_holes_are_filled_on_request_alone(self) -> None:
+        field = torch.zeros((DIM, 40, 40))
+        field[0, 5:25, 5:25] = 4.0
+        field[0, 10:14, 10:14] = 0.0  # a hole
+        field[0, 5:9, 15:19] = 0.0  # a bay at the object's side
+        field[0, 30:36, 0:8] = 4.0
+        field[0, 32:34, 0:3] = 0.0  # open at the border of the block
+        open_ones = self.run(field, background=True)
+        filled = self.run(field, background=True, fill_holes=True)
+        assert not open_ones[10:14, 10:14].any()
+        assert (filled[10:14, 10:14] == filled[7, 7]).all()
+        outside = np.ones(filled.shape, bool)
+        outside[10:14, 10:14] = False
+        np.testing.assert_array_equal(filled[outside], open_ones[outside])
+
+    def test_holes_between_two_objects_stay(self) -> None:
+        field = torch.zeros((DIM, 30, 30))
+        field[0, 5:25, 5:15] = field[1, 5:25, 15:25] = 4.0
+        field[:, 12:17, 12:18] = 0.0
+        labels = self.run(field, background=True, fill_holes=True)
+        assert labels.max() == 2
+        assert not labels[12:17, 12:18].any()
+
+    def test_holes_of_volumes_are_closed_on_all_sides(self) -> None:
+        field = torch.zeros((DIM, 20, 22, 24))
+        field[0, 3:17, 3:19, 3:21] = 4.0
+        field[0, 6:9, 6:9, 6:9] = 0.0  # a hole
+        field[0, 12:20, 12:15, 12:15] = 0.0  # a tunnel to the outside
+        labels = self.run(field, background=True, fill_holes=True)
+        assert (labels[6:9, 6:9, 6:9] == 1).all()
+        assert not labels[12:20, 12:15, 12:15].any()
+
     def test_without_background_every_voxel_has_an_object(self) -> None:
         field, _ = planted((48, 60), 4, background=False, noise=0.3)
         assert (self.run(field, background=False, min_size=30) > 0).all()

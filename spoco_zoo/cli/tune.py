@@ -1,0 +1,49 @@
+"""``spoco-zoo tune``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spoco_zoo.cli.app import Device, app, exit_codes, show
+
+__all__ = ["tune"]
+
+
+@app.command()
+@exit_codes
+def tune(
+    model: Annotated[str, typer.Argument(metavar="RUN|BUNDLE", help="What to tune.")],
+    images: Annotated[Path, typer.Option(help="Folder of images, or one file.")],
+    labels: Annotated[Path, typer.Option(help="Their object masks, of the same names.")],
+    out: Annotated[Path | None, typer.Option(help="Folder of the report; RUN/tuning.")] = None,
+    methods: Annotated[str | None, typer.Option(help="With commas between; all.")] = None,
+    store: Annotated[bool, typer.Option(help="Write the winner into the run.")] = True,
+    device: Device = "auto",
+) -> None:
+    """Choose the clustering and its parameters on annotated images.
+
+    A run's recipe then holds the winner. A bundle stays as it is: pass the
+    written settings to ``segment --config``.
+
+    Example: spoco-zoo tune run --images images/ --labels labels/
+    """
+    from spoco_zoo.report.progress import progress
+    from spoco_zoo.tuning import tune_model
+
+    with progress() as display:
+        result = tune_model(
+            model,
+            images,
+            labels,
+            out=out,
+            methods=tuple(methods.split(",")) if methods else (),
+            store=store,
+            device=device,
+            listen=display.update,
+        )
+        for warning in result.warnings:
+            display.note(f"note: {warning}")
+    show(result.to_dict())

@@ -1,0 +1,120 @@
+"""`spoco-zoo tune`: methods and parameters searched on embeddings made once."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import yaml
+from bundle_runs import disks, make_run
+
+from spoco_zoo.bundle.export import export
+from spoco_zoo.bundle.load import load_model
+from spoco_zoo.bundle.options import ExportOptions
+from spoco_zoo.config import SegmentConfig
+from spoco_zoo.errors import BundleError, ConfigError
+from spoco_zoo.train.metrics import score
+from spoco_zoo.train.validate import Tuning
+from spoco_zoo.tuning import MethodResult, TuneResult, store_winner, tune_model
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two annotated images."""
+    folder = tmp_path_factory.mktemp("data")
+    for seed in range(2):
+        image, labels = disks(2, seed)
+        for kind, array in (("images", image[0]), ("labels", labels.astype(np.uint16))):
+            (folder / kind).mkdir(exist_ok=True)
+            tifffile.imwrite(folder / kind / f"{seed}.tif", array)
+    return folder
+
+
+def test_the_winner_is_stored_in_the_run(tmp_path: Path, data: Path) -> None:
+    run = make_run(tmp_path / "run", 2)
+    command = [sys.executable, "-m", "spoco_zoo", "tune", run, "--images", data / "images"]
+    command += ["--labels", data / "labels", "--methods", "instance,meanshift"]
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert set(found["methods"]) == {"instance", "meanshift"}
+    assert found["stored"]
+    assert found["objective"] >= found["objective_before"]
+    best = max(found["methods"].values(), key=lambda m: m["scores"]["ap50"] + m["scores"]["ap75"])
+    assert found["methods"][found["best"]] == best
+    clustering = load_model(run).recipe.clustering
+    assert clustering.model_dump(mode="json") == best["settings"]
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["validation"]["ap50"] == best["scores"]["ap50"]
+    assert metrics["validation"]["n_images"] == 2
+    page = (run / "tuning" / "report.html").read_text()
+    assert "meanshift" in page
+    assert SegmentConfig.build(run / "tuning" / "segment.yaml").clustering == clustering
+    assert not list(run.rglob("*.partial"))
+
+
+def test_new_settings_make_older_test_scores_void(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", 2)
+    recipe = load_model(run).recipe
+    scores = score(np.ones((4, 4), np.int32), np.ones((4, 4), np.int32))
+    for method, kept in (("instance", True), ("hdbscan", False)):
+        best = recipe.clustering.model_copy(update={"method": method})
+        found = MethodResult(method, Tuning(best, scores, ((best, scores),)))
+        result = TuneResult((found,), 0.5, 3, run, run, True, ())
+        store_winner(run, recipe, result)
+        metrics = json.loads((run / "metrics.json").read_text())
+        assert ("test" in metrics) == kept
+        assert ("test_before_tuning" in metrics) != kept
+        assert metrics["validation"]["n_images"] == 3
+        assert load_model(run).recipe.clustering == best
+
+
+def test_a_run_can_be_left_as_it_is(tmp_path: Path, data: Path) -> None:
+    run = make_run(tmp_path / "run", 2)
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    result = tune_model(
+        str(run),
+        data / "images",
+        data / "labels",
+        out=tmp_path / "out",
+        methods=["instance"],
+        store=False,
+    )
+    assert not result.stored
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+
+
+def test_a_bundle_is_never_changed(tmp_path: Path, data: Path) -> None:
+    bundle = tmp_path / "disks.zip"
+    export(make_run(tmp_path / "run", 2), bundle, ExportOptions("Disks of noise", ("Jane Doe",)))
+    before = bundle.read_bytes()
+    with pytest.raises(ConfigError, match="needs --out"):
+        tune_model(str(bundle), data / "images", data / "labels")
+    result = tune_model(
+        str(bundle), data / "images", data / "labels", out=tmp_path / "out", methods=["instance"]
+    )
+    assert bundle.read_bytes() == before
+    assert not result.stored
+    stored = yaml.safe_load(result.settings.read_text())
+    assert stored["clustering"] == result.best.tuning.best.model_dump(mode="json")
+
+
+def test_images_of_the_training_and_the_test_are_named(tmp_path: Path, data: Path) -> None:
+    run = make_run(tmp_path / "run", 2)
+    (run / "split.json").write_text(json.dumps({"train": ["0"], "val": [], "test": ["1"]}))
+    result = tune_model(str(run), data / "images", data / "labels", methods=["instance"])
+    assert [text.split(" of these images")[0][-1] for text in result.warnings] == ["1", "1"]
+
+
+def test_methods_that_the_model_cannot_run_are_refused(tmp_path: Path, data: Path) -> None:
+    run = str(make_run(tmp_path / "run", 2))
+    for methods in (["watershed"], ["consistency"]):
+        with pytest.raises(ConfigError):
+            tune_model(run, data / "images", data / "labels", methods=methods)
+    with pytest.raises(BundleError):
+        tune_model(str(tmp_path), data / "images", data / "labels", out=tmp_path / "out")
