@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 
 from spoco_zoo.cli import train  # isort: skip
-from spoco_zoo.cli import export, segment  # isort: skip
+from spoco_zoo.cli import export, models, segment  # isort: skip
 from spoco_zoo.cli import labels  # isort: skip
 from spoco_zoo.cli import demo  # isort: skip
 from spoco_zoo.cli.app import app
 
-__all__ = ["app", "demo", "export", "labels", "main", "segment", "train"]
+__all__ = ["app", "demo", "export", "labels", "main", "models", "segment", "train"]
 
 
 def main() -> None:
