@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spoco_zoo import ngff
+from spoco_zoo.measure import measure, write_table
 from spoco_zoo.report.figures import curves, overlay, preview
 from spoco_zoo.report.page import Figure, Section, html_page
 from spoco_zoo.segment import segment
@@ -26,7 +27,12 @@ if TYPE_CHECKING:
     from spoco_zoo.train.loop import Progress
     from spoco_zoo.train.run import TrainResult
 
-__all__ = ["segment_with_pictures", "train_with_pictures", "write_evaluation_page"]
+__all__ = [
+    "measure_result",
+    "segment_with_pictures",
+    "train_with_pictures",
+    "write_evaluation_page",
+]
 
 PICTURE_SIDE = 1024  # voxels of the middle part that a picture of a large result shows
 SCORES = ("ap50", "ap75", "ap90", "sbd", "dic", "arand", "n_predicted", "n_truth")
@@ -118,6 +124,9 @@ def segment_with_pictures(
     """
 
     def listen(event: Event) -> None:
+        if event.phase == "plan":
+            display.note(event.message)
+            return
         display.update(event.phase, event.done, event.total, event.message)
 
     result = segment(source, model, config, on_event=listen, **options)
@@ -131,6 +140,18 @@ def segment_with_pictures(
             [Figure(picture, "The middle of the image, and the outlines of its labels.")],
         )
     return result
+
+
+def measure_result(source: str, result: SegmentResult, display: Display) -> Path:
+    """Table of the objects of a finished run, ``objects.csv`` beside its report."""
+    table = measure(
+        result.output,
+        source,
+        on_block=lambda done, total: display.update("measure", done, total),
+    )
+    path = result.report.with_name("objects.csv")
+    write_table(table, path)
+    return path
 
 
 def draw_middle(source: str, result: SegmentResult, config: SegmentConfig, path: Path) -> None:

@@ -6,11 +6,21 @@ import sys
 
 from spoco_zoo.cli import train  # isort: skip
 from spoco_zoo.cli import export, models, segment  # isort: skip
-from spoco_zoo.cli import labels  # isort: skip
+from spoco_zoo.cli import labels, measure  # isort: skip
 from spoco_zoo.cli import demo  # isort: skip
 from spoco_zoo.cli.app import app
 
-__all__ = ["app", "demo", "export", "labels", "main", "models", "segment", "train"]
+__all__ = [
+    "app",
+    "demo",
+    "export",
+    "labels",
+    "main",
+    "measure",
+    "models",
+    "segment",
+    "train",
+]
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from spoco_zoo.cli.app import ConfigFile, Device, Overwrite, app, exit_codes, show
-from spoco_zoo.values import integers, region
+from spoco_zoo.values import integers, numbers, region
 
 __all__ = ["segment"]
 
@@ -31,6 +31,10 @@ def segment(
     channel: Annotated[str | None, typer.Option(help="Name or index of the channel.")] = None,
     level: Annotated[int | None, typer.Option(help="Pyramid level to segment.")] = None,
     roi: Annotated[str | None, typer.Option(help="0:64,100:400,100:400")] = None,
+    voxel_size: Annotated[str | None, typer.Option(help="True voxel size in um.")] = None,
+    rescale: Annotated[
+        bool | None, typer.Option("--rescale/--no-rescale", help="To the model's voxel size.")
+    ] = None,
     workers: Annotated[int, typer.Option(help="Worker processes; 0 for none.")] = 0,
     gpus: Annotated[str | None, typer.Option(help="Indices, one worker each.")] = None,
     scheduler: Annotated[str | None, typer.Option(help="dask address or file.")] = None,
@@ -41,6 +45,9 @@ def segment(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan only.")] = False,
     overwrite: Overwrite = False,
     report: Annotated[bool, typer.Option(help="Picture and page beside the result.")] = True,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Table of all objects, beside the report.")
+    ] = False,
 ) -> None:
     """Segment an image of any size into one consistent label image.
 
@@ -69,6 +76,8 @@ def segment(
         channel=int(channel) if channel and channel.isdigit() else channel,
         level=level,
         roi=region(roi),
+        voxel_size=numbers(voxel_size, "voxel-size"),
+        rescale=rescale,
         seed=seed,
     )
     target: dict[str, Any] = dict(
@@ -80,7 +89,7 @@ def segment(
         show(plan(source, model, settings, **target).summary())
         return
     from spoco_zoo.report.progress import progress
-    from spoco_zoo.workflow import segment_with_pictures
+    from spoco_zoo.workflow import measure_result, segment_with_pictures
 
     with progress() as display:
         result = segment_with_pictures(
@@ -95,5 +104,7 @@ def segment(
             device=device,
             **target,
         )
-    show({"output": result.output, "objects": result.objects, "report": str(result.report)})
+        table = measure_result(source, result, display) if measure else None
+    shown = {"output": result.output, "objects": result.objects, "report": str(result.report)}
+    show(shown if table is None else {**shown, "table": str(table)})
     typer.echo(f"Look at it: napari --plugin napari-ome-zarr {result.output}", err=True)
