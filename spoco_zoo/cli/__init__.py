@@ -6,7 +6,7 @@ import sys
 
 from spoco_zoo.cli import train  # isort: skip
 from spoco_zoo.cli import export, models, segment  # isort: skip
-from spoco_zoo.cli import labels, measure  # isort: skip
+from spoco_zoo.cli import labels, measure, view  # isort: skip
 from spoco_zoo.cli import demo  # isort: skip
 from spoco_zoo.cli.app import app
 
@@ -20,6 +20,7 @@ __all__ = [
     "models",
     "segment",
     "train",
+    "view",
 ]
 
 

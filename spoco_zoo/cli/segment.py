@@ -89,6 +89,7 @@ def segment(
         show(plan(source, model, settings, **target).summary())
         return
     from spoco_zoo.report.progress import progress
+    from spoco_zoo.view import look_commands
     from spoco_zoo.workflow import measure_result, segment_with_pictures
 
     with progress() as display:
@@ -107,4 +108,5 @@ def segment(
         table = measure_result(source, result, display) if measure else None
     shown = {"output": result.output, "objects": result.objects, "report": str(result.report)}
     show(shown if table is None else {**shown, "table": str(table)})
-    typer.echo(f"Look at it: napari --plugin napari-ome-zarr {result.output}", err=True)
+    browser, napari = look_commands(source, result.output)
+    typer.echo(f"Look at it: {browser}\n        or: {napari}", err=True)

@@ -2,7 +2,7 @@
 
 from spoco_zoo.ngff.convert import convert
 from spoco_zoo.ngff.image import Image, Level, find_channels
-from spoco_zoo.ngff.labels import find_labels, open_labels
+from spoco_zoo.ngff.labels import find_labels, label_names, labelled_image, open_labels
 from spoco_zoo.ngff.opening import open_image
 from spoco_zoo.ngff.reduce import mean_cells, mode_cells, pyramid_factors
 from spoco_zoo.ngff.rescale import rescale_image
@@ -25,6 +25,8 @@ __all__ = [
     "find_channels",
     "find_labels",
     "has_block",
+    "label_names",
+    "labelled_image",
     "mean_cells",
     "mode_cells",
     "open_image",
