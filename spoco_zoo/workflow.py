@@ -10,10 +10,17 @@ from spoco_zoo import ngff
 from spoco_zoo.measure import measure, write_table
 from spoco_zoo.report.figures import curves, overlay, preview
 from spoco_zoo.report.page import Figure, Section, html_page
+from spoco_zoo.report.sections import (
+    evaluation_sections,
+    provenance,
+    score_bars,
+    segment_sections,
+)
 from spoco_zoo.segment import segment
 from spoco_zoo.segment.cluster import cluster
 from spoco_zoo.train.checkpoint import RunFolder
 from spoco_zoo.train.run import train
+from spoco_zoo.view import look_commands
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -79,7 +86,12 @@ def train_with_pictures(
     html_page(
         out / "report.html",
         f"Training {out.name}",
-        [_scores_section(result.metrics), Section("Settings", code=config.to_yaml())],
+        [
+            _scores_section(result.metrics),
+            score_bars("Validation: average precision", result.metrics["validation"]),
+            provenance(),
+            Section("Settings", code=config.to_yaml(), folded=True),
+        ],
         [
             Figure(out / "preview.png", "A validation image, its truth, embeddings and labels."),
             Figure(out / "training.png", "Loss terms and validation AP against steps."),
@@ -136,7 +148,7 @@ def segment_with_pictures(
         html_page(
             result.report.with_suffix(".html"),
             f"Segmentation of {source.rstrip('/').rsplit('/', 1)[-1]}",
-            [Section("Run", table=(("what", "value"), *_flat(result.summary)))],
+            segment_sections(result.summary, look_commands(source, result.output)),
             [Figure(picture, "The middle of the image, and the outlines of its labels.")],
         )
     return result
@@ -172,19 +184,6 @@ def draw_middle(source: str, result: SegmentResult, config: SegmentConfig, path:
     overlay(part, found[0], path)
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested values as rows of (dotted name, text)."""
-    rows: list[tuple[str, str]] = []
-    for name, value in values.items():
-        if isinstance(value, dict):
-            rows += _flat(value, f"{prefix}{name}.")
-        else:
-            rows.append(
-                (f"{prefix}{name}", f"{value:.4g}" if isinstance(value, float) else str(value))
-            )
-    return rows
-
-
 def write_evaluation_page(evaluation: Evaluation, path: Path) -> None:
     """HTML page with one row of scores per image."""
     rows: list[tuple[str, ...]] = [("image", *SCORES)]
@@ -193,4 +192,9 @@ def write_evaluation_page(evaluation: Evaluation, path: Path) -> None:
     for name, scores in parts:
         values = scores.to_dict()
         rows.append((name, *(f"{values[score]:.3f}" for score in SCORES)))
-    html_page(path, "Evaluation", [Section("Scores", table=tuple(rows))])
+    sections = evaluation_sections(
+        evaluation.mean.to_dict(),
+        evaluation.iou_histogram,
+        {image.name: image.scores.ap50 for image in evaluation.images},
+    )
+    html_page(path, "Evaluation", [*sections, Section("Scores", table=tuple(rows)), provenance()])

@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "evaluate": {"ngff", "train"},
     "measure": {"ngff"},
     "view": {"ngff"},
-    "workflow": {*PARTS, "evaluate", "measure", "report"},
+    "workflow": {*PARTS, "evaluate", "measure", "report", "view"},
     "demo": {*PARTS, "evaluate", "report", "workflow"},
 }
 # What may cross although the table above forbids it: (importing module, imported module).
