@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spoco_zoo import ngff
+from spoco_zoo.config import SegmentConfig
 from spoco_zoo.measure import measure, write_table
 from spoco_zoo.report.figures import curves, overlay, preview
 from spoco_zoo.report.page import Figure, Section, html_page
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from spoco_zoo.config import SegmentConfig, TrainConfig
+    from spoco_zoo.config import TrainConfig
     from spoco_zoo.evaluate import Evaluation
     from spoco_zoo.report.progress import Display
     from spoco_zoo.segment import SegmentResult
@@ -142,6 +143,7 @@ def segment_with_pictures(
         display.update(event.phase, event.done, event.total, event.message)
 
     result = segment(source, model, config, on_event=listen, **options)
+    write_settings(result)
     if report:
         picture = result.report.with_suffix(".png")
         draw_middle(source, result, config, picture)
@@ -152,6 +154,14 @@ def segment_with_pictures(
             [Figure(picture, "The middle of the image, and the outlines of its labels.")],
         )
     return result
+
+
+def write_settings(result: SegmentResult) -> None:
+    """``config.yaml`` beside a report: all settings of the run, which `--config` reads back."""
+    path = result.report.with_name("config.yaml")
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(SegmentConfig.checked(result.summary["config"]).to_yaml())
+    partial.replace(path)
 
 
 def measure_result(source: str, result: SegmentResult, display: Display) -> Path:

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from spoco_zoo.cli.app import Overwrite, app, exit_codes, show
+from spoco_zoo.cli.app import MAKE, Overwrite, app, exit_codes, show
 from spoco_zoo.errors import ConfigError
 
 __all__ = ["export"]
 
 
-@app.command()
+@app.command(rich_help_panel=MAKE)
 @exit_codes
 def export(
     run: Annotated[Path | None, typer.Argument(help="Folder of a finished run.")] = None,

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from spoco_zoo.cli.app import app, exit_codes, show
+from spoco_zoo.cli.app import LOOK, app, display, exit_codes, show
 
 __all__ = ["measure"]
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 @exit_codes
 def measure(
     labels: Annotated[str, typer.Argument(help="Label image, or image that holds labels.")],
@@ -26,15 +26,14 @@ def measure(
     """
     from spoco_zoo.measure import check_table_path, write_table
     from spoco_zoo.measure import measure as measure_objects
-    from spoco_zoo.report.progress import progress
 
     check_table_path(out)
-    with progress() as display:
+    with display() as shown:
         table = measure_objects(
             labels,
             image,
             label_name=label_name,
-            on_block=lambda done, total: display.update("measure", done, total),
+            on_block=lambda done, total: shown.update("measure", done, total),
         )
     write_table(table, out)
     show({"table": str(out), "objects": len(table), "columns": list(table.columns)})

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spoco_zoo.cli.app import app, exit_codes
+from spoco_zoo.cli.app import USE, app, exit_codes
 
 if TYPE_CHECKING:
     from spoco_zoo.bundle.shipped import ModelCard
@@ -24,7 +24,7 @@ SCORES = {
 }
 
 
-@app.command()
+@app.command(rich_help_panel=USE)
 @exit_codes
 def models(
     model_id: Annotated[str | None, typer.Argument(help="Show one in full.")] = None,

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from spoco_zoo.cli.app import app, exit_codes
+from spoco_zoo.cli.app import LOOK, app, exit_codes
 
 __all__ = ["view"]
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 @exit_codes
 def view(
     path: Annotated[str, typer.Argument(help="OME-Zarr image, label image, or TIFF.")],

@@ -289,6 +289,7 @@ class Run:
         sizes = progress.measure_sizes(plan.folder, numbering)
         content = {
             "plan": plan.summary(),
+            "config": plan.config.model_dump(mode="json"),
             "objects": numbering.objects,
             "blocks": progress.blocks.summary(plan.recipe.delta_var),
             "faces": asdict(progress.faces),

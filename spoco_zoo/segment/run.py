@@ -23,6 +23,7 @@ from spoco_zoo.segment.ledger import Ledger, RunLock, was_published
 from spoco_zoo.segment.models import ModelRef, read_model, remember_model, write_model
 from spoco_zoo.segment.phases import Event, Run, SegmentResult, clear_folder
 from spoco_zoo.segment.plan import Plan, default_output, make_plan, run_folder
+from spoco_zoo.segment.stopping import catch_interrupt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -124,7 +125,7 @@ def segment(
         If the run is complete but for some blocks. Called again, it tries them
         again.
     Interrupted
-        On Ctrl-C. Called again, it goes on.
+        On Ctrl-C, after the blocks in flight. Called again, it goes on.
     """
     if cluster is None:
         from spoco_zoo.segment.cluster import cluster as own
@@ -151,9 +152,11 @@ def segment(
         ledger = Ledger(plan.folder, plan.fingerprint(loaded.fingerprint, name))
         executor = make_executor(workers, gpus=gpus, scheduler=scheduler, dashboard=dashboard)
         run = Run(plan, ledger, executor, told)
+        stopping = "stopping after the blocks in flight; Ctrl-C again stops at once"
         try:
-            return run.all(_share(model, loaded, plan, executor), cluster, device)
-        except KeyboardInterrupt:
+            with catch_interrupt(lambda: told(Event("plan", 1, 1, stopping))) as executor.stop:
+                return run.all(_share(model, loaded, plan, executor), cluster, device)
+        except (KeyboardInterrupt, Interrupted):
             raise Interrupted(
                 f"stopped; the same command goes on with what is in {plan.folder}"
             ) from None

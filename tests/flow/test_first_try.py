@@ -14,8 +14,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "segment"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "bundle"))
 from bundle_runs import disks, make_run
 from planted import code_model, exact_cluster, read_labels, same_partition, tissue
+from typer.testing import CliRunner
 
 from spoco_zoo import ngff
+from spoco_zoo.cli import app
 from spoco_zoo.config import SegmentConfig
 from spoco_zoo.nets.model import Model
 from spoco_zoo.segment import Event, dry_run, segment
@@ -165,3 +167,25 @@ def test_the_plan_says_what_will_be_resampled(fine_image: Path, coarse_model: Mo
     told = dry_run(fine_image, coarse_model, SegmentConfig(voxel_size=(0.6, 0.6)))
     assert told.summary()["resampled"] == "no"
     assert told.notes == ()
+
+
+def test_all_settings_lie_beside_the_result_and_can_be_used_again(
+    grey: np.ndarray, run: Path, tmp_path: Path
+) -> None:
+    tifffile.imwrite(tmp_path / "mine.tif", grey)
+    done = CliRunner().invoke(
+        app, ["segment", str(tmp_path / "mine.tif"), "--model", str(run), "--min-size", "7"]
+    )
+    assert done.exit_code == 0, done.output
+    assert "spoco-zoo view" in done.stderr
+    folder = tmp_path / "mine.spoco.tif.spoco-run"
+    settings = SegmentConfig.build(folder / "config.yaml")
+    assert settings.clustering is not None
+    assert settings.clustering.min_size == 7
+    assert settings.patch is not None
+    again = segment(tmp_path / "mine.tif", run, settings, output=tmp_path / "again.tif")
+    first = tifffile.imread(tmp_path / "mine.spoco.tif")
+    assert np.array_equal(first, tifffile.imread(again.output))
+    page = (folder / "segment.html").read_text()
+    assert "Sizes" in page
+    assert "spoco-zoo view" in page
