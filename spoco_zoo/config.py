@@ -286,4 +286,8 @@ class SegmentConfig(Config):
     level: Unsigned = 0
     roi: tuple[tuple[Unsigned, Positive], ...] | None = None
     """Start (inclusive) and stop (exclusive) per spatial axis."""
+    voxel_size: tuple[Annotated[float, Field(gt=0)], ...] | None = None
+    """Of the level in micrometres, where the image does not state it or is wrong."""
+    rescale: bool = True
+    """Resample an image whose voxel size is far from the training's; labels keep full size."""
     seed: int = 0

@@ -25,7 +25,8 @@ from spoco_zoo.report.page import Figure, Section, html_page
 from spoco_zoo.report.trials import draw_trials
 from spoco_zoo.segment.cluster import cluster
 from spoco_zoo.train.checkpoint import RunFolder
-from spoco_zoo.train.data import load_samples, object_sizes, pair_files
+from spoco_zoo.train.data import load_samples, object_sizes
+from spoco_zoo.train.files import pair_files
 from spoco_zoo.train.setup import choose_device
 from spoco_zoo.train.validate import embed_cases, score_cases, tune
 

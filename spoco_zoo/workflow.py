@@ -9,20 +9,28 @@ from torch import nn
 
 from spoco_zoo import ngff
 from spoco_zoo.bundle.load import load_model
-from spoco_zoo.config import TrainConfig
+from spoco_zoo.config import SegmentConfig, TrainConfig
 from spoco_zoo.errors import ConfigError
+from spoco_zoo.measure import measure, write_table
 from spoco_zoo.report.figures import curves, overlay, preview
 from spoco_zoo.report.page import Figure, Section, html_page
+from spoco_zoo.report.sections import (
+    evaluation_sections,
+    provenance,
+    score_bars,
+    segment_sections,
+)
 from spoco_zoo.segment import segment
 from spoco_zoo.segment.cluster import cluster
 from spoco_zoo.train.checkpoint import RunFolder
 from spoco_zoo.train.run import Initial, train
+from spoco_zoo.view import look_commands
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from spoco_zoo.config import NetConfig, SegmentConfig
+    from spoco_zoo.config import NetConfig
     from spoco_zoo.evaluate import Evaluation
     from spoco_zoo.nets.model import Model
     from spoco_zoo.report.progress import Display
@@ -31,7 +39,12 @@ if TYPE_CHECKING:
     from spoco_zoo.train.journal import Progress
     from spoco_zoo.train.run import TrainResult
 
-__all__ = ["segment_with_pictures", "train_with_pictures", "write_evaluation_page"]
+__all__ = [
+    "measure_result",
+    "segment_with_pictures",
+    "train_with_pictures",
+    "write_evaluation_page",
+]
 
 NETWORK = ("features", "pooling", "embedding_dim")  # settings that shape the network
 PICTURE_SIDE = 1024  # voxels of the middle part that a picture of a large result shows
@@ -134,7 +147,12 @@ def train_with_pictures(
     html_page(
         out / "report.html",
         f"Training {out.name}",
-        [_scores_section(result.metrics), Section("Settings", code=config.to_yaml())],
+        [
+            _scores_section(result.metrics),
+            score_bars("Validation: average precision", result.metrics["validation"]),
+            provenance(),
+            Section("Settings", code=config.to_yaml(), folded=True),
+        ],
         [
             Figure(out / "preview.png", "A validation image, its truth, embeddings and labels."),
             Figure(out / "training.png", "Loss terms and validation AP against steps."),
@@ -179,19 +197,43 @@ def segment_with_pictures(
     """
 
     def listen(event: Event) -> None:
+        if event.phase == "plan":
+            display.note(event.message)
+            return
         display.update(event.phase, event.done, event.total, event.message)
 
     result = segment(source, model, config, on_event=listen, **options)
+    write_settings(result)
     if report:
         picture = result.report.with_suffix(".png")
         draw_middle(source, result, config, picture)
         html_page(
             result.report.with_suffix(".html"),
             f"Segmentation of {source.rstrip('/').rsplit('/', 1)[-1]}",
-            [Section("Run", table=(("what", "value"), *_flat(result.summary)))],
+            segment_sections(result.summary, look_commands(source, result.output)),
             [Figure(picture, "The middle of the image, and the outlines of its labels.")],
         )
     return result
+
+
+def write_settings(result: SegmentResult) -> None:
+    """``config.yaml`` beside a report: all settings of the run, which `--config` reads back."""
+    path = result.report.with_name("config.yaml")
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(SegmentConfig.checked(result.summary["config"]).to_yaml())
+    partial.replace(path)
+
+
+def measure_result(source: str, result: SegmentResult, display: Display) -> Path:
+    """Table of the objects of a finished run, ``objects.csv`` beside its report."""
+    table = measure(
+        result.output,
+        source,
+        on_block=lambda done, total: display.update("measure", done, total),
+    )
+    path = result.report.with_name("objects.csv")
+    write_table(table, path)
+    return path
 
 
 def draw_middle(source: str, result: SegmentResult, config: SegmentConfig, path: Path) -> None:
@@ -212,19 +254,6 @@ def draw_middle(source: str, result: SegmentResult, config: SegmentConfig, path:
     overlay(part, found[0], path)
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested values as rows of (dotted name, text)."""
-    rows: list[tuple[str, str]] = []
-    for name, value in values.items():
-        if isinstance(value, dict):
-            rows += _flat(value, f"{prefix}{name}.")
-        else:
-            rows.append(
-                (f"{prefix}{name}", f"{value:.4g}" if isinstance(value, float) else str(value))
-            )
-    return rows
-
-
 def write_evaluation_page(evaluation: Evaluation, path: Path) -> None:
     """HTML page with one row of scores per image."""
     rows: list[tuple[str, ...]] = [("image", *SCORES)]
@@ -233,4 +262,9 @@ def write_evaluation_page(evaluation: Evaluation, path: Path) -> None:
     for name, scores in parts:
         values = scores.to_dict()
         rows.append((name, *(f"{values[score]:.3f}" for score in SCORES)))
-    html_page(path, "Evaluation", [Section("Scores", table=tuple(rows))])
+    sections = evaluation_sections(
+        evaluation.mean.to_dict(),
+        evaluation.iou_histogram,
+        {image.name: image.scores.ap50 for image in evaluation.images},
+    )
+    html_page(path, "Evaluation", [*sections, Section("Scores", table=tuple(rows)), provenance()])

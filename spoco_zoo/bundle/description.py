@@ -139,8 +139,18 @@ def _fields(
         "attachments": [_file(folder, name) for name in attachments],
         "config": {
             "bioimageio": _card_fields(content, options),
-            "spoco": spoco_config(content.recipe),
+            "spoco": {**spoco_config(content.recipe), "figures": _figures(content)},
         },
+    }
+
+
+def _figures(content: RunContent) -> dict[str, dict[str, float]]:
+    """Scores by set of images, for programs that list models."""
+    sets = {"validation": content.metrics.validation, "test": content.metrics.test}
+    return {
+        part: {key: round(float(value), 4) for key, value in scores.items()}
+        for part, scores in sets.items()
+        if scores
     }
 
 

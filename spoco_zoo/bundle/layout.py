@@ -10,7 +10,7 @@ from spoco_zoo.nets.receptive import exact_halo, pooling_factor
 if TYPE_CHECKING:
     from spoco_zoo.config import ModelRecipe
 
-__all__ = ["FORMATS", "TileGeometry", "WeightFormat", "tile_geometry"]
+__all__ = ["CONFIG_EXTRA", "FORMATS", "TileGeometry", "WeightFormat", "tile_geometry"]
 
 WeightFormat = Literal["pytorch_state_dict", "torchscript", "onnx"]
 FORMATS: tuple[WeightFormat, ...] = ("pytorch_state_dict", "torchscript", "onnx")
@@ -32,6 +32,8 @@ SAMPLE_INPUT, SAMPLE_OUTPUT = "sample_input.tif", "sample_output.tif"
 CLUSTER_SCRIPT = "spoco_cluster.py"
 TRAINING_CONFIG = "training_config.yaml"
 INPUT_TENSOR, OUTPUT_TENSOR, LABEL_TENSOR = "input", "embeddings", "labels"
+CONFIG_EXTRA = ("receptive_radius", "cluster_script", "figures")
+"""Keys of ``config.spoco`` beside the recipe: for other programs, and for people."""
 
 
 @dataclass(frozen=True)

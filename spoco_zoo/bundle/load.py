@@ -9,8 +9,6 @@ package's code; any other runs through TorchScript or ONNX.
 from __future__ import annotations
 
 import dataclasses
-import importlib.resources
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +22,7 @@ from spoco_zoo.bundle.foreign import (
     read_network,
 )
 from spoco_zoo.bundle.rdf import read_description
+from spoco_zoo.bundle.shipped import find_shipped, shipped_models
 from spoco_zoo.bundle.tensors import embedding_tensors
 from spoco_zoo.bundle.weights import read_tensors
 from spoco_zoo.config import ClusteringConfig, ModelRecipe
@@ -41,7 +40,6 @@ if TYPE_CHECKING:
 
 __all__ = ["load_model", "recipe_from_config", "shipped_models"]
 
-MODEL_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 MAX_LEVELS = 12
 
 
@@ -92,29 +90,12 @@ def load_model(source: str | Path, *, clustering: ClusteringConfig | None = None
     return Model(recipe, network, None, foreign_fingerprint(files, description, recipe))
 
 
-def shipped_models() -> tuple[str, ...]:
-    """Ids of the models that ship with the package, sorted."""
-    folder = importlib.resources.files("spoco_zoo").joinpath("models")
-    if not folder.is_dir():
-        return ()
-    return tuple(sorted(f.name[:-4] for f in folder.iterdir() if f.name.endswith(".zip")))
-
-
 def _load_shipped(name: str, clustering: ClusteringConfig | None) -> Model:
-    shipped = shipped_models()
     if "://" in name:
         raise BundleError(
             "a model must be a local file or folder", f"{name!r:.100}", "Download it first."
         )
-    if not MODEL_ID.fullmatch(name) or name not in shipped:
-        known = ", ".join(shipped) or "none"
-        raise BundleError(
-            "a model must be a bundle, a run folder, or the id of a shipped model",
-            f"neither file, folder nor id {name!r:.100}",
-            f"Check the path; shipped models: {known}.",
-        )
-    resource = importlib.resources.files("spoco_zoo").joinpath("models", f"{name}.zip")
-    with importlib.resources.as_file(resource) as path:
+    with find_shipped(name) as path:
         return load_model(path, clustering=clustering)
 
 
@@ -126,9 +107,9 @@ def recipe_from_config(spoco: Mapping[str, Any]) -> ModelRecipe:
     BundleError
         If a value is missing, unknown or out of range.
     """
-    extra = ("receptive_radius", "cluster_script")
     try:
-        recipe = ModelRecipe.checked({k: v for k, v in spoco.items() if k not in extra})
+        values = {k: v for k, v in spoco.items() if k not in layout.CONFIG_EXTRA}
+        recipe = ModelRecipe.checked(values)
     except ConfigError as error:
         raise BundleError(
             f"config.spoco must be a recipe of this version ({error.rule})",

@@ -5,12 +5,24 @@ from __future__ import annotations
 import sys
 
 from spoco_zoo.cli import train, tune  # isort: skip
-from spoco_zoo.cli import export, segment  # isort: skip
-from spoco_zoo.cli import labels  # isort: skip
+from spoco_zoo.cli import export, models, segment  # isort: skip
+from spoco_zoo.cli import labels, measure, view  # isort: skip
 from spoco_zoo.cli import demo  # isort: skip
 from spoco_zoo.cli.app import app
 
-__all__ = ["app", "demo", "export", "labels", "main", "segment", "train", "tune"]
+__all__ = [
+    "app",
+    "demo",
+    "export",
+    "labels",
+    "main",
+    "measure",
+    "models",
+    "segment",
+    "train",
+    "tune",
+    "view",
+]
 
 
 def main() -> None:

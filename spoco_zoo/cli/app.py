@@ -7,19 +7,43 @@ Results go to stdout, progress and messages to stderr.
 
 from __future__ import annotations
 
+import inspect
 import json
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 from spoco_zoo import __version__
-from spoco_zoo.errors import Interrupted, SpocoError
+from spoco_zoo.errors import ConfigError, Interrupted, SpocoError
 
-__all__ = ["ConfigFile", "Device", "Overwrite", "app", "exit_codes", "show"]
+if TYPE_CHECKING:
+    from spoco_zoo.report.progress import Display
 
+__all__ = [
+    "DATA",
+    "LOOK",
+    "MAKE",
+    "RUNS",
+    "USE",
+    "ConfigFile",
+    "Device",
+    "Overwrite",
+    "app",
+    "display",
+    "exit_codes",
+    "say",
+    "show",
+]
+
+# Groups of commands and of options in --help.
+MAKE, USE, LOOK, DATA = "Make a model", "Use a model", "Look and measure", "Data"
+RUNS, TERMINAL = "How it runs", "Messages"
 
 app = typer.Typer(
     name="spoco-zoo",
@@ -29,32 +53,128 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:I.")]
-Arguments = ParamSpec("Arguments")
-ConfigFile = Annotated[Path | None, typer.Option(help="YAML file; flags win over it.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:I.", rich_help_panel=RUNS)]
+ConfigFile = Annotated[
+    Path | None, typer.Option(help="YAML file; flags win over it.", rich_help_panel=RUNS)
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 
 
-def exit_codes(command: Callable[Arguments, None]) -> Callable[Arguments, None]:
-    """End a command that fails with the error's one line on stderr and its exit code."""
+@dataclass
+class _Messages:
+    """How much the running command says."""
+
+    verbose: bool = False
+    quiet: bool = False
+    log: Path | None = None
+
+
+_messages = _Messages()
+
+_SHARED: dict[str, Any] = {
+    "verbose": Annotated[
+        bool,
+        typer.Option(
+            "-v", "--verbose", help="Where an error arose, too.", rich_help_panel=TERMINAL
+        ),
+    ],
+    "quiet": Annotated[
+        bool,
+        typer.Option("-q", "--quiet", help="Errors and results only.", rich_help_panel=TERMINAL),
+    ],
+    "log_file": Annotated[
+        Path | None,
+        typer.Option(help="Write every message there as well.", rich_help_panel=TERMINAL),
+    ],
+}
+
+
+def exit_codes(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of its messages, and end it by its error's exit code.
+
+    An error is one line on stderr; after Ctrl-C a second one says how to go on.
+    """
 
     @wraps(command)
-    def guarded(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
+    def guarded(
+        *args: Any,
+        verbose: bool = False,
+        quiet: bool = False,
+        log_file: Path | None = None,
+        **kwargs: Any,
+    ) -> None:
+        _messages.verbose, _messages.quiet, _messages.log = verbose, quiet, log_file
         try:
+            if verbose and quiet:
+                raise ConfigError("-v and -q exclude each other", "both", "Leave one out.")
             command(*args, **kwargs)
         except SpocoError as error:
-            typer.echo(f"spoco-zoo: {error}", err=True)
+            _fail(str(error))
+            if isinstance(error, Interrupted):
+                _go_on()
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
-            typer.echo("spoco-zoo: interrupted", err=True)
+            _fail("interrupted")
             raise typer.Exit(Interrupted.exit_code) from None
 
+    parameters = [*inspect.signature(command, eval_str=True).parameters.values()]
+    parameters += [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None if name == "log_file" else False,
+            annotation=kind,
+        )
+        for name, kind in _SHARED.items()
+    ]
+    guarded.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    guarded.__annotations__ = {**get_type_hints(command, include_extras=True), **_SHARED}
     return guarded
+
+
+@contextmanager
+def display() -> Iterator[Display]:
+    """The progress display that the user asked for."""
+    from spoco_zoo.report.progress import progress
+
+    with progress(quiet=_messages.quiet, log=_messages.log) as shown:
+        yield shown
 
 
 def show(value: dict[str, Any]) -> None:
     """Machine-readable result on stdout."""
     typer.echo(json.dumps(value, indent=2))
+
+
+def say(text: str) -> None:
+    """A line for the person at the terminal, on stderr."""
+    if not _messages.quiet:
+        typer.echo(text, err=True)
+
+
+def _fail(text: str) -> None:
+    """An error's line, in the log as well; its traceback if the user asked for more."""
+    if _messages.verbose:
+        typer.echo(traceback.format_exc(), err=True)
+    typer.echo(f"spoco-zoo: {text}", err=True)
+    if _messages.log is not None:
+        from spoco_zoo.report.progress import progress
+
+        try:
+            with progress(quiet=True, log=_messages.log) as log:
+                log.note(text)
+        except ConfigError:  # the log itself was the error
+            return
+
+
+def _go_on() -> None:
+    """The command that goes on with what was stopped."""
+    from spoco_zoo.report.sections import command_line
+
+    if command := command_line():
+        # A run of training says itself that it is to be gone on with.
+        resume = " --resume" if command.startswith("spoco-zoo train ") else ""
+        typer.echo(f"Go on with: {command.removesuffix(' --resume')}{resume}", err=True)
 
 
 def version(wanted: bool) -> None:

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from spoco_zoo.cli.app import app, exit_codes, show
+from spoco_zoo.cli.app import DATA, app, display, exit_codes, show
 
 __all__ = ["demo"]
 
 
-@app.command()
+@app.command(rich_help_panel=DATA)
 @exit_codes
 def demo(
     out: Annotated[Path, typer.Option(help="New folder for everything.")] = Path("spoco-demo"),
@@ -22,14 +22,16 @@ def demo(
     workers: Annotated[int, typer.Option(help="Worker processes.")] = 2,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
 ) -> None:
-    """Make data, train, export, test, segment and report: minutes on a CPU."""
-    from spoco_zoo.demo.story import run_demo
-    from spoco_zoo.report.progress import progress
+    """Make data, train, export, test, segment and report: minutes on a CPU.
 
-    with progress() as display:
+    Example: spoco-zoo demo --out spoco-demo --ndim 3
+    """
+    from spoco_zoo.demo.story import run_demo
+
+    with display() as shown:
         result = run_demo(
             out,
-            display,
+            shown,
             ndim=ndim,
             size=size,
             iterations=iterations,

@@ -1,4 +1,4 @@
-"""``spoco-zoo export`` and ``models``."""
+"""``spoco-zoo export``."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from spoco_zoo.cli.app import Overwrite, app, exit_codes, show
+from spoco_zoo.cli.app import MAKE, Overwrite, app, exit_codes, show
 from spoco_zoo.errors import ConfigError
 
-__all__ = ["export", "models"]
+__all__ = ["export"]
 
 
-@app.command()
+@app.command(rich_help_panel=MAKE)
 @exit_codes
 def export(
     run: Annotated[Path | None, typer.Argument(help="Folder of a finished run.")] = None,
@@ -77,15 +77,3 @@ def export(
             "not_looked_up": list(result.unchecked),
         }
     )
-
-
-@app.command()
-@exit_codes
-def models(model_id: Annotated[str | None, typer.Argument(help="Show one.")] = None) -> None:
-    """List the models that ship with the package."""
-    from spoco_zoo.bundle.load import load_model, shipped_models
-
-    if model_id is None:
-        show({"models": list(shipped_models())})
-    else:
-        show(load_model(model_id).recipe.model_dump(mode="json"))

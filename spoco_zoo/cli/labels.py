@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
-from spoco_zoo.cli.app import Overwrite, app, exit_codes, show
+from spoco_zoo.cli.app import DATA, LOOK, Overwrite, app, display, exit_codes, show
 from spoco_zoo.values import integers
 
 __all__ = ["convert", "evaluate"]
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 @exit_codes
 def evaluate(
     prediction: Annotated[Path, typer.Argument(help="Labels: file, folder or OME-Zarr.")],
@@ -42,7 +42,7 @@ def evaluate(
     show({name: values[name] for name in ("n_images", "mean", "pooled")})
 
 
-@app.command()
+@app.command(rich_help_panel=DATA)
 @exit_codes
 def convert(
     source: Annotated[str, typer.Argument(metavar="IN", help="TIFF or OME-Zarr.")],
@@ -59,9 +59,8 @@ def convert(
     Example: spoco-zoo convert stack.tif stack.ome.zarr
     """
     from spoco_zoo.ngff import convert as convert_image
-    from spoco_zoo.report.progress import progress
 
-    with progress() as display:
+    with display() as shown:
         convert_image(
             source,
             target,
@@ -71,6 +70,6 @@ def convert(
             level=level,
             series=series,
             overwrite=overwrite,
-            progress=lambda done, total: display.update("convert", done, total),
+            progress=lambda done, total: shown.update("convert", done, total),
         )
     show({"output": target})

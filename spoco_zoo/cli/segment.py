@@ -6,44 +6,116 @@ from typing import Annotated, Any
 
 import typer
 
-from spoco_zoo.cli.app import ConfigFile, Device, Overwrite, app, exit_codes, show
-from spoco_zoo.values import integers, region
+from spoco_zoo.cli.app import (
+    RUNS,
+    USE,
+    ConfigFile,
+    Device,
+    Overwrite,
+    app,
+    display,
+    exit_codes,
+    say,
+    show,
+)
+from spoco_zoo.values import integers, numbers, region
 
 __all__ = ["segment"]
 
+INPUT, OUTPUT = "What is segmented", "What is written"
+CLUSTER, TILES = "From embeddings to objects", "Blocks and patches"
 
-@app.command()
+
+@app.command(rich_help_panel=USE)
 @exit_codes
 def segment(
     source: Annotated[str, typer.Argument(metavar="INPUT", help="OME-Zarr or TIFF.")],
     model: Annotated[str, typer.Option(help="Bundle, run, or id of a shipped model.")],
-    output: Annotated[str | None, typer.Option(help="New OME-Zarr, or .tif.")] = None,
-    label_name: Annotated[str, typer.Option(help="Name of the label.")] = "spoco",
-    clustering: Annotated[str | None, typer.Option(help="instance, meanshift, ...")] = None,
-    bandwidth: Annotated[float | None, typer.Option(help="Of the clustering.")] = None,
-    foreground: Annotated[float | None, typer.Option(help="Distance from background.")] = None,
-    min_size: Annotated[int | None, typer.Option(help="Smallest object in voxels.")] = None,
-    fill_holes: Annotated[
-        bool | None, typer.Option(help="Give background inside an object to it.")
+    output: Annotated[
+        str | None, typer.Option(help="New OME-Zarr, or .tif.", rich_help_panel=OUTPUT)
     ] = None,
-    block: Annotated[str | None, typer.Option(help="Core of a block, as in 64,512,512.")] = None,
-    overlap: Annotated[str | None, typer.Option(help="What blocks share on each side.")] = None,
-    patch: Annotated[str | None, typer.Option(help="Input of the network.")] = None,
-    halo: Annotated[str | None, typer.Option(help="Border of a patch that is not used.")] = None,
-    blend: Annotated[str | None, typer.Option(help="crop, linear or gaussian.")] = None,
-    channel: Annotated[str | None, typer.Option(help="Name or index of the channel.")] = None,
-    level: Annotated[int | None, typer.Option(help="Pyramid level to segment.")] = None,
-    roi: Annotated[str | None, typer.Option(help="0:64,100:400,100:400")] = None,
-    workers: Annotated[int, typer.Option(help="Worker processes; 0 for none.")] = 0,
-    gpus: Annotated[str | None, typer.Option(help="Indices, one worker each.")] = None,
-    scheduler: Annotated[str | None, typer.Option(help="dask address or file.")] = None,
-    ome_zarr_version: Annotated[str | None, typer.Option(help="0.4 or 0.5.")] = None,
+    label_name: Annotated[
+        str, typer.Option(help="Name of the label.", rich_help_panel=OUTPUT)
+    ] = "spoco",
+    clustering: Annotated[
+        str | None, typer.Option(help="instance, meanshift, ...", rich_help_panel=CLUSTER)
+    ] = None,
+    bandwidth: Annotated[
+        float | None, typer.Option(help="Of the clustering.", rich_help_panel=CLUSTER)
+    ] = None,
+    foreground: Annotated[
+        float | None, typer.Option(help="Distance from background.", rich_help_panel=CLUSTER)
+    ] = None,
+    min_size: Annotated[
+        int | None, typer.Option(help="Smallest object in voxels.", rich_help_panel=CLUSTER)
+    ] = None,
+    fill_holes: Annotated[
+        bool | None,
+        typer.Option(help="Give background inside an object to it.", rich_help_panel=CLUSTER),
+    ] = None,
+    block: Annotated[
+        str | None, typer.Option(help="Core of a block, as in 64,512,512.", rich_help_panel=TILES)
+    ] = None,
+    overlap: Annotated[
+        str | None, typer.Option(help="What blocks share on each side.", rich_help_panel=TILES)
+    ] = None,
+    patch: Annotated[
+        str | None, typer.Option(help="Input of the network.", rich_help_panel=TILES)
+    ] = None,
+    halo: Annotated[
+        str | None, typer.Option(help="Border of a patch that is not used.", rich_help_panel=TILES)
+    ] = None,
+    blend: Annotated[
+        str | None, typer.Option(help="crop, linear or gaussian.", rich_help_panel=TILES)
+    ] = None,
+    channel: Annotated[
+        str | None, typer.Option(help="Name or index of the channel.", rich_help_panel=INPUT)
+    ] = None,
+    level: Annotated[
+        int | None, typer.Option(help="Pyramid level to segment.", rich_help_panel=INPUT)
+    ] = None,
+    roi: Annotated[
+        str | None, typer.Option(help="0:64,100:400,100:400", rich_help_panel=INPUT)
+    ] = None,
+    voxel_size: Annotated[
+        str | None, typer.Option(help="True voxel size in um.", rich_help_panel=INPUT)
+    ] = None,
+    rescale: Annotated[
+        bool | None,
+        typer.Option(
+            "--rescale/--no-rescale", help="To the model's voxel size.", rich_help_panel=INPUT
+        ),
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(help="Worker processes; 0 for none.", rich_help_panel=RUNS)
+    ] = 0,
+    gpus: Annotated[
+        str | None, typer.Option(help="Indices, one worker each.", rich_help_panel=RUNS)
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="dask address or file.", rich_help_panel=RUNS)
+    ] = None,
+    ome_zarr_version: Annotated[
+        str | None, typer.Option(help="0.4 or 0.5.", rich_help_panel=OUTPUT)
+    ] = None,
     device: Device = "auto",
     config: ConfigFile = None,
-    seed: Annotated[int | None, typer.Option(help="Of the clustering.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan only.")] = False,
+    seed: Annotated[
+        int | None, typer.Option(help="Of the clustering.", rich_help_panel=CLUSTER)
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the plan only.", rich_help_panel=RUNS)
+    ] = False,
     overwrite: Overwrite = False,
-    report: Annotated[bool, typer.Option(help="Picture and page beside the result.")] = True,
+    report: Annotated[
+        bool, typer.Option(help="Picture and page beside the result.", rich_help_panel=OUTPUT)
+    ] = True,
+    measure: Annotated[
+        bool,
+        typer.Option(
+            "--measure", help="Table of all objects, beside the report.", rich_help_panel=OUTPUT
+        ),
+    ] = False,
 ) -> None:
     """Segment an image of any size into one consistent label image.
 
@@ -73,6 +145,8 @@ def segment(
         channel=int(channel) if channel and channel.isdigit() else channel,
         level=level,
         roi=region(roi),
+        voxel_size=numbers(voxel_size, "voxel-size"),
+        rescale=rescale,
         seed=seed,
     )
     target: dict[str, Any] = dict(
@@ -83,15 +157,15 @@ def segment(
 
         show(plan(source, model, settings, **target).summary())
         return
-    from spoco_zoo.report.progress import progress
-    from spoco_zoo.workflow import segment_with_pictures
+    from spoco_zoo.view import look_commands
+    from spoco_zoo.workflow import measure_result, segment_with_pictures
 
-    with progress() as display:
+    with display() as shown:
         result = segment_with_pictures(
             source,
             model,
             settings,
-            display,
+            shown,
             report=report,
             workers=workers,
             gpus=tuple(gpus.split(",")) if gpus else (),
@@ -99,5 +173,8 @@ def segment(
             device=device,
             **target,
         )
-    show({"output": result.output, "objects": result.objects, "report": str(result.report)})
-    typer.echo(f"Look at it: napari --plugin napari-ome-zarr {result.output}", err=True)
+        table = measure_result(source, result, shown) if measure else None
+    values = {"output": result.output, "objects": result.objects, "report": str(result.report)}
+    show(values if table is None else {**values, "table": str(table)})
+    browser, napari = look_commands(source, result.output)
+    say(f"Look at it: {browser}\n        or: {napari}")

@@ -7,59 +7,109 @@ from typing import Annotated
 
 import typer
 
-from spoco_zoo.cli.app import ConfigFile, Device, app, exit_codes, show
+from spoco_zoo.cli.app import MAKE, RUNS, ConfigFile, Device, app, display, exit_codes, show
+from spoco_zoo.errors import Interrupted
 from spoco_zoo.values import integers, named_numbers, numbers
 
 __all__ = ["train"]
 
+PAIRS, ANNO, LEARN = "Images and labels", "What the labels mean", "Learning"
 
-@app.command()
+
+@app.command(rich_help_panel=MAKE)
 @exit_codes
 def train(
-    images: Annotated[Path, typer.Option(help="Folder of images, or one file.")],
-    labels: Annotated[Path, typer.Option(help="Folder of label files of the same names.")],
+    images: Annotated[
+        Path, typer.Option(help="Folder of images, or one file.", rich_help_panel=PAIRS)
+    ],
+    labels: Annotated[
+        Path, typer.Option(help="Folder of label files of the same names.", rich_help_panel=PAIRS)
+    ],
     out: Annotated[Path, typer.Option(help="New folder for the run.")],
-    ndim: Annotated[int | None, typer.Option(help="Spatial axes: 2 or 3. [2]")] = None,
-    layout: Annotated[str | None, typer.Option(help="pairs, cvppp, cityscapes. [pairs]")] = None,
-    classes: Annotated[str | None, typer.Option(help="Of cityscapes, as in car,person.")] = None,
-    annotation: Annotated[str | None, typer.Option(help="dense or sparse [dense].")] = None,
-    instance_ratio: Annotated[float | None, typer.Option(help="Share of objects to use.")] = None,
-    max_objects: Annotated[int | None, typer.Option(help="Most objects to use in all.")] = None,
-    background_label: Annotated[int | None, typer.Option(help="Known background.")] = None,
-    no_background: Annotated[
-        bool | None, typer.Option("--no-background", help="Objects fill the whole image.")
+    ndim: Annotated[
+        int | None, typer.Option(help="Spatial axes: 2 or 3. [2]", rich_help_panel=PAIRS)
     ] = None,
-    val_images: Annotated[Path | None, typer.Option(help="Images to validate on.")] = None,
-    val_labels: Annotated[Path | None, typer.Option(help="Their labels.")] = None,
-    val_fraction: Annotated[float | None, typer.Option(help="For validation [0.1].")] = None,
+    layout: Annotated[
+        str | None, typer.Option(help="pairs, cvppp, cityscapes. [pairs]", rich_help_panel=PAIRS)
+    ] = None,
+    classes: Annotated[
+        str | None, typer.Option(help="Of cityscapes, as in car,person.", rich_help_panel=PAIRS)
+    ] = None,
+    annotation: Annotated[
+        str | None, typer.Option(help="dense or sparse [dense].", rich_help_panel=ANNO)
+    ] = None,
+    instance_ratio: Annotated[
+        float | None, typer.Option(help="Share of objects to use.", rich_help_panel=ANNO)
+    ] = None,
+    max_objects: Annotated[
+        int | None, typer.Option(help="Most objects to use in all.", rich_help_panel=ANNO)
+    ] = None,
+    background_label: Annotated[
+        int | None, typer.Option(help="Known background.", rich_help_panel=ANNO)
+    ] = None,
+    no_background: Annotated[
+        bool | None,
+        typer.Option("--no-background", help="Objects fill the whole image.", rich_help_panel=ANNO),
+    ] = None,
+    val_images: Annotated[
+        Path | None, typer.Option(help="Images to validate on.", rich_help_panel=PAIRS)
+    ] = None,
+    val_labels: Annotated[
+        Path | None, typer.Option(help="Their labels.", rich_help_panel=PAIRS)
+    ] = None,
+    val_fraction: Annotated[
+        float | None, typer.Option(help="For validation [0.1].", rich_help_panel=PAIRS)
+    ] = None,
     split: Annotated[
-        str | None, typer.Option(help="JSON lists of names: train, val, test.")
+        str | None,
+        typer.Option(help="JSON lists of names: train, val, test.", rich_help_panel=PAIRS),
     ] = None,
     init: Annotated[
-        str | None, typer.Option(help="Start from this bundle, run or model id.")
+        str | None,
+        typer.Option(help="Start from this bundle, run or model id.", rich_help_panel=LEARN),
     ] = None,
-    voxel_size: Annotated[str | None, typer.Option(help="In um, as in 0.3,0.1,0.1.")] = None,
-    iterations: Annotated[int | None, typer.Option(help="Steps. [6000]")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Crops per step.")] = None,
-    crop: Annotated[str | None, typer.Option(help="Crop shape, as in 128,128.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    voxel_size: Annotated[
+        str | None, typer.Option(help="In um, as in 0.3,0.1,0.1.", rich_help_panel=PAIRS)
+    ] = None,
+    iterations: Annotated[
+        int | None, typer.Option(help="Steps. [6000]", rich_help_panel=LEARN)
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Crops per step.", rich_help_panel=LEARN)
+    ] = None,
+    crop: Annotated[
+        str | None, typer.Option(help="Crop shape, as in 128,128.", rich_help_panel=LEARN)
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Peak learning rate.", rich_help_panel=LEARN)
+    ] = None,
     patience: Annotated[
-        int | None, typer.Option(help="Stop after so many validations without gain.")
+        int | None,
+        typer.Option(help="Stop after so many validations without gain.", rich_help_panel=LEARN),
     ] = None,
     loss: Annotated[
-        list[str] | None, typer.Option(help="Weight of a term, as in consistency=0; repeat.")
+        list[str] | None,
+        typer.Option(help="Weight of a term, as in consistency=0; repeat.", rich_help_panel=LEARN),
     ] = None,
     precision: Annotated[
-        str | None, typer.Option(help="auto, float32, bfloat16, float16. [auto]")
+        str | None,
+        typer.Option(help="auto, float32, bfloat16, float16. [auto]", rich_help_panel=RUNS),
     ] = None,
-    compile: Annotated[bool | None, typer.Option("--compile", help="Use torch.compile.")] = None,
+    compile: Annotated[
+        bool | None, typer.Option("--compile", help="Use torch.compile.", rich_help_panel=RUNS)
+    ] = None,
     tensorboard: Annotated[
-        bool | None, typer.Option("--tensorboard", help="Write event files too.")
+        bool | None,
+        typer.Option("--tensorboard", help="Write event files too.", rich_help_panel=RUNS),
     ] = None,
     config: ConfigFile = None,
-    seed: Annotated[int | None, typer.Option(help="Of everything random. [0]")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of everything random. [0]", rich_help_panel=LEARN)
+    ] = None,
     device: Device = "auto",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out.", rich_help_panel=RUNS)
+    ] = False,
 ) -> None:
     """Train a model from images and object masks.
 
@@ -92,20 +142,22 @@ def train(
         tensorboard=tensorboard,
         seed=seed,
     )
-    from spoco_zoo.report.progress import progress
     from spoco_zoo.workflow import train_with_pictures
 
-    with progress() as display:
-        result = train_with_pictures(
-            images,
-            labels,
-            out,
-            settings,
-            display,
-            val_images=val_images,
-            val_labels=val_labels,
-            device=device,
-            resume=resume,
-        )
+    try:
+        with display() as shown:
+            result = train_with_pictures(
+                images,
+                labels,
+                out,
+                settings,
+                shown,
+                val_images=val_images,
+                val_labels=val_labels,
+                device=device,
+                resume=resume,
+            )
+    except KeyboardInterrupt:
+        raise Interrupted(f"stopped; the same command with --resume goes on in {out}") from None
     if result is not None:  # under torchrun the first process alone has a result
         show({"run": str(out), "report": str(out / "report.html"), **result.metrics})

@@ -2,9 +2,10 @@
 
 from spoco_zoo.ngff.convert import convert
 from spoco_zoo.ngff.image import Image, Level, find_channels
-from spoco_zoo.ngff.labels import find_labels, open_labels
+from spoco_zoo.ngff.labels import find_labels, label_names, labelled_image, open_labels
 from spoco_zoo.ngff.opening import open_image
 from spoco_zoo.ngff.reduce import mean_cells, mode_cells, pyramid_factors
+from spoco_zoo.ngff.rescale import rescale_image
 from spoco_zoo.ngff.store import has_block, open_scratch, scratch_array, write_blocks
 from spoco_zoo.ngff.target import LabelTarget, plan_label
 from spoco_zoo.ngff.tiff import read_tiff, write_label_tiff
@@ -24,6 +25,8 @@ __all__ = [
     "find_channels",
     "find_labels",
     "has_block",
+    "label_names",
+    "labelled_image",
     "mean_cells",
     "mode_cells",
     "open_image",
@@ -35,6 +38,7 @@ __all__ = [
     "pyramid_factors",
     "read_tiff",
     "remove_label",
+    "rescale_image",
     "scratch_array",
     "write_blocks",
     "write_label_tiff",

@@ -60,6 +60,8 @@ class Image:
     """One per channel; a channel without a name has its index as its name."""
     name: str = ""
     is_label: bool = False
+    colour: bool = False
+    """TIFF only: channels are the red, green and blue of a photograph, perhaps with alpha."""
     series: int = 0
     """TIFF only: which series of the file."""
     series_count: int = 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,9 @@ from spoco_zoo.errors import StoreError
 from spoco_zoo.ngff.image import Image
 from spoco_zoo.ngff.opening import open_image
 from spoco_zoo.ngff.parse import ome_block
-from spoco_zoo.ngff.store import local_path, open_group
+from spoco_zoo.ngff.store import is_remote, local_path, open_group
 
-__all__ = ["find_labels", "open_labels"]
+__all__ = ["find_labels", "label_names", "labelled_image", "open_labels"]
 
 
 def find_labels(
@@ -138,13 +139,40 @@ class _LabelArray(BackendArray):
         return self.image.read_region(self.level, box)[tuple(inside)]
 
 
+def label_names(image: Image) -> tuple[str, ...]:
+    """Names of the labels that an image lists; none if it is a TIFF or has no labels."""
+    try:
+        return _listed(image) if image.kind == "ome-zarr" else ()
+    except StoreError:
+        return ()
+
+
+def labelled_image(label: Image) -> Image | None:
+    """The image that a label image belongs to, if it says so and the image is there."""
+    if label.kind != "ome-zarr" or is_remote(label.uri):
+        return None
+    group = open_group(label.uri)
+    block = ome_block(dict(group.attrs), group.metadata.zarr_format, label.uri)
+    source = (block.get("image-label") or {}).get("source") or {}
+    place = source.get("image") if isinstance(source, dict) else None
+    if not isinstance(place, str):
+        return None
+    path = os.path.normpath(os.path.join(label.uri, place))
+    return open_image(path) if os.path.isdir(path) else None
+
+
+def _listed(image: Image) -> tuple[str, ...]:
+    place = f"{image.uri}/labels"
+    group = open_group(place, storage_options=image.storage_options)
+    block = ome_block(dict(group.attrs), group.metadata.zarr_format, place)
+    return tuple(str(entry) for entry in block.get("labels", []))
+
+
 def _choose(image: Image, name: str | None) -> Image:
     """Open the label of an image by its name, or the only one."""
     place = f"{image.uri}/labels"
     try:
-        group = open_group(place, storage_options=image.storage_options)
-        block = ome_block(dict(group.attrs), group.metadata.zarr_format, place)
-        names = [str(entry) for entry in block.get("labels", [])]
+        names = _listed(image)
     except StoreError as error:
         raise StoreError(
             "a label image must be named, or an image that holds labels",

@@ -110,6 +110,7 @@ def _open_tiff(path: str, series: int) -> Image:
         dtype=info.dtype,
         channel_names=_name_channels(info.channel_names, count),
         name=Path(path).name.split(".")[0],
+        colour=info.colour,
         series=series,
         series_count=info.series_count,
     )

@@ -32,6 +32,8 @@ __all__ = [
     "write_ome_tiff",
 ]
 
+MOST_CHANNELS = 4
+"""Of unnamed axes, a last one of 2 to 4 holds channels."""
 _NAMES = {"T": "t", "C": "c", "S": "c", "Z": "z", "Y": "y", "X": "x"}
 
 
@@ -49,6 +51,8 @@ class TiffInfo:
     order: tuple[int, ...]
     """Position in the file of each axis."""
     series_count: int
+    colour: bool
+    """Whether the channels are the samples of an RGB or RGBA photograph."""
 
 
 class TiffArray:
@@ -108,7 +112,8 @@ def inspect_tiff(path: str | Path, series: int = 0) -> TiffInfo:
     Returns
     -------
     TiffInfo
-        Unnamed page axes count as z; the samples of RGB data are channels.
+        Unnamed page axes count as z, but for a last axis of 2 to 4 entries, which
+        holds channels; the samples of RGB data are channels.
 
     Raises
     ------
@@ -143,6 +148,7 @@ def inspect_tiff(path: str | Path, series: int = 0) -> TiffInfo:
                 channel_names=names if len(names) == count else (),
                 order=order,
                 series_count=len(tiff.series),
+                colour=count in (3, 4) and "S" in chosen.axes,
             )
     except StoreError:
         raise
@@ -271,6 +277,9 @@ def _axis_order(
 ) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Canonical axes and where each lies in the file; axes of length 1 may be dropped."""
     found: dict[str, int] = {}
+    # Arrays (Y, X, C) that were saved without a word about it: no image is 4 pixels wide.
+    if axes[-3:] in ("QYX", "IYX") and 1 < shape[-1] <= MOST_CHANNELS < min(shape[-3:-1]):
+        axes = axes[:-3] + "YXC"
     for position, (letter, length) in enumerate(zip(axes, shape, strict=True)):
         # Q and I are pages without a name: a stack, unless the file says otherwise.
         name = _NAMES.get(letter) or ("z" if letter in "QI" and "Z" not in axes else "")

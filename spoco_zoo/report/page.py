@@ -33,6 +33,13 @@ th, td { text-align: left; padding: .3rem 1.2rem .3rem 0; border-bottom: 1px sol
 th { color: var(--soft); font-weight: 600; white-space: nowrap; }
 pre { background: var(--panel); padding: .8rem 1rem; border-radius: .4rem; overflow-x: auto;
       font: .875rem/1.5 ui-monospace, monospace; overflow-wrap: normal; }
+table.bars { width: 100%; max-width: 46rem; }
+table.bars th { width: 1%; text-align: right; padding: .1rem .8rem; border: 0; font-weight: 400; }
+table.bars td { padding: .1rem .4rem; border: 0; vertical-align: middle; }
+table.bars td:last-child { width: 1%; text-align: right; white-space: nowrap; }
+table.bars i { display: block; height: .85rem; min-width: 1px; background: var(--accent);
+               border-radius: .15rem; }
+summary { cursor: pointer; } summary h2 { display: inline-block; border: 0; }
 figure { margin: 1rem 0; }
 figure img { display: block; max-width: 100%; height: auto; border-radius: .4rem;
              background: #fff; }
@@ -62,6 +69,12 @@ class Section:
     code : str
         A command or settings, shown as they are.
     figures : tuple of Figure
+    bars : tuple of (str, float)
+        A bar chart: labels and values, none negative.
+    largest : float or None
+        The value of a bar of full length; the greatest one if None.
+    folded : bool
+        Show the heading only, until it is opened.
     """
 
     heading: str
@@ -69,6 +82,9 @@ class Section:
     table: tuple[tuple[str, ...], ...] = ()
     code: str = ""
     figures: tuple[Figure, ...] = ()
+    bars: tuple[tuple[str, float], ...] = ()
+    largest: float | None = None
+    folded: bool = False
 
 
 def html_page(
@@ -112,14 +128,34 @@ def html_page(
 
 
 def _section(section: Section) -> str:
-    parts = [f"<section>\n<h2>{escape(section.heading)}</h2>"]
+    parts = []
     parts += [f"<p>{escape(paragraph)}</p>" for paragraph in section.text]
     if section.table:
         parts.append(_table(section.table))
     if section.code:
         parts.append(f"<pre><code>{escape(section.code)}</code></pre>")
+    if section.bars:
+        parts.append(_bars(section.bars, section.largest))
     parts += [_figure(figure) for figure in section.figures]
-    return "\n".join([*parts, "</section>"])
+    inner, heading = "\n".join(parts), f"<h2>{escape(section.heading)}</h2>"
+    if section.folded:
+        return f"<details>\n<summary>{heading}</summary>\n{inner}\n</details>"
+    return f"<section>\n{heading}\n{inner}\n</section>"
+
+
+def _bars(bars: Sequence[tuple[str, float]], largest: float | None) -> str:
+    """A bar chart of text and boxes, which takes the page's colours and width."""
+    full = largest or max(value for _, value in bars) or 1.0
+    rows = "\n".join(
+        f'<tr><th scope="row">{escape(label)}</th><td><i style="width:{100 * value / full:.1f}%">'
+        f"</i></td><td>{_number(value)}</td></tr>"
+        for label, value in bars
+    )
+    return f'<table class="bars">\n{rows}\n</table>'
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value == int(value) and value != 1 else f"{value:,.3g}"
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
+from typing import IO, TYPE_CHECKING, Protocol
 
 from rich.console import Console
 from rich.markup import escape
@@ -18,8 +19,11 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from spoco_zoo.errors import ConfigError
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
 __all__ = ["Display", "progress"]
 
@@ -83,8 +87,36 @@ class _Lines:
         return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02} left"
 
 
+class _Log(_Lines):
+    """Plain lines with the time of day."""
+
+    def note(self, text: str) -> None:
+        super().note(f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S%z} {text}")
+
+
+class _Several:
+    """One display that stands for several."""
+
+    def __init__(self, displays: Sequence[Display]) -> None:
+        self._displays = displays
+
+    def update(self, phase: str, done: int, total: int, detail: str = "") -> None:
+        for display in self._displays:
+            display.update(phase, done, total, detail)
+
+    def note(self, text: str) -> None:
+        for display in self._displays:
+            display.note(text)
+
+
 @contextmanager
-def progress(console: Console | None = None, *, interval: float = 10.0) -> Iterator[Display]:
+def progress(
+    console: Console | None = None,
+    *,
+    interval: float = 10.0,
+    quiet: bool = False,
+    log: Path | None = None,
+) -> Iterator[Display]:
     """Show progress while the block runs.
 
     Parameters
@@ -93,11 +125,42 @@ def progress(console: Console | None = None, *, interval: float = 10.0) -> Itera
         Where to; by default standard error.
     interval : float
         Seconds between lines of one phase where there is no terminal.
+    quiet : bool
+        Show nothing.
+    log : Path, optional
+        File that gets every line with its time as well, after what it holds.
 
     Yields
     ------
     Display
+
+    Raises
+    ------
+    ConfigError
+        If the log cannot be written.
     """
+    with ExitStack() as stack:
+        displays: list[Display] = []
+        if log is not None:
+            displays.append(_Log(Console(file=stack.enter_context(_opened(log))), interval))
+        if not quiet:
+            displays.append(stack.enter_context(_shown(console, interval)))
+        yield displays[0] if len(displays) == 1 else _Several(displays)
+
+
+def _opened(log: Path) -> IO[str]:
+    try:
+        # Line by line, so that it can be followed and survives a kill.
+        return log.open("a", encoding="utf-8", buffering=1)
+    except OSError as error:
+        raise ConfigError(
+            "the log file must be writable", f"{error.strerror} ({log})", "Choose another."
+        ) from error
+
+
+@contextmanager
+def _shown(console: Console | None, interval: float) -> Iterator[Display]:
+    """What the person at the terminal sees."""
     console = console or Console(stderr=True)
     if not console.is_terminal:
         yield _Lines(console, interval)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from spoco_zoo.errors import ConfigError, SpocoError
+from spoco_zoo.segment.stopping import Stop, shielded_children
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -33,7 +34,9 @@ FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class Executor(Protocol):
-    """Runs one task over many items."""
+    """Runs one task over many items, until `stop` is asked for; then it raises `Interrupted`."""
+
+    stop: Stop
 
     def run(
         self,
@@ -53,6 +56,9 @@ class InProcess:
 
     dashboard: str | None = None
 
+    def __init__(self) -> None:
+        self.stop = Stop()
+
     def run(
         self,
         task: Callable[[Item], Result],
@@ -61,13 +67,14 @@ class InProcess:
         on_failure: Callable[[Item, str], None],
     ) -> None:
         """See `Executor.run`."""
-        for item in items:
+        for item in self.stop.until(items):
             outcome: Result | Exception
             try:
                 outcome = task(item)
             except Exception as error:  # one bad block must not cost the others
                 outcome = error
             _report(item, outcome, on_result, on_failure)
+        self.stop.check()
 
     def close(self) -> None:
         """Nothing to free."""
@@ -85,6 +92,7 @@ class DaskExecutor:
 
     def __init__(self, client: Client, owned: Sequence[Any] = ()) -> None:
         self._client, self._owned = client, owned
+        self.stop = Stop()
         self.dashboard: str | None = client.dashboard_link or None
 
     def run(
@@ -98,11 +106,12 @@ class DaskExecutor:
         from distributed import KilledWorker
 
         suspects: list[Item] = []
-        for item, outcome in self._windowed(task, items):
+        for item, outcome in self._windowed(task, self.stop.until(items)):
             if isinstance(outcome, KilledWorker):
                 suspects.append(item)
             else:
                 _report(item, outcome, on_result, on_failure)
+        self.stop.check()
         # A dying worker takes the blame of all items it held: each is tried again by itself.
         for suspect in suspects:
             for item, outcome in self._windowed(task, [suspect]):
@@ -241,19 +250,18 @@ def _local(workers: int, gpus: Sequence[str | int], dashboard: bool) -> DaskExec
             env["CUDA_VISIBLE_DEVICES"] = str(gpus[i % len(gpus)])
         options = {"nthreads": 1, "env": env, "silence_logs": logging.ERROR}
         specs[f"worker-{i}"] = {"cls": Nanny, "options": options}
-    cluster = SpecCluster(  # type: ignore[no-untyped-call]
-        workers=specs,
-        scheduler={
-            "cls": Scheduler,
-            "options": {
-                "host": "127.0.0.1",
-                "port": 0,
-                "dashboard": dashboard,
-                "dashboard_address": ":0" if dashboard else None,
-            },
-        },
-        silence_logs=logging.ERROR,
-    )
+    options = {
+        "host": "127.0.0.1",
+        "port": 0,
+        "dashboard": dashboard,
+        "dashboard_address": ":0" if dashboard else None,
+    }
+    with shielded_children():
+        cluster = SpecCluster(  # type: ignore[no-untyped-call]
+            workers=specs,
+            scheduler={"cls": Scheduler, "options": options},
+            silence_logs=logging.ERROR,
+        )
     client = Client(cluster)  # type: ignore[no-untyped-call]
     return DaskExecutor(client, [cluster])
 

@@ -21,8 +21,9 @@ from spoco_zoo.segment.ledger import LOCK, PROGRESS, Ledger
 from spoco_zoo.segment.normalise import measure
 from spoco_zoo.segment.plan import Plan, TiffTarget
 from spoco_zoo.segment.progress import Progress
-from spoco_zoo.segment.pyramid import pyramid_steps
+from spoco_zoo.segment.pyramid import AxisStep, pyramid_steps
 from spoco_zoo.segment.relabel import Numbering, write_table
+from spoco_zoo.segment.resize import network_labels, resize_steps
 from spoco_zoo.segment.stitch import Rule
 from spoco_zoo.segment.tasks import (
     Clusterer,
@@ -36,7 +37,7 @@ from spoco_zoo.segment.tasks import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from spoco_zoo.segment.execute import Executor
     from spoco_zoo.segment.models import ModelRef
@@ -106,7 +107,11 @@ class Run:
         self.join_faces(common)
         numbering = self.number()
         levels = self.create_levels(numbering)
-        self.relabel(common, levels[0], numbering)
+        final = self.create_final(levels, numbering)
+        self.relabel(common, final, numbering)
+        if self.plan.rescaled:
+            lead = len(final.shape) - len(self.plan.grid.shape)
+            self._derive(0, final, levels[0], resize_steps(self.plan, lead), "full size")
         self.build_pyramid(levels)
         self.publish(levels)
         self.report(numbering)
@@ -207,6 +212,13 @@ class Run:
             )
         return [ngff.open_label_array(target, i) for i in range(len(target.levels))]
 
+    def create_final(self, levels: list[Any], numbering: Numbering) -> Any:
+        """What the final ids are written to: the finest level, or that of the network."""
+        if not self.plan.rescaled:
+            return levels[0]
+        lead = tuple(levels[0].shape[: levels[0].ndim - len(self.plan.grid.shape)])
+        return network_labels(self.plan, lead, numbering.dtype)
+
     def relabel(self, common: Common, final: Any, numbering: Numbering) -> None:
         """Write the finest level."""
         owned = self.progress.owned
@@ -241,26 +253,31 @@ class Run:
             fine, coarse = target.levels[level - 1], target.levels[level]
             ratio = [b / a for a, b in zip(fine.scale, coarse.scale, strict=True)]
             steps = pyramid_steps(fine.shape, coarse.shape, ratio)
-            units = list(enumerate(ngff.write_blocks(levels[level])))
-            pending = [u for u in units if not self.progress.has_coarse(level, u[0])]
-            self._phase(
-                f"level {level}",
-                partial(_coarse_unit, levels[level - 1], levels[level], steps),
-                pending,
-                len(units),
-                len(units) - len(pending),
-                lambda unit, filled, level=level: self._record(  # type: ignore[misc]
-                    self._later({"phase": "coarse", "level": level, "n": unit[0]})
-                ),
-                lambda unit: f"level region {unit[1]}",
-            )
+            self._derive(level, levels[level - 1], levels[level], steps, f"level {level}")
+
+    def _derive(
+        self, level: int, fine: Any, coarse: Any, steps: Sequence[AxisStep], name: str
+    ) -> None:
+        """Write one level from the array before it, unit by unit."""
+        units = list(enumerate(ngff.write_blocks(coarse)))
+        pending = [u for u in units if not self.progress.has_coarse(level, u[0])]
+        self._phase(
+            name,
+            partial(_coarse_unit, fine, coarse, steps),
+            pending,
+            len(units),
+            len(units) - len(pending),
+            lambda unit, filled: self._record(
+                self._later({"phase": "coarse", "level": level, "n": unit[0]})
+            ),
+            lambda unit: f"level region {unit[1]}",
+        )
 
     def publish(self, levels: list[Any]) -> None:
         """Make the label visible."""
         target = self.plan.target
         if isinstance(target, TiffTarget):
-            image = self.plan.image
-            size = image.voxel_size(self.plan.level)
+            size = self.plan.source.voxel_size(self.plan.config.level)
             axes = "".join(target.axes).upper()
             ngff.write_label_tiff(target.path, levels[0][...], size, axes=axes)
         elif not self.progress.published:
@@ -272,6 +289,7 @@ class Run:
         sizes = progress.measure_sizes(plan.folder, numbering)
         content = {
             "plan": plan.summary(),
+            "config": plan.config.model_dump(mode="json"),
             "objects": numbering.objects,
             "blocks": progress.blocks.summary(plan.recipe.delta_var),
             "faces": asdict(progress.faces),

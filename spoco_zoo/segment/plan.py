@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 from dataclasses import dataclass
-from math import ceil, prod
+from math import ceil, floor, prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from spoco_zoo.config import ClusteringConfig, ModelRecipe, SegmentConfig
 from spoco_zoo.errors import ConfigError, StoreError
 from spoco_zoo.segment.blocks import BlockGrid, Box, make_grid
 from spoco_zoo.segment.field import Field, make_field
+from spoco_zoo.segment.fit import choose_channels, choose_zoom
 from spoco_zoo.segment.tiling import (
     Tiling,
     choose_block,
@@ -26,11 +27,13 @@ from spoco_zoo.segment.tiling import (
 if TYPE_CHECKING:
     from spoco_zoo.ngff import Image, LabelTarget
 
-__all__ = ["Plan", "TiffTarget", "make_plan", "run_folder"]
+__all__ = ["Plan", "TiffTarget", "default_output", "make_plan", "run_folder"]
 
 DISK_BYTES = 1.5
 """Disk that a voxel may need: staged and final labels, slabs, pyramid, all compressed."""
 TIFF_SUFFIXES = (".tif", ".tiff")
+TIFF_VOXELS = 2**28
+"""A label TIFF is written from memory: above this, OME-Zarr is the default output."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +49,18 @@ class TiffTarget:
 class Plan:
     """One run, fully decided; makes no promise about the voxels."""
 
+    source: Image
+    """The image as it is stored."""
     image: Image
+    """The image as the network sees it: `source`, or a view of it at the model's voxel size."""
     recipe: ModelRecipe
     level: int
+    """Of `image`."""
     channels: tuple[int, ...]
     region: Box
-    """The segmented part of the volume ([Z,] Y, X), in voxels of the level."""
+    """The segmented part of the volume ([Z,] Y, X), in voxels of the level of `image`."""
+    source_region: Box
+    """The same in voxels of ``config.level`` of `source`: what the label covers."""
     grid: BlockGrid
     field: Field
     tiling: Tiling
@@ -64,11 +73,18 @@ class Plan:
     """The run folder."""
     disk_free: int
     """Bytes."""
+    notes: tuple[str, ...] = ()
+    """What was decided about the image that the user may want to know."""
 
     @property
     def output(self) -> str:
         """Where the label will be."""
         return self.target.path
+
+    @property
+    def rescaled(self) -> bool:
+        """Whether the network works at another voxel size than the label has."""
+        return self.image is not self.source
 
     @property
     def exact(self) -> bool:
@@ -98,21 +114,26 @@ class Plan:
     @property
     def disk_bytes(self) -> int:
         """Disk that the run may need."""
-        return ceil(DISK_BYTES * self.grid.times * prod(self.grid.shape))
+        voxels = prod(self.grid.shape)
+        if self.rescaled:
+            voxels += prod(self.source_region.shape)
+        return ceil(DISK_BYTES * self.grid.times * voxels)
 
     def summary(self) -> dict[str, str]:
         """What a dry run shows, as text by name."""
-        scale = self.image.spatial_scale(self.level)
-        unit = next((u for u in reversed(self.image.units) if u), "")
+        source, level = self.source, self.config.level
+        scale = source.spatial_scale(level)
+        unit = next((u for u in reversed(source.units) if u), "")
         disagreement = "none: the halo holds the whole receptive field"
         return {
-            "input": f"{self.image.uri}, level {self.level}",
-            "axes": ",".join(self.image.axes),
-            "shape": f"{_text(self.image.spatial_shape(self.level))} voxels, "
+            "input": f"{source.uri}, level {level}",
+            "axes": ",".join(source.axes),
+            "shape": f"{_text(source.spatial_shape(level))} voxels, "
             f"{self.grid.times} time point{'s' if self.grid.times > 1 else ''}, "
             f"channels {_text(self.channels)}",
             "voxel size": f"{' x '.join(f'{s:g}' for s in scale)} {unit}".strip(),
-            "region": str(self.region),
+            "region": str(self.source_region),
+            "resampled": self._resampled(),
             "blocks": f"{self.grid.total} of {_text(self.grid.block)}, "
             f"overlap {_text(self.grid.overlap)}",
             "patches": f"{_text(self.tiling.patch)} with halo {_text(self.tiling.halo)}, "
@@ -124,7 +145,16 @@ class Plan:
             "memory per worker": _bytes(self.worker_bytes),
             "disk needed": f"at most {_bytes(self.disk_bytes)}",
             "disk free": _bytes(self.disk_free),
+            "notes": " ".join(self.notes) or "none",
         }
+
+    def _resampled(self) -> str:
+        """The size at which blocks, patches and object sizes are counted."""
+        if not self.rescaled:
+            return "no"
+        scale = self.image.spatial_scale(0)
+        shape = _text(self.image.spatial_shape(0))
+        return f"to {shape} voxels of {' x '.join(f'{s:.4g}' for s in scale)} for the network"
 
     def fingerprint(self, model: str, cluster: str) -> dict[str, str]:
         """Everything that the result depends on, as text by name."""
@@ -151,7 +181,9 @@ def make_plan(
     version: str | None = None,
     overwrite: bool = False,
 ) -> Plan:
-    """Decide everything about a run; reads metadata only and writes nothing.
+    """Decide everything about a run; writes nothing.
+
+    Only metadata are read, and a part of the pixels where colours must be told apart.
 
     Parameters
     ----------
@@ -175,10 +207,17 @@ def make_plan(
     StoreError
         If the label cannot go where it is wanted, or the disk is too full.
     """
-    shape = _check_image(image, recipe, config)
-    region = _region(config, shape)
+    source_region = _region(config, _check_image(image, recipe, config))
+    size = config.voxel_size or image.voxel_size(config.level)
+    zoom = choose_zoom(size, recipe, image.spatial, rescale=config.rescale)
+    seen, level, region = image, config.level, source_region
+    if zoom.needed:
+        seen, level = ngff.rescale_image(image, config.level, zoom.factors), 0
+        region = _scaled(source_region, image.spatial_shape(config.level), seen.spatial_shape(0))
+    shape = seen.spatial_shape(level)
+    channels, colour_note = choose_channels(image, config.level, config.channel, recipe)
     tiling = choose_tiling(recipe, shape, config.patch, config.halo)
-    overlap = config.overlap or choose_overlap(recipe, image.spatial_scale(config.level))
+    overlap = config.overlap or choose_overlap(recipe, seen.spatial_scale(level))
     block = config.block or choose_block(region.shape, tiling.core, overlap)
     if config.overlap is None:
         overlap = tuple(min(o, max(b // 2, 1)) for o, b in zip(overlap, block, strict=True))
@@ -201,14 +240,16 @@ def make_plan(
             "clustering": clustering,
         }
     )
-    target = _target(image, config, output, label_name, version, overwrite, region)
+    target = _target(image, config, output, label_name, version, overwrite, source_region)
     folder = run_folder(image, output, label_name)
     plan = Plan(
-        image=image,
+        source=image,
+        image=seen,
         recipe=recipe,
-        level=config.level,
-        channels=ngff.find_channels(image, config.channel, recipe.net.in_channels),
+        level=level,
+        channels=channels,
         region=region,
+        source_region=source_region,
         grid=grid,
         field=field,
         tiling=tiling,
@@ -218,6 +259,7 @@ def make_plan(
         target=target,
         folder=folder,
         disk_free=_disk_free(folder),
+        notes=tuple(note for note in (zoom.note, colour_note) if note),
     )
     if plan.disk_free < plan.disk_bytes:
         raise StoreError(
@@ -226,6 +268,24 @@ def make_plan(
             "Free some, or choose another --output.",
         )
     return plan
+
+
+def default_output(image: Image, label_name: str) -> str | None:
+    """Where the label goes if the user does not say: a new file beside a TIFF.
+
+    Returns
+    -------
+    str or None
+        None: into the image itself.
+    """
+    if image.kind != "tiff":
+        return None
+    stem = image.uri
+    for suffix in (*TIFF_SUFFIXES, ".ome"):
+        if stem.lower().endswith(suffix):
+            stem = stem[: -len(suffix)]
+    small = image.n_times * prod(image.spatial_shape()) <= TIFF_VOXELS
+    return f"{stem}.{label_name}{'.tif' if small else '.ome.zarr'}"
 
 
 def run_folder(image: Image, output: str | Path | None, label_name: str) -> Path:
@@ -273,6 +333,13 @@ def _region(config: SegmentConfig, shape: tuple[int, ...]) -> Box:
             "Mend --roi.",
         )
     return region
+
+
+def _scaled(region: Box, old: tuple[int, ...], new: tuple[int, ...]) -> Box:
+    """The smallest region of a view that holds a region of its image."""
+    start = [floor(a * m / n) for a, n, m in zip(region.start, old, new, strict=True)]
+    stop = [ceil(b * m / n) for b, n, m in zip(region.stop, old, new, strict=True)]
+    return Box(tuple(start), tuple(stop))
 
 
 def _target(

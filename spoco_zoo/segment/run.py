@@ -22,7 +22,8 @@ from spoco_zoo.segment.execute import InProcess, make_executor
 from spoco_zoo.segment.ledger import Ledger, RunLock, was_published
 from spoco_zoo.segment.models import ModelRef, read_model, remember_model, write_model
 from spoco_zoo.segment.phases import Event, Run, SegmentResult, clear_folder
-from spoco_zoo.segment.plan import Plan, make_plan, run_folder
+from spoco_zoo.segment.plan import Plan, default_output, make_plan, run_folder
+from spoco_zoo.segment.stopping import catch_interrupt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -55,6 +56,8 @@ def dry_run(
         As `segment`.
     """
     image, loaded = ngff.open_image(source), read_model(model)
+    if output is None:
+        output = default_output(image, label_name)
     folder = run_folder(image, output, label_name)
     return make_plan(
         image,
@@ -95,7 +98,7 @@ def segment(
     config : SegmentConfig, optional
     output : str or path, optional
         A new OME-Zarr store, or a ``.tif``; by default the label goes into the
-        source.
+        source, and for a TIFF into a new file beside it.
     label_name : str
     workers, scheduler, gpus, dashboard
         See `spoco_zoo.segment.execute.make_executor`.
@@ -122,7 +125,7 @@ def segment(
         If the run is complete but for some blocks. Called again, it tries them
         again.
     Interrupted
-        On Ctrl-C. Called again, it goes on.
+        On Ctrl-C, after the blocks in flight. Called again, it goes on.
     """
     if cluster is None:
         from spoco_zoo.segment.cluster import cluster as own
@@ -138,6 +141,9 @@ def segment(
         version=version,
         overwrite=overwrite,
     )
+    told = on_event or (lambda event: None)
+    for note in plan.notes:
+        told(Event("plan", 1, 1, note))
     plan.folder.mkdir(parents=True, exist_ok=True)
     with RunLock(plan.folder):
         if overwrite:
@@ -145,10 +151,12 @@ def segment(
         name = f"{getattr(cluster, '__module__', '')}.{getattr(cluster, '__qualname__', cluster)}"
         ledger = Ledger(plan.folder, plan.fingerprint(loaded.fingerprint, name))
         executor = make_executor(workers, gpus=gpus, scheduler=scheduler, dashboard=dashboard)
-        run = Run(plan, ledger, executor, on_event or (lambda event: None))
+        run = Run(plan, ledger, executor, told)
+        stopping = "stopping after the blocks in flight; Ctrl-C again stops at once"
         try:
-            return run.all(_share(model, loaded, plan, executor), cluster, device)
-        except KeyboardInterrupt:
+            with catch_interrupt(lambda: told(Event("plan", 1, 1, stopping))) as executor.stop:
+                return run.all(_share(model, loaded, plan, executor), cluster, device)
+        except (KeyboardInterrupt, Interrupted):
             raise Interrupted(
                 f"stopped; the same command goes on with what is in {plan.folder}"
             ) from None

@@ -11,6 +11,7 @@ import os
 import resource
 import signal
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,13 @@ def fails(embeddings, config, background, /, *, momentum=None):
     """A bad block raises, until somebody mends it."""
     if _sees_poison(embeddings) and not (_faults() / "mended").exists():
         raise ValueError("a bad block")
+    return exact_cluster(embeddings, config, background)
+
+
+def slow(embeddings, config, background, /, *, momentum=None):
+    """A block takes its time, and leaves a mark when it begins."""
+    (_faults() / f"{os.getpid()}-{time.monotonic_ns()}").touch()
+    time.sleep(1)
     return exact_cluster(embeddings, config, background)
 
 

@@ -1,0 +1,324 @@
+"""Every object of a label image measured, block by block, in one table.
+
+Voxels of a block are summed up per object, and sums of blocks are merged by the
+same formula. Counts, boxes, centroids and extremes come out the same whatever the
+blocks, and so do means of integer images; standard deviations agree to rounding.
+Memory holds one block, and one row per object.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from itertools import product
+from math import pi, prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spoco_zoo import ngff
+from spoco_zoo.errors import ConfigError, DataError, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from spoco_zoo.ngff import Image
+
+__all__ = ["Sums", "check_table_path", "measure", "sum_voxels", "write_table"]
+
+BLOCK_VOXELS = 2**21
+"""Voxels of all channels held at a time."""
+MERGE_ROWS = 2**20
+"""Rows that are gathered before equal ids are merged."""
+SUFFIXES = (".csv", ".parquet")
+
+
+@dataclass(frozen=True)
+class Sums:
+    """What voxels or parts of objects add up to; D spatial axes, C channels.
+
+    Attributes
+    ----------
+    ids : integer, shape (N,)
+    count : int64, shape (N,)
+        Voxels.
+    places : int64, shape (N, D)
+        Sum of voxel coordinates.
+    low, high : int64, shape (N, D)
+        Least and greatest coordinates, both inclusive.
+    total, squares : float64, shape (N, C)
+        Sum of intensities, and of squared deviations from the part's own mean.
+    least, most : float64, shape (N, C)
+    """
+
+    ids: NDArray[Any]
+    count: NDArray[np.int64]
+    places: NDArray[np.int64]
+    low: NDArray[np.int64]
+    high: NDArray[np.int64]
+    total: NDArray[np.float64]
+    squares: NDArray[np.float64]
+    least: NDArray[np.float64]
+    most: NDArray[np.float64]
+
+    def merged(self) -> Sums:
+        """One row per id, in the order of ids."""
+        order = np.argsort(self.ids, kind="stable")
+        ids = self.ids[order]
+        if not len(ids):
+            return self
+        starts = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]])
+        lengths = np.diff(np.r_[starts, len(ids)])
+
+        def add(values: NDArray[Any]) -> NDArray[Any]:
+            return np.add.reduceat(values[order], starts, axis=0)
+
+        count, total = add(self.count), add(self.total)
+        mean = np.repeat(total / count[:, None], lengths, axis=0)
+        # Chan et al.: what the parts' means deviate from the common one.
+        own = self.total[order] / self.count[order][:, None]
+        between = self.count[order][:, None] * np.square(own - mean)
+        squares = add(self.squares) + np.add.reduceat(between, starts, axis=0)
+        return Sums(
+            ids[starts],
+            count,
+            add(self.places),
+            np.minimum.reduceat(self.low[order], starts, axis=0),
+            np.maximum.reduceat(self.high[order], starts, axis=0),
+            total,
+            squares,
+            np.minimum.reduceat(self.least[order], starts, axis=0),
+            np.maximum.reduceat(self.most[order], starts, axis=0),
+        )
+
+
+def measure(
+    labels: str | Path,
+    image: str | Path,
+    *,
+    label_name: str | None = None,
+    on_block: Callable[[int, int], None] | None = None,
+) -> pd.DataFrame:
+    """Measure every object.
+
+    Parameters
+    ----------
+    labels : str or path
+        A label image, an OME-Zarr image that holds labels, or a TIFF of integers.
+        It covers the image, one of its levels, or a region of one.
+    image : str or path
+        Whose intensities are measured, in every channel.
+    label_name : str, optional
+        Which label of an image; needed if it holds several.
+    on_block : callable, optional
+        Called with blocks done and blocks in all.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per object, in the order of ids. ``um`` in a column's name means
+        micrometres; where the voxel size is unknown, it is ``px``: voxels.
+        ``label``; ``time`` if there is a t axis; ``voxels``; ``area_um2`` or
+        ``volume_um3``; ``diameter_um`` of the disc or ball of that size; centroid
+        ``[z_um,] y_um, x_um``, in the coordinates of the label image; bounding box
+        ``[z_start, z_stop,] ...`` in voxels of the label image, stops exclusive; and
+        ``mean``, ``std``, ``min`` and ``max`` per channel.
+
+    Raises
+    ------
+    DataError
+        If labels and image do not lie on the same voxels.
+    StoreError
+        If either cannot be read.
+    """
+    import pandas as pd
+
+    found, source = ngff.find_labels(labels, label_name), ngff.open_image(image)
+    level, offset = align(found, source)
+    channels = source.n_channels
+    shape = found.spatial_shape()
+    blocks = list(_blocks(shape, found.chunks()[-len(shape) :], BLOCK_VOXELS // (channels + 1)))
+    tables = []
+    for when in range(found.n_times):
+        parts = [_empty(len(shape), channels)]
+        merged = rows = 0
+        for number, where in enumerate(blocks):
+            ids = found.read(0, when, None, where)[0]
+            if ids.any():
+                there = [slice(w.start + o, w.stop + o) for w, o in zip(where, offset, strict=True)]
+                values = source.read(level, when, None, there)
+                parts.append(sum_voxels(ids, values, [w.start for w in where]))
+                rows += len(parts[-1].ids)
+            if rows > 2 * merged + MERGE_ROWS:
+                parts = [_joined(parts).merged()]
+                merged = rows = len(parts[0].ids)
+            if on_block is not None:
+                on_block(when * len(blocks) + number + 1, found.n_times * len(blocks))
+        columns = _columns(_joined(parts).merged(), found, source)
+        times = {"time": when} if "t" in found.axes else {}
+        tables.append(pd.DataFrame({"label": columns.pop("label"), **times, **columns}))
+    return pd.concat(tables, ignore_index=True)
+
+
+def sum_voxels(ids: NDArray[Any], values: NDArray[Any], start: Sequence[int]) -> Sums:
+    """Sums of one block.
+
+    Parameters
+    ----------
+    ids : integer, shape ([Z,] Y, X)
+        0 is background.
+    values : number, shape (C, [Z,] Y, X)
+    start : sequence of int
+        Where the block begins in the whole.
+    """
+    inside = np.nonzero(ids)
+    places = np.stack(inside, axis=1) + np.asarray(start, np.int64)
+    voxels = values[:, ids != 0].T.astype(np.float64)
+    ones = np.ones(len(places), np.int64)
+    zeros = np.zeros_like(voxels)
+    return Sums(ids[inside], ones, places, places, places, voxels, zeros, voxels, voxels).merged()
+
+
+def align(labels: Image, image: Image) -> tuple[int, tuple[int, ...]]:
+    """Find the level of an image, and the offset in it, that a label image lies on.
+
+    Returns
+    -------
+    level : int
+    offset : tuple of int
+        Of the labels in voxels of the level, per spatial axis.
+
+    Raises
+    ------
+    DataError
+        If no level has the labels' voxels.
+    """
+    n = len(labels.spatial)
+    if labels.spatial == image.spatial and labels.n_times == image.n_times:
+        own = labels.levels[0]
+        # Only OME-Zarr says where in its image a label begins.
+        levels = image.levels if labels.kind == "ome-zarr" else ()
+        for number, level in enumerate(levels):
+            if np.allclose(level.scale[-n:], own.scale[-n:], rtol=1e-3):
+                shift = np.subtract(own.translation[-n:], level.translation[-n:])
+                offset = np.rint(shift / np.asarray(own.scale[-n:])).astype(int)
+                stop = offset + labels.spatial_shape()
+                if (offset >= 0).all() and (stop <= image.spatial_shape(number)).all():
+                    return number, tuple(int(o) for o in offset)
+        # Label files often lose their voxel size: an equal shape is enough.
+        if labels.spatial_shape() == image.spatial_shape():
+            return 0, (0,) * n
+    raise DataError(
+        "labels must cover their image, one of its levels, or a region of one",
+        f"{_shape(labels)} in {labels.uri} for {_shape(image)} in {image.uri}",
+        "Give the image that was segmented.",
+    )
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write a table as CSV or Parquet, under a temporary name until complete.
+
+    Raises
+    ------
+    ConfigError
+        If the name ends otherwise, or Parquet cannot be written here.
+    StoreError
+        If the place cannot be written.
+    """
+    check_table_path(path)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        if path.suffix == ".csv":
+            table.to_csv(partial, index=False)
+        else:
+            table.to_parquet(partial, index=False)
+        partial.replace(path)
+    except OSError as error:
+        raise StoreError(
+            "the table must go to a folder that can be written", str(error), "Choose another --out."
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def check_table_path(path: Path) -> None:
+    """Refuse a table that could not be written, before anything is measured."""
+    if path.suffix not in SUFFIXES:
+        raise ConfigError(
+            "a table must be named .csv or .parquet", str(path), "Choose another --out."
+        )
+    if path.suffix == ".parquet" and not _has_pyarrow():
+        raise ConfigError(
+            "Parquet needs the package pyarrow",
+            "an installation without it",
+            "Install it with `pip install 'spoco-zoo[parquet]'`, or write .csv.",
+        )
+
+
+def _has_pyarrow() -> bool:
+    try:
+        return importlib.util.find_spec("pyarrow") is not None
+    except ValueError:  # it was switched off for this process
+        return False
+
+
+def _blocks(shape: Sequence[int], chunk: Sequence[int], voxels: int) -> Iterator[tuple[slice, ...]]:
+    """Boxes of whole chunks that cover a volume, as wide along the last axes as fits."""
+    step = [min(c, n) for c, n in zip(chunk, shape, strict=True)]
+    for axis in reversed(range(len(shape))):
+        room = max(voxels // prod(step), 1)
+        step[axis] = min(step[axis] * room, shape[axis])
+    for start in product(*(range(0, n, s) for n, s in zip(shape, step, strict=True))):
+        yield tuple(slice(a, min(a + s, n)) for a, s, n in zip(start, step, shape, strict=True))
+
+
+def _empty(ndim: int, channels: int) -> Sums:
+    whole, real = np.empty((0, ndim), np.int64), np.empty((0, channels))
+    count = np.empty(0, np.int64)
+    return Sums(np.empty(0, np.uint64), count, whole, whole, whole, real, real, real, real)
+
+
+def _joined(parts: Sequence[Sums]) -> Sums:
+    """All rows of several, ids as uint64."""
+    ids = np.concatenate([part.ids.astype(np.uint64) for part in parts])
+    names = ("count", "places", "low", "high", "total", "squares", "least", "most")
+    return Sums(ids, *(np.concatenate([getattr(p, name) for p in parts]) for name in names))
+
+
+def _columns(sums: Sums, labels: Image, image: Image) -> dict[str, Any]:
+    """Named columns in physical units."""
+    n = len(labels.spatial)
+    size = labels.voxel_size() or image.voxel_size()
+    unit = "um" if size else "px"
+    scale = np.asarray(size or (1.0,) * n)
+    # A translation is in the label's own units, which the factor brings to micrometres.
+    factor = scale / np.asarray(labels.spatial_scale()) if labels.voxel_size() else 0 * scale
+    origin = np.asarray(labels.levels[0].translation[-n:]) * factor
+    centre = origin + scale * sums.places / sums.count[:, None]
+    extent = sums.count * prod(scale)
+    what = "area" if n == 2 else "volume"
+    diameter = (4 / pi * extent) ** 0.5 if n == 2 else (6 / pi * extent) ** (1 / 3)
+    columns: dict[str, Any] = {
+        "label": sums.ids.astype(np.int64),
+        "voxels": sums.count,
+        f"{what}_{unit}{n}": extent,
+        f"diameter_{unit}": diameter,
+    }
+    columns |= {f"{axis}_{unit}": centre[:, i] for i, axis in enumerate(labels.spatial)}
+    for i, axis in enumerate(labels.spatial):
+        columns |= {f"{axis}_start": sums.low[:, i], f"{axis}_stop": sums.high[:, i] + 1}
+    mean = sums.total / sums.count[:, None]
+    std = np.sqrt(sums.squares / sums.count[:, None])
+    for i, name in enumerate(image.channel_names):
+        prefix = f"channel{name}" if name.isdecimal() else name
+        values = {"mean": mean, "std": std, "min": sums.least, "max": sums.most}
+        columns |= {f"{prefix}_{key}": value[:, i] for key, value in values.items()}
+    return columns
+
+
+def _shape(image: Image) -> str:
+    return f"axes {','.join(image.axes)} of shape {image.levels[0].shape}"

@@ -1,0 +1,179 @@
+r"""An image seen at another voxel size, resampled region by region as it is read.
+
+One axis, two voxels of the view for five of the image::
+
+    image  |----a----|----b----|----c----|----d----|----e----|
+    view   |-----------0------------|-----------1------------|
+
+A view voxel that is larger than the image's is the mean of what it covers, parts
+of voxels by their share; one that is smaller is interpolated linearly between
+the two nearest centres. A value depends on the image alone and not on the region
+asked for, to the last bit: every sum runs over the same terms in the same order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from spoco_zoo.ngff.image import Image, Level
+
+__all__ = ["RescaledImage", "rescale_image"]
+
+PIECE = 2**24
+"""Voxels of the image held at a time, where the first axis allows it."""
+
+
+@dataclass(frozen=True)
+class RescaledImage(Image):
+    """One level of an image at another voxel size; values are float32."""
+
+    origin: Image | None = None
+    origin_level: int = 0
+
+    def read(
+        self, level: int, time: int, channels: Sequence[int] | None, where: Sequence[slice]
+    ) -> NDArray[Any]:
+        """See `Image.read`; `where` is in voxels of the view."""
+        assert self.origin is not None
+        assert level == 0
+        old = self.origin.spatial_shape(self.origin_level)
+        new = self.spatial_shape(0)
+        count = self.n_channels if channels is None else len(channels)
+        maps = [axis_map(n, m, w) for n, m, w in zip(old, new, where, strict=True)]
+        cross = count * prod(m.source.stop - m.source.start for m in maps[1:])
+        rows = max(int(PIECE / max(cross, 1) * new[0] / old[0]), 1)
+        first = where[0]
+        parts = []
+        for start in range(first.start, first.stop, rows):
+            head = axis_map(old[0], new[0], slice(start, min(start + rows, first.stop)))
+            region = (head.source, *(m.source for m in maps[1:]))
+            values = self.origin.read(self.origin_level, time, channels, region)
+            parts.append(_apply(values, [head, *maps[1:]]))
+        return np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
+
+    def chunks(self, level: int = 0) -> tuple[int, ...]:
+        """One voxel: nothing is stored at this size."""
+        return (1,) * len(self.axes)
+
+
+@dataclass(frozen=True)
+class AxisMap:
+    """From a part of an axis of the image to a part of the view's."""
+
+    source: slice
+    """What has to be read."""
+    weights: csr_array | None
+    """Shape (view voxels, image voxels); None if nothing changes."""
+
+
+def rescale_image(image: Image, level: int, voxel_factor: Sequence[float]) -> RescaledImage:
+    """View of one level with voxels that are larger by a factor per axis.
+
+    Parameters
+    ----------
+    image : Image
+    level : int
+    voxel_factor : sequence of float
+        One per spatial axis; above 1 the view is coarser. Shapes are rounded, and
+        the view covers exactly what the image covers.
+
+    Returns
+    -------
+    RescaledImage
+        Of one level, with all times and channels.
+    """
+    base = image.levels[level]
+    lead = len(base.shape) - len(voxel_factor)
+    factors = (1.0,) * lead + tuple(voxel_factor)
+    shape = tuple(max(round(n / f), 1) for n, f in zip(base.shape, factors, strict=True))
+    scale = tuple(s * n / m for s, n, m in zip(base.scale, base.shape, shape, strict=True))
+    shift = tuple(
+        t + (new - old) / 2 for t, old, new in zip(base.translation, base.scale, scale, strict=True)
+    )
+    return RescaledImage(
+        uri=image.uri,
+        kind=image.kind,
+        version=image.version,
+        axes=image.axes,
+        units=image.units,
+        levels=(Level(base.path, shape, scale, shift),),
+        dtype=np.dtype(np.float32),
+        channel_names=image.channel_names,
+        name=image.name,
+        series=image.series,
+        series_count=image.series_count,
+        storage_options=image.storage_options,
+        origin=image,
+        origin_level=level,
+    )
+
+
+def axis_map(old: int, new: int, where: slice) -> AxisMap:
+    """Source region and weights for the view voxels `where` of an axis.
+
+    Parameters
+    ----------
+    old, new : int
+        Length of the axis in the image and in the view.
+    where : slice
+        In voxels of the view.
+
+    Examples
+    --------
+    >>> axis_map(5, 2, slice(0, 2)).weights.toarray().round(2)
+    array([[0.4, 0.4, 0.2, 0. , 0. ],
+           [0. , 0. , 0.2, 0.4, 0.4]])
+    """
+    if old == new:
+        return AxisMap(where, None)
+    index = np.arange(where.start, where.stop)
+    columns, values = _averages(index, old, new) if old > new else _ramps(index, old, new)
+    source = slice(int(columns.min()), int(columns.max()) + 1)
+    rows = np.broadcast_to(np.arange(len(index))[:, None], columns.shape)
+    kept = values > 0
+    weights = csr_array(
+        (values[kept], (rows[kept], columns[kept] - source.start)),
+        shape=(len(index), source.stop - source.start),
+    )
+    return AxisMap(source, weights)
+
+
+def _averages(index: NDArray[Any], old: int, new: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Image voxels that each view voxel covers, and the share of each; shape (n, k)."""
+    # In units of 1/new of an image voxel everything is a whole number: shares are exact.
+    start, stop = index * old, (index + 1) * old
+    width = -(-old // new) + 1
+    columns = (start // new)[:, None] + np.arange(width)
+    covered = np.minimum(stop[:, None], (columns + 1) * new) - np.maximum(
+        start[:, None], columns * new
+    )
+    return np.minimum(columns, old - 1), np.maximum(covered, 0) / old
+
+
+def _ramps(index: NDArray[Any], old: int, new: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The two image voxels around the centre of each view voxel, and their weights."""
+    centre = np.clip(((2 * index + 1) * old - new) / (2 * new), 0, old - 1)
+    low = np.minimum(np.floor(centre).astype(np.int64), max(old - 2, 0))
+    share = centre - low
+    columns = np.stack([low, np.minimum(low + 1, old - 1)], axis=1)
+    return columns, np.stack([1 - share, share], axis=1)
+
+
+def _apply(values: NDArray[Any], maps: Sequence[AxisMap]) -> NDArray[np.float32]:
+    """Resample (C, [Z,] Y, X) axis by axis."""
+    result = values.astype(np.float32)
+    for axis, step in enumerate(maps, start=1):
+        if step.weights is None:
+            continue
+        # Sparse rows are summed in the order of their columns: no BLAS, no change of order.
+        front = np.moveaxis(result, axis, 0)
+        flat = step.weights.astype(np.float32) @ front.reshape(len(front), -1)
+        result = np.moveaxis(flat.reshape(-1, *front.shape[1:]), 0, axis)
+    return np.ascontiguousarray(result)

@@ -1,0 +1,94 @@
+"""Labels from the network's voxel size back to the image's own.
+
+Every voxel takes the label of the network voxel that its centre lies in, so that
+no new label arises and neighbours in different write units fit together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spoco_zoo import ngff
+from spoco_zoo.segment.pyramid import AxisStep
+
+if TYPE_CHECKING:
+    from spoco_zoo.segment.plan import Plan
+
+__all__ = ["Stretch", "network_labels", "resize_steps"]
+
+
+@dataclass(frozen=True)
+class Stretch(AxisStep):
+    """From a part of the network's axis (`fine`) to a part of the image's (`coarse`).
+
+    ::
+
+        image    |--|--|--|[-|--|--|--|--]|--|     whole: all of it, coarse: the part [ ]
+        network  |----|----|[---|----|----]---|    whole_fine, fine
+    """
+
+    first: int = 0
+    """Start of the part in the image."""
+    first_fine: int = 0
+    """Start of the part in the view of the network."""
+    whole: int = 1
+    whole_fine: int = 1
+
+    def picks(self, start: int, stop: int) -> np.ndarray:
+        """The network voxel under the centre of each image voxel."""
+        # Twice the centre, in whole numbers: no rounding, whatever the size.
+        twice = 2 * (self.first + np.arange(start, stop, dtype=np.int64)) + 1
+        under = twice * self.whole_fine // (2 * self.whole) - self.first_fine
+        return np.clip(under, 0, self.fine - 1)
+
+
+def network_labels(plan: Plan, lead: tuple[int, ...], dtype: Any) -> Any:
+    """Staging array for the final ids at the network's voxel size.
+
+    Parameters
+    ----------
+    plan : Plan
+    lead : tuple of int
+        Lengths of the label's axes before the spatial ones.
+    dtype : dtype
+        Of the final ids.
+    """
+    ones = (1,) * len(lead)
+    return ngff.scratch_array(
+        plan.folder / f"network-{np.dtype(dtype).name}.zarr",
+        (*lead, *plan.grid.shape),
+        dtype,
+        (*ones, *plan.chunk),
+        (*ones, *plan.grid.block),
+    )
+
+
+def resize_steps(plan: Plan, lead: int) -> tuple[AxisStep, ...]:
+    """How each axis of the label is filled from the labels at the network's voxel size.
+
+    Parameters
+    ----------
+    plan : Plan
+    lead : int
+        Axes before the spatial ones, which are kept as they are.
+    """
+    shape = plan.source.spatial_shape(plan.config.level)
+    rows = zip(
+        plan.region.start,
+        plan.region.shape,
+        plan.source_region.start,
+        plan.source_region.shape,
+        shape,
+        plan.image.spatial_shape(plan.level),
+        strict=True,
+    )
+    steps = [
+        AxisStep(size, size, 1)
+        if whole == whole_fine
+        else Stretch(fine, size, None, first, first_fine, whole, whole_fine)
+        for first_fine, fine, first, size, whole, whole_fine in rows
+    ]
+    return (*(AxisStep(plan.grid.times, plan.grid.times, 1),) * lead, *steps)

@@ -1,0 +1,178 @@
+"""Tables of objects: right, and the same whatever the blocks."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from skimage.measure import regionprops_table
+from typer.testing import CliRunner
+
+from spoco_zoo import measure as measuring
+from spoco_zoo import ngff
+from spoco_zoo.cli import app
+from spoco_zoo.errors import ConfigError, DataError
+from spoco_zoo.measure import Sums, measure, sum_voxels, write_table
+
+FIELDS = ("ids", "count", "places", "low", "high", "total", "least", "most")
+
+
+def in_blocks(ids: np.ndarray, values: np.ndarray, step: tuple[int, ...]) -> Sums:
+    parts = []
+    for where in measuring._blocks(ids.shape, step, 1):
+        start = [w.start for w in where]
+        parts.append(sum_voxels(ids[where], values[(slice(None), *where)], start))
+    return measuring._joined(parts).merged()
+
+
+@given(st.data())
+def test_blocks_and_whole_agree(data: st.DataObject) -> None:
+    shape = data.draw(hnp.array_shapes(min_dims=2, max_dims=3, min_side=1, max_side=9))
+    ids = data.draw(hnp.arrays(np.uint32, shape, elements=st.sampled_from([0, 0, 1, 2, 5, 2**31])))
+    step = tuple(data.draw(st.integers(1, n)) for n in shape)
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 2**16, (2, *shape)).astype(np.uint16)
+    whole = sum_voxels(ids, values, [0] * len(shape))
+    parts = in_blocks(ids, values, step)
+    for name in FIELDS:
+        assert np.array_equal(getattr(whole, name), getattr(parts, name)), name
+    assert np.allclose(whole.squares, parts.squares, rtol=1e-9, atol=1e-6)
+    # Not only alike, but right.
+    for row, label in enumerate(whole.ids):
+        inside = values[:, ids == label].astype(np.float64)
+        assert whole.count[row] == inside.shape[1]
+        assert np.allclose(whole.squares[row] / whole.count[row], inside.var(axis=1))
+
+
+def test_a_large_offset_does_not_drown_the_deviation() -> None:
+    values = (1e7 + np.random.default_rng(0).random((1, 50, 60))).astype(np.float64)
+    found = in_blocks(np.ones((50, 60), np.uint8), values, (7, 11))
+    assert np.sqrt(found.squares[0, 0] / found.count[0]) == pytest.approx(values.std(), rel=1e-6)
+
+
+@pytest.fixture
+def cells(tmp_path: Path) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(3)
+    labels = np.kron(rng.permutation(24).reshape(2, 3, 4), np.ones((5, 7, 6), int)).astype(int)
+    labels[:, 3] = 0
+    image = rng.integers(0, 4000, (2, *labels.shape)).astype(np.uint16)
+    ngff.write_label_tiff(tmp_path / "labels.tif", labels, (0.5, 0.2, 0.2))
+    tifffile.imwrite(
+        tmp_path / "image.ome.tif", image.swapaxes(0, 1), photometric="minisblack",
+        metadata={"axes": "ZCYX", "Channel": {"Name": ["DAPI", "actin"]}},
+    )  # fmt: skip
+    return labels, image
+
+
+@pytest.mark.parametrize("voxels", [2**21, 300])
+def test_a_table_is_what_scikit_image_finds(
+    cells, tmp_path: Path, voxels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels, image = cells
+    monkeypatch.setattr(measuring, "BLOCK_VOXELS", voxels)
+    monkeypatch.setattr(measuring, "MERGE_ROWS", 10)
+    done = []
+    table = measure(
+        tmp_path / "labels.tif", tmp_path / "image.ome.tif", on_block=lambda d, n: done.append(d)
+    )
+    assert (len(done) == 1) == (voxels == 2**21)
+    truth = regionprops_table(
+        labels, np.moveaxis(image, 0, -1), spacing=(0.5, 0.2, 0.2),
+        properties=["label", "num_pixels", "area", "centroid", "bbox", "intensity_mean",
+                    "intensity_min", "intensity_max", "intensity_std"],
+    )  # fmt: skip
+    expected = {
+        "label": truth["label"],
+        "voxels": truth["num_pixels"],
+        "volume_um3": truth["area"],
+        "diameter_um": (6 / np.pi * truth["area"]) ** (1 / 3),
+        **{f"{a}_um": truth[f"centroid-{i}"] for i, a in enumerate("zyx")},
+    }
+    for i, axis in enumerate("zyx"):
+        expected[f"{axis}_start"] = truth[f"bbox-{i}"]
+        expected[f"{axis}_stop"] = truth[f"bbox-{i + 3}"]
+    for i, name in enumerate(("DAPI", "actin")):
+        for key in ("mean", "std", "min", "max"):
+            expected[f"{name}_{key}"] = truth[f"intensity_{key}-{i}"]
+    assert list(table.columns) == list(expected)
+    for name, values in expected.items():
+        assert np.allclose(table[name], values), name
+
+
+def test_regions_levels_and_times_are_found(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 99, (2, 60, 80)).astype(np.uint8)
+    tifffile.imwrite(
+        tmp_path / "a.ome.tif", image, photometric="minisblack",
+        metadata={"axes": "TYX", "PhysicalSizeX": 0.3, "PhysicalSizeY": 0.3},
+    )  # fmt: skip
+    ngff.convert(tmp_path / "a.ome.tif", tmp_path / "a.ome.zarr")
+    target = ngff.plan_label(
+        ngff.open_image(tmp_path / "a.ome.zarr"), name="part", output=tmp_path / "part.ome.zarr",
+        roi=((10, 50), (20, 70)),
+    )  # fmt: skip
+    ngff.create_label(target, dtype=np.uint32, shard=(64, 64), chunk=(64, 64))
+    labels = np.zeros((2, 40, 50), np.uint32)
+    labels[0, 5:9, 5:9], labels[1, 5:9, 5:9] = 3, 4
+    ngff.open_label_array(target, 0)[...] = labels
+    ngff.publish_label(target)
+    table = measure(tmp_path / "part.ome.zarr", tmp_path / "a.ome.zarr")
+    assert table["label"].tolist() == [3, 4]
+    assert table["time"].tolist() == [0, 1]
+    assert table["y_um"].tolist() == pytest.approx([(10 + 6.5) * 0.3] * 2)
+    assert table["channel0_mean"].tolist() == pytest.approx(
+        [image[t, 15:19, 25:29].mean() for t in (0, 1)]
+    )
+
+
+def test_nothing_found_is_an_empty_table(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((8, 9), np.uint8))
+    table = measure(tmp_path / "a.tif", tmp_path / "a.tif")
+    assert len(table) == 0
+    assert "area_px2" in table.columns
+
+
+def test_labels_of_another_image_are_refused(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((8, 9), np.uint8))
+    tifffile.imwrite(tmp_path / "b.tif", np.zeros((8, 10), np.uint8))
+    with pytest.raises(DataError, match="8, 10"):
+        measure(tmp_path / "a.tif", tmp_path / "b.tif")
+
+
+def test_the_command_writes_what_pandas_reads(cells, tmp_path: Path) -> None:
+    out = tmp_path / "objects.csv"
+    files = [str(tmp_path / "labels.tif"), str(tmp_path / "image.ome.tif")]
+    done = CliRunner().invoke(app, ["measure", *files, "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["objects"] == 23
+    read = pd.read_csv(out)
+    pd.testing.assert_frame_equal(read, measure(*files))
+    bad = CliRunner().invoke(app, ["measure", *files, "--out", str(tmp_path / "o.xlsx")])
+    assert bad.exit_code == 2
+    assert ".parquet" in bad.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["image.ome.tif", "labels.tif",
+                                                          "objects.csv"]  # fmt: skip
+
+
+def test_parquet_is_the_same_table(cells, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow", reason="needs the extra `parquet`")
+    table = measure(tmp_path / "labels.tif", tmp_path / "image.ome.tif")
+    write_table(table, tmp_path / "objects.parquet")
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "objects.parquet"), table)
+
+
+def test_parquet_without_its_package_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What the import system finds for a package that is not there.
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ConfigError, match=r"spoco-zoo\[parquet\]"):
+        write_table(pd.DataFrame(), tmp_path / "a.parquet")

@@ -1,0 +1,121 @@
+"""What commands say, to whom, and how much of it."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import typer
+from typer.testing import CliRunner
+
+from spoco_zoo.cli import app
+from spoco_zoo.cli.app import exit_codes
+from spoco_zoo.errors import ConfigError, Interrupted
+from spoco_zoo.report.progress import progress
+
+COMMANDS = (
+    "train",
+    "export",
+    "models",
+    "segment",
+    "evaluate",
+    "measure",
+    "view",
+    "convert",
+    "demo",
+)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> list[str]:
+    """A command that takes no time."""
+    tifffile.imwrite(tmp_path / "a.tif", np.eye(9, dtype=np.uint8))
+    return ["measure", *[str(tmp_path / "a.tif")] * 2, "--out", str(tmp_path / "a.csv")]
+
+
+def test_messages_go_to_stderr_and_results_to_stdout(table: list[str]) -> None:
+    done = CliRunner().invoke(app, table)
+    assert json.loads(done.stdout)["objects"] == 1
+    assert "measure 1/1" in done.stderr
+
+
+def test_quiet_leaves_the_result_and_the_log(table: list[str], tmp_path: Path) -> None:
+    log = tmp_path / "run.log"
+    done = CliRunner().invoke(app, [*table, "-q", "--log-file", str(log)])
+    assert done.stderr == ""
+    assert json.loads(done.stdout)["objects"] == 1
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d [\d:]{8}[+-]\d{4} measure 1/1\n", log.read_text())
+    failed = CliRunner().invoke(app, [*table, "-q", "--log-file", str(log), "--label-name", "x",
+                                      "--out", "a.xls"])  # fmt: skip
+    assert failed.exit_code == 2
+    assert "must be named .csv" in log.read_text().splitlines()[1]
+
+
+def test_verbose_says_where_an_error_arose(table: list[str], tmp_path: Path) -> None:
+    wrong = [*table[:-1], str(tmp_path / "a.xls")]
+    assert "Traceback" not in CliRunner().invoke(app, wrong).stderr
+    done = CliRunner().invoke(app, [*wrong, "-v"])
+    assert done.exit_code == 2
+    assert "check_table_path" in done.stderr
+    assert "exclude each other" in CliRunner().invoke(app, [*table, "-v", "-q"]).stderr
+
+
+def test_a_log_that_cannot_be_written_is_one_line(table: list[str], tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, [*table, "--log-file", str(tmp_path)])
+    assert done.exit_code == 2
+    assert "log file" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_an_interrupted_command_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped = typer.Typer()
+
+    @stopped.command()
+    @exit_codes
+    def segment() -> None:
+        raise Interrupted("stopped after the blocks in flight")
+
+    monkeypatch.setattr(sys, "argv", ["/bin/spoco-zoo", "segment", "my image.tif", "--model", "m"])
+    done = CliRunner().invoke(stopped, [])
+    assert done.exit_code == 130
+    assert "Go on with: spoco-zoo segment 'my image.tif' --model m" in done.stderr
+    monkeypatch.setattr(sys, "argv", ["/bin/spoco-zoo", "train", "--out", "run", "--resume"])
+    assert "Go on with: spoco-zoo train --out run --resume\n" in CliRunner().invoke(stopped).stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_an_example_and_groups(command: str) -> None:
+    done = CliRunner(env={"COLUMNS": "100"}).invoke(app, [command, "--help"])
+    assert done.exit_code == 0
+    assert f"Example: spoco-zoo {command}" in done.stdout
+    assert "Messages" in done.stdout
+
+
+def test_every_command_is_in_a_group() -> None:
+    assert {info.name or info.callback.__name__ for info in app.registered_commands} == set(
+        COMMANDS
+    )
+    assert all(info.rich_help_panel for info in app.registered_commands)
+
+
+def test_one_display_can_stand_for_two(tmp_path: Path) -> None:
+    from rich.console import Console
+
+    out = io.StringIO()
+    log = tmp_path / "a.log"
+    for _ in range(2):
+        with progress(Console(file=out, width=60), interval=0, log=log) as shown:
+            shown.update("blocks", 1, 2)
+            shown.note("half")
+    assert out.getvalue().splitlines() == ["blocks 1/2", "half"] * 2
+    assert [line.split(" ", 2)[2] for line in log.read_text().splitlines()] == [
+        "blocks 1/2", "half",
+    ] * 2  # fmt: skip
+    with pytest.raises(ConfigError), progress(log=tmp_path):
+        pass

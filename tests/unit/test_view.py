@@ -1,0 +1,177 @@
+"""The page that shows an image: what it serves, and what a real browser draws of it."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import io
+import json
+import re
+import shutil
+import subprocess
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image as Picture
+from typer.testing import CliRunner
+
+from spoco_zoo import ngff, view
+from spoco_zoo.cli import app
+from spoco_zoo.demo.synth import crowded_cells
+from spoco_zoo.errors import ConfigError, StoreError
+
+pytest.importorskip("neuroglancer", reason="needs the extra `view`")
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+BROWSER = next(filter(None, map(shutil.which, BROWSERS)), "")
+SHAPES = {2: (240, 300), 3: (16, 80, 100)}
+
+
+def write_cells(folder: Path, ndim: int, version: str) -> Path:
+    """An OME-Zarr of cells with their true labels."""
+    image, truth = crowded_cells(SHAPES[ndim], 0, diameter=24)
+    tiff = folder / "cells.ome.tif"
+    size = {f"PhysicalSize{axis}": 0.2 for axis in "ZYX"[-ndim:]}
+    tifffile.imwrite(
+        tiff, image, metadata={"axes": "ZYX"[-ndim:], **size}, photometric="minisblack"
+    )
+    store = folder / "cells.ome.zarr"
+    ngff.convert(tiff, store, version=version)
+    target = ngff.plan_label(ngff.open_image(store), name="spoco")
+    ngff.create_label(target, dtype=np.uint32, shard=(128,) * ndim, chunk=(64,) * ndim)
+    ngff.open_label_array(target, 0)[...] = truth.astype(np.uint32)
+    ngff.publish_label(target)
+    ngff.write_label_tiff(folder / "labels.tif", truth, (0.2,) * ndim)
+    return store
+
+
+def fetch(address: str, **headers: str) -> bytes:
+    with urllib.request.urlopen(urllib.request.Request(address, headers=headers)) as answer:
+        body: bytes = answer.read()
+        return body
+
+
+def sources(server: view.ViewServer) -> list[str]:
+    """Addresses of the layers' data, as the page gets them."""
+    found = []
+    for layer in server._viewer.state.to_json()["layers"]:
+        source = layer["source"][0] if isinstance(layer["source"], list) else layer["source"]
+        found.append(source["url"] if isinstance(source, dict) else source)
+    return found
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_page_and_chunks_come_over_http(tmp_path: Path, version: str) -> None:
+    store = write_cells(tmp_path, 2, version)
+    (tmp_path / "secret.txt").write_text("not yours")
+    server = view.ViewServer(view.find_scene(str(store)))
+    try:
+        page = fetch(server.url).decode()
+        scripts = re.findall(r'src="([^"]+\.js)"', page)
+        assert sum(len(fetch(server.url + script)) for script in scripts) > 1_000_000
+        image, label = (address.partition("://")[2] for address in sources(server))
+        name = "zarr.json" if version == "0.5" else ".zattrs"
+        found = json.loads(fetch(f"{image}/{name}"))
+        assert "multiscales" in (found["attributes"]["ome"] if version == "0.5" else found)
+        chunk = "0/c/0/0" if version == "0.5" else "0/0/0"
+        stored = (store / "labels/spoco" / chunk).read_bytes()
+        assert fetch(f"{label}/{chunk}") == stored
+        assert fetch(f"{label}/{chunk}", Range="bytes=3-11") == stored[3:12]
+        for outside in (
+            f"{image}/../secret.txt", f"{image}/%2e%2e/secret.txt",
+            f"{image}/..%2fsecret.txt", image.replace(server._server.token, "x" * 40) + f"/{name}",
+        ):  # fmt: skip
+            with pytest.raises(urllib.error.HTTPError):
+                fetch(outside)
+    finally:
+        server.close()
+
+
+def drawn(server: view.ViewServer, folder: Path) -> np.ndarray:
+    """What a real browser without a network draws, RGB."""
+    browser = subprocess.Popen(
+        [
+            BROWSER, "--headless=new", "--no-sandbox", "--use-angle=swiftshader",
+            "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist",
+            "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
+            f"--user-data-dir={folder / 'browser'}", "--remote-debugging-port=0", server.url,
+        ],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            png = pool.submit(server.screenshot, 800, 600).result(timeout=240)
+    finally:
+        browser.terminate()
+        browser.wait(30)
+    return np.asarray(Picture.open(io.BytesIO(png)).convert("RGB")).astype(int)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not BROWSER, reason="needs chromium")
+@pytest.mark.parametrize(("ndim", "kind"), [(2, "0.5"), (3, "0.4"), (2, "tiff")])
+def test_a_browser_shows_image_and_labels(tmp_path: Path, ndim: int, kind: str) -> None:
+    store = write_cells(tmp_path, ndim, "0.5" if kind == "tiff" else kind)
+    scene = view.find_scene(str(store))
+    if kind == "tiff":
+        scene = view.find_scene(str(tmp_path / "cells.ome.tif"), [str(tmp_path / "labels.tif")])
+    server = view.ViewServer(scene)
+    try:
+        picture = drawn(server, tmp_path)
+    finally:
+        server.close()
+    middle = picture[200:400, 300:500] if ndim == 2 else picture[40:260, 40:360]
+    strength = np.ptp(middle, axis=-1)
+    # Labels are coloured; the image between and under them is grey and varies.
+    assert (strength > 30).mean() > 0.4
+    assert len(np.unique(middle.reshape(-1, 3) // 32, axis=0)) > 30
+    if ndim == 3:
+        volume = picture[320:580, 40:360]
+        assert (volume.min(axis=-1) > 60).mean() > 0.03
+
+
+def test_a_label_alone_is_shown_over_its_image(tmp_path: Path) -> None:
+    store = write_cells(tmp_path, 2, "0.5")
+    scene = view.find_scene(str(store / "labels/spoco"))
+    assert scene.image is not None
+    assert scene.image.uri == str(store)
+    assert [label.name for label in scene.labels] == ["spoco"]
+
+
+def test_what_cannot_be_shown_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(view, "TIFF_VOXELS", 10)
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((8, 8), np.uint8))
+    with pytest.raises(StoreError, match="convert"):
+        view.find_scene(str(tmp_path / "a.tif"))
+    done = CliRunner().invoke(app, ["view", str(tmp_path / "nothing.ome.zarr")])
+    assert done.exit_code == 2
+    assert "nothing at" in done.stderr
+
+
+def test_commands_to_look_at_a_result() -> None:
+    inside = view.look_commands("my data/a.ome.zarr", "/d/my data/a.ome.zarr/labels/spoco")
+    assert inside == (
+        "spoco-zoo view 'my data/a.ome.zarr'",
+        "napari --plugin napari-ome-zarr 'my data/a.ome.zarr'",
+    )
+    beside = view.look_commands("a.ome.zarr", "/d/b.ome.zarr")
+    assert beside == (
+        "spoco-zoo view a.ome.zarr --labels /d/b.ome.zarr",
+        "napari --plugin napari-ome-zarr a.ome.zarr /d/b.ome.zarr",
+    )
+    assert view.look_commands("a.tif", "/d/b.tif")[1] == "napari a.tif /d/b.tif"
+
+
+def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
+    import socket
+
+    tifffile.imwrite(tmp_path / "a.tif", np.arange(64, dtype=np.uint8).reshape(8, 8))
+    scene = view.find_scene(str(tmp_path / "a.tif"))
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        with pytest.raises(ConfigError, match="--port"):
+            view.ViewServer(scene, port=other.getsockname()[1])
