@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from spoco_zoo.evaluate import Evaluation
     from spoco_zoo.report.progress import Display
     from spoco_zoo.segment import SegmentResult
-    from spoco_zoo.segment.phases import Event
+    from spoco_zoo.segment.outcome import Event
     from spoco_zoo.train.loop import Progress
     from spoco_zoo.train.run import TrainResult
 

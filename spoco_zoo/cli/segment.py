@@ -28,6 +28,7 @@ def segment(
     patch: Annotated[str | None, typer.Option(help="Input of the network.")] = None,
     halo: Annotated[str | None, typer.Option(help="Border of a patch that is not used.")] = None,
     blend: Annotated[str | None, typer.Option(help="crop, linear or gaussian.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, float32 or bfloat16.")] = None,
     channel: Annotated[str | None, typer.Option(help="Name or index of the channel.")] = None,
     level: Annotated[int | None, typer.Option(help="Pyramid level to segment.")] = None,
     roi: Annotated[str | None, typer.Option(help="0:64,100:400,100:400")] = None,
@@ -66,6 +67,7 @@ def segment(
         patch=integers(patch, "patch"),
         halo=integers(halo, "halo"),
         blend=blend,
+        precision=precision,
         channel=int(channel) if channel and channel.isdigit() else channel,
         level=level,
         roi=region(roi),
@@ -75,9 +77,15 @@ def segment(
         output=output, label_name=label_name, version=ome_zarr_version, overwrite=overwrite
     )
     if dry_run:
-        from spoco_zoo.segment import dry_run as plan
+        from spoco_zoo.segment import dry_run as decide
+        from spoco_zoo.segment import guess_time
+        from spoco_zoo.segment.cluster import cluster
 
-        show(plan(source, model, settings, **target).summary())
+        loaded = load_model(model)
+        plan = decide(source, loaded, settings, **target)
+        count = workers or (len(gpus.split(",")) if gpus else 1)
+        guess = guess_time(plan, loaded, cluster, device=device, workers=count)
+        show({**plan.summary(), "time": guess.text()})
         return
     from spoco_zoo.report.progress import progress
     from spoco_zoo.workflow import segment_with_pictures

@@ -93,7 +93,9 @@ class Plan:
         )
         net = self.recipe.net
         activations = 6 * net.features[0] * prod(self.tiling.patch)
-        return 4 * (2 * net.embedding_dim * outer + 2 * net.in_channels * margin + activations)
+        # Embeddings of a block and of the next one, those sorted by voxel, labels and their kin.
+        block = (3 * net.embedding_dim + 8) * outer
+        return 4 * (block + 2 * net.in_channels * margin + activations)
 
     @property
     def disk_bytes(self) -> int:
