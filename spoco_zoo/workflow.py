@@ -9,6 +9,7 @@ import numpy as np
 from spoco_zoo import ngff
 from spoco_zoo.report.figures import curves, overlay, preview
 from spoco_zoo.report.page import Figure, Section, html_page
+from spoco_zoo.report.seams import audit_bars, doubt_panels
 from spoco_zoo.segment import segment
 from spoco_zoo.segment.cluster import cluster
 from spoco_zoo.train.checkpoint import RunFolder
@@ -21,12 +22,18 @@ if TYPE_CHECKING:
     from spoco_zoo.config import SegmentConfig, TrainConfig
     from spoco_zoo.evaluate import Evaluation
     from spoco_zoo.report.progress import Display
+    from spoco_zoo.report.seams import DoubtView
     from spoco_zoo.segment import SegmentResult
     from spoco_zoo.segment.outcome import Event
     from spoco_zoo.train.loop import Progress
     from spoco_zoo.train.run import TrainResult
 
-__all__ = ["segment_with_pictures", "train_with_pictures", "write_evaluation_page"]
+__all__ = [
+    "segment_with_pictures",
+    "train_with_pictures",
+    "write_evaluation_page",
+    "write_segmentation_page",
+]
 
 PICTURE_SIDE = 1024  # voxels of the middle part that a picture of a large result shows
 SCORES = ("ap50", "ap75", "ap90", "sbd", "dic", "arand", "n_predicted", "n_truth")
@@ -122,15 +129,97 @@ def segment_with_pictures(
 
     result = segment(source, model, config, on_event=listen, **options)
     if report:
-        picture = result.report.with_suffix(".png")
-        draw_middle(source, result, config, picture)
-        html_page(
-            result.report.with_suffix(".html"),
-            f"Segmentation of {source.rstrip('/').rsplit('/', 1)[-1]}",
-            [Section("Run", table=(("what", "value"), *_flat(result.summary)))],
-            [Figure(picture, "The middle of the image, and the outlines of its labels.")],
-        )
+        write_segmentation_page(source, result, config)
     return result
+
+
+def write_segmentation_page(source: str, result: SegmentResult, config: SegmentConfig) -> None:
+    """Pictures and the page of a finished run, beside its ``segment.json``."""
+    middle = result.report.with_suffix(".png")
+    bars, doubts = (middle.with_name(f"segment-{name}.png") for name in ("audit", "doubts"))
+    draw_middle(source, result, config, middle)
+    audit_bars(result.summary, bars)
+    summary = result.summary
+    flat = {k: summary[k] for k in ("objects", "objects_per_block", "throughput", "blocks")}
+    seams = Section(
+        "Seams",
+        (
+            "Objects of neighbouring blocks are joined if they overlap enough where both blocks "
+            "look, and if their mean embeddings are near. The doubtful decisions lie closest to "
+            "one of these two limits.",
+        ),
+        (("what", "count"), *_flat(summary["faces"])),
+        figures=(Figure(doubts, "Matches in doubt, and what was decided."),)
+        if draw_doubts(source, result, config, doubts)
+        else (),
+    )
+    html_page(
+        result.report.with_suffix(".html"),
+        f"Segmentation of {source.rstrip('/').rsplit('/', 1)[-1]}",
+        [
+            Section(
+                "Sizes and times",
+                figures=(Figure(bars, "Object sizes, objects per block, seconds of each phase."),),
+            ),
+            seams,
+            Section("Measured", table=(("what", "value"), *_flat(_without_histogram(flat)))),
+            Section("Plan", table=(("what", "value"), *_flat(summary["plan"]))),
+        ],
+        [Figure(middle, "The middle of the image, and the outlines of its labels.")],
+    )
+
+
+def draw_doubts(source: str, result: SegmentResult, config: SegmentConfig, path: Path) -> bool:
+    """Picture of the doubtful matches; False, and no picture, if there were none."""
+    views = result.report.with_name("doubts.npz")
+    if not views.is_file():
+        return False
+    image, labels = ngff.open_image(source), ngff.find_labels(result.output)
+    lead = len(labels.spatial) - 2
+    offset = [start for start, _ in config.roi] if config.roi else [0] * len(labels.spatial)
+    panels: list[DoubtView] = []
+    with np.load(views) as file:
+        for i, doubt in enumerate(result.summary["doubts"]):
+            if f"below_{i}" not in file:
+                break
+            corner, below = file[f"corner_{i}"].tolist(), file[f"below_{i}"]
+            start = [*doubt["voxel"][:lead], *corner]
+            stop = [v + 1 for v in doubt["voxel"][:lead]]
+            stop += [c + n for c, n in zip(corner, below.shape, strict=True)]
+            inner = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+            outer = tuple(
+                slice(w.start + o, w.stop + o) for w, o in zip(inner, offset, strict=True)
+            )
+            when = doubt["time"]
+            pixels = image.read(config.level, when, None, outer).mean(0)
+            axis = doubt["axis"] - lead
+            panels.append(
+                {
+                    "title": _doubt_title(doubt),
+                    "image": pixels.reshape(below.shape),
+                    "below": below,
+                    "above": file[f"above_{i}"],
+                    "labels": labels.read(0, when, None, inner).reshape(below.shape),
+                    "face": (axis, doubt["face"] - corner[axis]) if axis >= 0 else None,
+                }
+            )
+    doubt_panels(panels, path)
+    return True
+
+
+def _doubt_title(doubt: Mapping[str, Any]) -> str:
+    """What was decided, in a few words."""
+    verdict = {"joined": "joined", "overlap": "apart: overlap", "embedding": "apart: embedding"}
+    return f"{verdict[doubt['verdict']]}\nIoU {doubt['iou']:.2f}, distance {doubt['distance']:.2f}"
+
+
+def _without_histogram(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested values without those that the bars show."""
+    return {
+        name: _without_histogram(value) if isinstance(value, dict) else value
+        for name, value in values.items()
+        if name != "histogram"
+    }
 
 
 def draw_middle(source: str, result: SegmentResult, config: SegmentConfig, path: Path) -> None:

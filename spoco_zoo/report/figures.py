@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-__all__ = ["curves", "overlay", "preview"]
+__all__ = ["curves", "new_figure", "outlined", "overlay", "preview", "save_figure"]
 
 # Larger images are cut to their middle: shrunk, their cells would be specks.
 LARGEST = 1024
@@ -45,7 +45,7 @@ def preview(
     grey = grey_rgb(_plane(_one_channel(image, labels.ndim), labels.ndim))
     panels = {
         "image": grey,
-        f"truth ({_count(truth)} objects)": _outlined(grey, _plane(truth, labels.ndim)),
+        f"truth ({_count(truth)} objects)": outlined(grey, _plane(truth, labels.ndim)),
         "embedding": embedding_rgb(_plane(embedding, labels.ndim)),
         f"labels ({_count(labels)} objects)": label_rgb(_plane(labels, labels.ndim)),
     }
@@ -64,8 +64,8 @@ def overlay(image: NDArray[Any], labels: NDArray[Any], path: Path) -> None:
         PNG to write. Of a volume the middle slice is shown.
     """
     grey = grey_rgb(_plane(_one_channel(image, labels.ndim), labels.ndim))
-    outlined = _outlined(grey, _plane(labels, labels.ndim))
-    _save_panels({"image": grey, f"labels ({_count(labels)} objects)": outlined}, path)
+    found = outlined(grey, _plane(labels, labels.ndim))
+    _save_panels({"image": grey, f"labels ({_count(labels)} objects)": found}, path)
 
 
 def curves(rows: Sequence[Mapping[str, float]], path: Path) -> None:
@@ -82,7 +82,7 @@ def curves(rows: Sequence[Mapping[str, float]], path: Path) -> None:
     names = dict.fromkeys(name for row in rows for name in row if name not in NOT_LOSSES)
     scores = [name for name in names if name.startswith("val_")]
     losses = [name for name in names if name not in scores]
-    figure = _figure(8, 6)
+    figure = new_figure(8, 6)
     above, below = figure.subplots(2, 1, sharex=True)
     for name in losses:
         steps, values = _series(rows, name)
@@ -101,7 +101,7 @@ def curves(rows: Sequence[Mapping[str, float]], path: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=8)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _series(rows: Sequence[Mapping[str, float]], name: str) -> tuple[list[float], list[float]]:
@@ -133,7 +133,7 @@ def _count(labels: NDArray[Any]) -> int:
     return int(np.count_nonzero(np.unique(labels) > 0))
 
 
-def _outlined(rgb: NDArray[np.uint8], labels: NDArray[Any]) -> NDArray[np.uint8]:
+def outlined(rgb: NDArray[np.uint8], labels: NDArray[Any]) -> NDArray[np.uint8]:
     """An image with each object's inner outline in the object's colour."""
     from skimage.segmentation import find_boundaries
 
@@ -146,16 +146,16 @@ def _save_panels(panels: Mapping[str, NDArray[np.uint8]], path: Path) -> None:
     """Write RGB panels of equal size in one row, two or three screen pixels to one of theirs."""
     height, width = next(iter(panels.values())).shape[:2]
     side = 4.0
-    figure = _figure(side * len(panels), side * height / width + 0.35)
+    figure = new_figure(side * len(panels), side * height / width + 0.35)
     row = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, (title, panel) in zip(row, panels.items(), strict=True):
         axes.imshow(panel, interpolation="nearest" if width < 500 else "antialiased")
         axes.set_title(title, fontsize=11, color=INK)
         axes.set_axis_off()
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     """A figure of its own, so that no global state of matplotlib is touched."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -165,7 +165,7 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
     """Write under a temporary name and rename, so that a viewer never sees half a picture."""
     partial = path.with_name(path.name + ".partial")
     figure.savefig(partial, format="png", dpi=130)

@@ -14,9 +14,17 @@ from spoco_zoo.segment.ledger import LOCK, PROGRESS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from spoco_zoo.segment.tasks import BlockResult
+    from spoco_zoo.segment.tasks import BlockResult, FaceResult
 
-__all__ = ["Count", "Event", "Failure", "SegmentResult", "block_entry", "clear_folder"]
+__all__ = [
+    "Count",
+    "Event",
+    "Failure",
+    "SegmentResult",
+    "block_entry",
+    "clear_folder",
+    "face_entry",
+]
 
 HOPELESS = 8
 """So many failures without one success end a phase: the next item would fail too."""
@@ -126,6 +134,12 @@ def block_entry(number: int, result: BlockResult) -> dict[str, Any]:
         "crc": result.checksum,
         "tally": asdict(result.tally),
     }
+
+
+def face_entry(number: int, result: FaceResult) -> dict[str, Any]:
+    """The ledger line of a block whose faces are matched."""
+    doubts = [doubt.to_dict() for doubt in result.doubts]
+    return {"phase": "face", "n": number, "tally": asdict(result.tally), "doubts": doubts}
 
 
 def clear_folder(folder: Path, keep: tuple[str, ...] = ()) -> None:

@@ -10,15 +10,24 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from functools import partial
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spoco_zoo import ngff
 from spoco_zoo.errors import BlocksFailed
+from spoco_zoo.segment.audit import count_per_block, throughput
+from spoco_zoo.segment.doubts import save_views
 from spoco_zoo.segment.execute import InProcess
 from spoco_zoo.segment.ledger import Ledger
 from spoco_zoo.segment.normalise import measure
-from spoco_zoo.segment.outcome import Count, SegmentResult, block_entry, clear_folder
+from spoco_zoo.segment.outcome import (
+    Count,
+    SegmentResult,
+    block_entry,
+    clear_folder,
+    face_entry,
+)
 from spoco_zoo.segment.plan import Plan, TiffTarget
 from spoco_zoo.segment.progress import Progress
 from spoco_zoo.segment.pyramid import pyramid_steps
@@ -45,7 +54,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Run"]
 
-REPORT = "segment.json"
+REPORT, DOUBTS = "segment.json", "doubts.npz"
 ROWS, LONGEST_ROW = 32, 8
 """Blocks go to workers in rows: so many at least, so long at most."""
 
@@ -155,9 +164,7 @@ class Run:
             items,
             total,
             self.progress.faces_done,
-            lambda item, tally: self._record(
-                self._later({"phase": "face", "n": item.number, "tally": asdict(tally)})
-            ),
+            lambda item, result: self._record(self._later(face_entry(item.number, result))),
             lambda item: self._place(item.number),
         )
 
@@ -244,11 +251,18 @@ class Run:
         """Write the report, then the ledger line that says that all is done."""
         plan, progress = self.plan, self.progress
         sizes = progress.measure_sizes(plan.folder, numbering)
+        fresh = prod(plan.grid.shape) * (plan.grid.total - self.resumed) // plan.grid.per_time
+        doubts = sorted(progress.doubts, key=lambda d: -d.doubt)
+        if doubts:
+            save_views(plan.folder / DOUBTS, plan.folder, plan.grid, doubts)
         content = {
             "plan": plan.summary(),
             "objects": numbering.objects,
             "blocks": progress.blocks.summary(plan.recipe.delta_var),
+            "objects_per_block": count_per_block(progress.owned),
             "faces": asdict(progress.faces),
+            "doubts": [d.to_dict() for d in doubts],
+            "throughput": throughput(fresh, self.seconds),
             "sizes": sizes.summary(),
             "seconds": {k: round(v, 3) for k, v in self.seconds.items()},
             "failures": [asdict(f) for f in self.failures],
@@ -260,11 +274,11 @@ class Run:
         self._record(self._later({"phase": "published", "failed": len(self.failures)}))
 
     def finish(self) -> SegmentResult:
-        """Remove everything but the report."""
+        """Remove everything but the report and the views that its pictures need."""
         report = self.plan.folder / REPORT
         content = json.loads(report.read_text())
         self.ledger.close()
-        clear_folder(self.plan.folder, keep=(REPORT,))
+        clear_folder(self.plan.folder, keep=(REPORT, DOUBTS))
         return SegmentResult(
             self.plan.output,
             report,

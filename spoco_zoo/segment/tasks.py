@@ -16,6 +16,7 @@ import numpy as np
 from spoco_zoo.errors import StoreError
 from spoco_zoo.segment.audit import BlockTally, FaceTally, count_cut
 from spoco_zoo.segment.blocks import owned_first
+from spoco_zoo.segment.doubts import Doubt, find_doubts, worst_doubts
 from spoco_zoo.segment.embed import Disagreement, embed
 from spoco_zoo.segment.models import find_device, obtain_model
 from spoco_zoo.segment.normalise import check_finite, normalise
@@ -49,6 +50,7 @@ __all__ = [
     "Common",
     "CoreItem",
     "FaceItem",
+    "FaceResult",
     "embed_block",
     "file_block",
     "fill_coarse",
@@ -128,6 +130,13 @@ class BlockResult(NamedTuple):
     checksum: int
     """CRC-32 of the core's local ids."""
     tally: BlockTally
+
+
+class FaceResult(NamedTuple):
+    """What the driver keeps of the faces of a block."""
+
+    tally: FaceTally
+    doubts: list[Doubt]
 
 
 class FaceItem(NamedTuple):
@@ -225,7 +234,7 @@ def file_block(common: Common, field: BlockField) -> BlockResult:
     return BlockResult(objects, len(sizes), checksum(local), tally)
 
 
-def join_faces(common: Common, item: FaceItem) -> FaceTally:
+def join_faces(common: Common, item: FaceItem) -> FaceResult:
     """Match a block with its neighbours above and file the pairs.
 
     Parameters
@@ -235,10 +244,10 @@ def join_faces(common: Common, item: FaceItem) -> FaceTally:
 
     Returns
     -------
-    FaceTally
+    FaceResult
     """
     grid, number = common.grid, item.number
-    tally = FaceTally()
+    tally, doubts = FaceTally(), []
     edges = [np.empty((0, 4), np.int64)]
     with np.load(block_file(common.folder, number)) as ours:
         for axis in item.axes:
@@ -247,6 +256,7 @@ def join_faces(common: Common, item: FaceItem) -> FaceTally:
             with np.load(block_file(common.folder, above)) as theirs:
                 low, high = read_side(ours, axis, "above"), read_side(theirs, axis, "below")
             found = match(low, high, common.rule)
+            doubts += find_doubts(low, high, found, common.rule, grid, number, axis)
             face = grid.core(number).stop[axis] - grid.slab(number, axis).start[axis]
             cut = count_cut(low, high, found.pairs, axis, face)
             tally += FaceTally(
@@ -255,7 +265,7 @@ def join_faces(common: Common, item: FaceItem) -> FaceTally:
             ends = np.broadcast_to([[number, above]], found.pairs.shape)
             edges.append(np.stack([ends, found.pairs], axis=2).reshape(-1, 4))
     write_edges(common.folder, number, np.concatenate(edges))
-    return tally
+    return FaceResult(tally, worst_doubts(doubts))
 
 
 def relabel_block(local: Any, final: Any, table: str, grid: BlockGrid, item: CoreItem) -> int:

@@ -1,0 +1,89 @@
+"""Figures of a segmentation's own audit: sizes, times, and matches that were in doubt."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spoco_zoo.report.colours import grey_rgb
+from spoco_zoo.report.figures import INK, new_figure, outlined, save_figure
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+__all__ = ["DoubtView", "audit_bars", "doubt_panels"]
+
+BAR, OWN, OTHER = "#0b6e99", (11, 110, 153), (208, 212, 218)
+DoubtView = dict[str, Any]
+"""One doubt: `title`, `image` (Y, X), `below`, `above` (0 nothing, 1 other, 2 own), `labels`,
+and `face`, which is (axis, position) in the picture or None where the face lies in its plane."""
+
+
+def audit_bars(summary: Mapping[str, Any], path: Path) -> None:
+    """Draw object sizes, objects per block, and the time of each phase, as bars.
+
+    Parameters
+    ----------
+    summary : mapping
+        The content of ``segment.json``.
+    path : Path
+        PNG to write.
+    """
+    charts: list[tuple[str, Mapping[str, float], str]] = [
+        ("objects by voxels", summary["sizes"]["histogram"], "from {}"),
+        ("blocks by objects", summary["objects_per_block"]["histogram"], "from {}"),
+        ("seconds by phase", summary["seconds"], "{}"),
+    ]
+    rows = max(max(len(values) for _, values, _ in charts), 4)
+    figure = new_figure(12, 0.9 + 0.24 * rows)
+    for axes, (title, values, name) in zip(figure.subplots(1, 3), charts, strict=True):
+        names = [name.format(key) for key in values]
+        bars = axes.barh(names, list(values.values()), color=BAR)
+        axes.bar_label(bars, fmt="%.3g", padding=3, fontsize=8, color=INK)
+        axes.set_title(title, fontsize=11, color=INK)
+        axes.invert_yaxis()
+        axes.margins(x=0.15)
+        axes.spines[["top", "right", "bottom"]].set_visible(False)
+        axes.tick_params(labelsize=8, bottom=False, labelbottom=False)
+    save_figure(figure, path)
+
+
+def doubt_panels(views: Sequence[DoubtView], path: Path) -> None:
+    """Draw each doubtful match: the image, the two blocks' views of it, the final labels.
+
+    Parameters
+    ----------
+    views : sequence of DoubtView
+    path : Path
+        PNG to write.
+    """
+    figure = new_figure(9, 2.6 * len(views))
+    grid = figure.subplots(len(views), 4, squeeze=False)
+    for row, view in zip(grid, views, strict=True):
+        grey = grey_rgb(view["image"])
+        panels = {
+            view["title"]: grey,
+            "block below sees": _seen(view["below"]),
+            "block above sees": _seen(view["above"]),
+            "result": outlined(grey, view["labels"]),
+        }
+        for axes, (title, panel) in zip(row, panels.items(), strict=True):
+            axes.imshow(panel, interpolation="nearest")
+            axes.set_title(title, fontsize=8, color=INK)
+            axes.set_axis_off()
+            if view["face"] is not None:
+                axis, position = view["face"]
+                line = axes.axhline if axis == 0 else axes.axvline
+                line(position - 0.5, color="#e08a00", linewidth=1, linestyle="--")
+    save_figure(figure, path)
+
+
+def _seen(view: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """RGB of one block's view: nothing white, others grey, the object in question blue."""
+    table = np.array([(255, 255, 255), OTHER, OWN], np.uint8)
+    seen: NDArray[np.uint8] = table[view]
+    return seen
