@@ -5,7 +5,7 @@ from spoco_zoo.ngff.image import Image, Level, find_channels
 from spoco_zoo.ngff.labels import find_labels, open_labels
 from spoco_zoo.ngff.opening import open_image
 from spoco_zoo.ngff.reduce import mean_cells, mode_cells, pyramid_factors
-from spoco_zoo.ngff.store import has_block, open_scratch, scratch_array, write_blocks
+from spoco_zoo.ngff.store import has_block, is_remote, open_scratch, scratch_array, write_blocks
 from spoco_zoo.ngff.target import LabelTarget, plan_label
 from spoco_zoo.ngff.tiff import read_tiff, write_label_tiff
 from spoco_zoo.ngff.write import (
@@ -24,6 +24,7 @@ __all__ = [
     "find_channels",
     "find_labels",
     "has_block",
+    "is_remote",
     "mean_cells",
     "mode_cells",
     "open_image",
