@@ -29,6 +29,7 @@ __all__ = [
 
 ClusteringMethod = Literal["instance", "meanshift", "hdbscan", "consistency"]
 Blend = Literal["crop", "linear", "gaussian"]
+Precision = Literal["auto", "float32", "bfloat16"]
 Positive = Annotated[int, Field(gt=0)]
 Unsigned = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -241,7 +242,7 @@ class TrainConfig(Config):
     warmup: Unsigned = 100
     momentum: float = Field(default=0.999, ge=0, lt=1)
     clip_norm: float = Field(default=5.0, gt=0)
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    precision: Literal[Precision, "float16"] = "auto"
     compile: bool = False
     """torch.compile of the network; no gain was measured on CPU in 2D."""
     validate_every: Positive | None = None
@@ -280,6 +281,8 @@ class SegmentConfig(Config):
     """Input of the network, halo included."""
     halo: tuple[Unsigned, ...] | None = None
     blend: Blend = "linear"
+    precision: Precision = "auto"
+    """Of the network's products: ``auto`` is bfloat16 on a GPU, float32 elsewhere."""
     stitch_iou: Fraction = 0.5
     """Overlap in the shared slab from which two objects are one."""
     channel: str | int | None = None

@@ -4,27 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from torch import nn
 
-from spoco_zoo import ngff
 from spoco_zoo.bundle.load import load_model
 from spoco_zoo.config import SegmentConfig, TrainConfig
 from spoco_zoo.errors import ConfigError
 from spoco_zoo.measure import measure, write_table
-from spoco_zoo.report.figures import curves, overlay, preview
+from spoco_zoo.pictures import write_segmentation_page
+from spoco_zoo.report.figures import curves, preview
 from spoco_zoo.report.page import Figure, Section, html_page
-from spoco_zoo.report.sections import (
-    evaluation_sections,
-    provenance,
-    score_bars,
-    segment_sections,
-)
+from spoco_zoo.report.sections import evaluation_sections, provenance, score_bars
 from spoco_zoo.segment import segment
 from spoco_zoo.segment.cluster import cluster
 from spoco_zoo.train.checkpoint import RunFolder
 from spoco_zoo.train.run import Initial, train
-from spoco_zoo.view import look_commands
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,7 +28,7 @@ if TYPE_CHECKING:
     from spoco_zoo.nets.model import Model
     from spoco_zoo.report.progress import Display
     from spoco_zoo.segment import SegmentResult
-    from spoco_zoo.segment.phases import Event
+    from spoco_zoo.segment.outcome import Event
     from spoco_zoo.train.journal import Progress
     from spoco_zoo.train.run import TrainResult
 
@@ -47,7 +40,6 @@ __all__ = [
 ]
 
 NETWORK = ("features", "pooling", "embedding_dim")  # settings that shape the network
-PICTURE_SIDE = 1024  # voxels of the middle part that a picture of a large result shows
 SCORES = ("ap50", "ap75", "ap90", "sbd", "dic", "arand", "n_predicted", "n_truth")
 
 
@@ -205,14 +197,7 @@ def segment_with_pictures(
     result = segment(source, model, config, on_event=listen, **options)
     write_settings(result)
     if report:
-        picture = result.report.with_suffix(".png")
-        draw_middle(source, result, config, picture)
-        html_page(
-            result.report.with_suffix(".html"),
-            f"Segmentation of {source.rstrip('/').rsplit('/', 1)[-1]}",
-            segment_sections(result.summary, look_commands(source, result.output)),
-            [Figure(picture, "The middle of the image, and the outlines of its labels.")],
-        )
+        write_segmentation_page(source, result, config)
     return result
 
 
@@ -234,24 +219,6 @@ def measure_result(source: str, result: SegmentResult, display: Display) -> Path
     path = result.report.with_name("objects.csv")
     write_table(table, path)
     return path
-
-
-def draw_middle(source: str, result: SegmentResult, config: SegmentConfig, path: Path) -> None:
-    """Picture of the middle of a segmented region."""
-    image = ngff.open_image(source)
-    labels = ngff.find_labels(result.output)
-    shape = labels.spatial_shape(0)
-    offset = tuple(start for start, _ in config.roi) if config.roi else (0,) * len(shape)
-    half = [
-        min(n, PICTURE_SIDE if axis != "z" else 1)
-        for n, axis in zip(shape, labels.spatial, strict=True)
-    ]
-    start = [(n - h) // 2 for n, h in zip(shape, half, strict=True)]
-    inner = tuple(slice(a, a + h) for a, h in zip(start, half, strict=True))
-    outer = tuple(slice(w.start + o, w.stop + o) for w, o in zip(inner, offset, strict=True))
-    part = np.asarray(image.read(config.level, 0, None, outer), np.float32)
-    found = labels.read(0, 0, None, inner)
-    overlay(part, found[0], path)
 
 
 def write_evaluation_page(evaluation: Evaluation, path: Path) -> None:

@@ -86,6 +86,9 @@ def segment(
             "--rescale/--no-rescale", help="To the model's voxel size.", rich_help_panel=INPUT
         ),
     ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="auto, float32 or bfloat16.", rich_help_panel=RUNS)
+    ] = None,
     workers: Annotated[
         int, typer.Option(help="Worker processes; 0 for none.", rich_help_panel=RUNS)
     ] = 0,
@@ -142,6 +145,7 @@ def segment(
         patch=integers(patch, "patch"),
         halo=integers(halo, "halo"),
         blend=blend,
+        precision=precision,
         channel=int(channel) if channel and channel.isdigit() else channel,
         level=level,
         roi=region(roi),
@@ -153,9 +157,15 @@ def segment(
         output=output, label_name=label_name, version=ome_zarr_version, overwrite=overwrite
     )
     if dry_run:
-        from spoco_zoo.segment import dry_run as plan
+        from spoco_zoo.segment import dry_run as decide
+        from spoco_zoo.segment import guess_time
+        from spoco_zoo.segment.cluster import cluster
 
-        show(plan(source, model, settings, **target).summary())
+        loaded = load_model(model)
+        plan = decide(source, loaded, settings, **target)
+        count = workers or (len(gpus.split(",")) if gpus else 1)
+        guess = guess_time(plan, loaded, cluster, device=device, workers=count)
+        show({**plan.summary(), "time": guess.text()})
         return
     from spoco_zoo.view import look_commands
     from spoco_zoo.workflow import measure_result, segment_with_pictures

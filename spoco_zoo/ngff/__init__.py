@@ -6,7 +6,7 @@ from spoco_zoo.ngff.labels import find_labels, label_names, labelled_image, open
 from spoco_zoo.ngff.opening import open_image
 from spoco_zoo.ngff.reduce import mean_cells, mode_cells, pyramid_factors
 from spoco_zoo.ngff.rescale import rescale_image
-from spoco_zoo.ngff.store import has_block, open_scratch, scratch_array, write_blocks
+from spoco_zoo.ngff.store import has_block, is_remote, open_scratch, scratch_array, write_blocks
 from spoco_zoo.ngff.target import LabelTarget, plan_label
 from spoco_zoo.ngff.tiff import read_tiff, write_label_tiff
 from spoco_zoo.ngff.write import (
@@ -25,6 +25,7 @@ __all__ = [
     "find_channels",
     "find_labels",
     "has_block",
+    "is_remote",
     "label_names",
     "labelled_image",
     "mean_cells",

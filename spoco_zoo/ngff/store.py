@@ -25,6 +25,7 @@ __all__ = [
     "local_path",
     "open_group",
     "open_scratch",
+    "remote_files",
     "scratch_array",
     "tiles",
     "write_blocks",
@@ -34,6 +35,29 @@ __all__ = [
 def is_remote(uri: str) -> bool:
     """Whether `uri` names a store behind fsspec, such as ``s3://`` or ``https://``."""
     return "://" in uri and not uri.startswith("file://")
+
+
+def remote_files(uri: str) -> tuple[Any, str]:
+    """The fsspec file system of a remote `uri` and the path in it, nothing remembered.
+
+    Raises
+    ------
+    StoreError
+        If the package for that kind of address is not installed.
+    """
+    import fsspec
+
+    try:
+        files, path = fsspec.core.url_to_fs(uri)
+    except (ImportError, ValueError) as error:
+        raise StoreError(
+            "remote stores need their fsspec package",
+            f"{' '.join(str(error).split())} ({uri})",
+            "For s3:// install spoco-zoo[s3].",
+        ) from error
+    # Listings are cached for ever, and other processes write there too.
+    files.invalidate_cache()
+    return files, str(path)
 
 
 def local_path(uri: str | Path) -> str:
@@ -171,7 +195,7 @@ def create_array(
         )
     except OSError as error:
         raise StoreError(
-            "the output folder must be writable", f"{error}", "Choose another place."
+            "the output must be writable", f"{error} ({path})", "Choose another place."
         ) from error
 
 

@@ -15,7 +15,7 @@ from spoco_zoo.errors import StoreError
 from spoco_zoo.ngff.image import Image, Level
 from spoco_zoo.ngff.metadata import SPATIAL, VERSIONS
 from spoco_zoo.ngff.reduce import pyramid_factors
-from spoco_zoo.ngff.store import is_remote, local_path
+from spoco_zoo.ngff.store import is_remote, local_path, remote_files
 
 __all__ = ["MARK", "LabelTarget", "check_vacant", "coarser_level", "plan_label", "state_of"]
 
@@ -30,7 +30,7 @@ class LabelTarget:
     """Where a label image goes and what shape it has there."""
 
     store: str
-    """Absolute path of the store."""
+    """Absolute path or remote address of the store."""
     group: str
     """Path of the label inside the store; empty for a label at the root."""
     name: str
@@ -166,12 +166,13 @@ def _new_store(
 ) -> LabelTarget:
     """Plan a label at the root of a store of its own."""
     store = local_path(output)
-    if is_remote(store):
+    if store.startswith(("http://", "https://")):
         raise StoreError(
-            "the output must be a local folder", store, "Write it locally and upload the result."
+            "the output must be a local folder or an object store that takes writes, as s3://",
+            store,
+            "Choose another --output.",
         )
-    inside = os.path.commonpath([store, image.uri]) if not is_remote(image.uri) else ""
-    if inside in (store, image.uri):
+    if f"{store}/".startswith(f"{image.uri}/") or f"{image.uri}/".startswith(f"{store}/"):
         raise StoreError(
             "the output must lie outside its input", f"{store} for {image.uri}", "Choose another."
         )
@@ -260,7 +261,9 @@ def coarser_level(finer: Level, factors: Sequence[int]) -> Level:
 
 
 def state_of(path: str) -> State:
-    """Tell what is at a path where a label is to go."""
+    """Tell what is at a path, or remote address, where a label is to go."""
+    if is_remote(path):
+        return _state_of_remote(path)
     if not os.path.lexists(path):
         return "absent"
     if os.path.isdir(path):
@@ -272,7 +275,34 @@ def state_of(path: str) -> State:
         group = zarr.open_group(path, mode="r", use_consolidated=False)
     except (OSError, ValueError, KeyError):
         return "foreign"
-    attributes = dict(group.attrs)
+    return _state_of_group(dict(group.attrs), entries)
+
+
+def _state_of_remote(uri: str) -> State:
+    """Tell what an object store holds under an address."""
+    files, path = remote_files(uri)
+    try:
+        entries = [name.rstrip("/").rsplit("/", 1)[-1] for name in files.ls(path, detail=False)]
+    except FileNotFoundError:
+        return "absent"
+    # Each kind of store has its own error for a wrong key, a missing bucket, no network.
+    except Exception as error:
+        raise StoreError(
+            "the output must be reachable",
+            f"{' '.join(str(error).split()) or type(error).__name__} at {uri}",
+            "Check bucket, endpoint and credentials.",
+        ) from error
+    if not entries:
+        return "absent"
+    try:
+        group = zarr.open_group(uri, mode="r", use_consolidated=False)
+    except (OSError, ValueError, KeyError):
+        return "foreign"
+    return _state_of_group(dict(group.attrs), entries)
+
+
+def _state_of_group(attributes: dict[str, object], entries: Sequence[str]) -> State:
+    """Tell what a group is by its attributes and what lies in it."""
     # A kill between making the group and marking it leaves metadata files alone.
     bare = not attributes and set(entries) <= {"zarr.json", ".zgroup", ".zattrs"}
     if MARK in attributes or bare:

@@ -5,8 +5,10 @@
     in place    image.ome.zarr/labels/NAME        listed in labels/ by the last write
     new store   OUTPUT                            a label image at the root
 
-Until `publish_label`, the group carries a mark of this package and no OME
-metadata: no viewer shows a half-written label, and a later run knows it may go on.
+Until `publish_label`, the group carries a mark of this package and no OME metadata:
+no viewer shows a half-written label, and a later run knows it may go on. In an
+object store a shard is one PUT, which is done whole or not at all, and the metadata
+come last there too.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import zarr
 from spoco_zoo.errors import StoreError
 from spoco_zoo.ngff.image import dataset_of
 from spoco_zoo.ngff.metadata import multiscale_attributes
-from spoco_zoo.ngff.store import create_array, open_scratch
+from spoco_zoo.ngff.store import create_array, is_remote, open_scratch, remote_files
 from spoco_zoo.ngff.target import MARK, LabelTarget, check_vacant, state_of
 
 __all__ = [
@@ -131,11 +133,29 @@ def remove_label(target: LabelTarget) -> None:
         check_vacant(target)
     if target.in_place:
         _write_list(target, [name for name in _listed(target) if name != target.name])
+    if is_remote(target.path):
+        _remove_remote(target.path)
+        return
     # Renamed first, so that an interrupted removal leaves no half label behind.
     doomed = f"{target.path}.removed"
     shutil.rmtree(doomed, ignore_errors=True)
     os.rename(target.path, doomed)
     shutil.rmtree(doomed)
+
+
+def _remove_remote(uri: str) -> None:
+    """Remove a label from an object store: made unfinished first, its metadata last."""
+    group = zarr.open_group(uri, mode="r+", use_consolidated=False)
+    # No rename there. From here on no viewer shows it, and a kill leaves it removable.
+    group.attrs.put({MARK: {"state": "unfinished"}})
+    files, path = remote_files(uri)
+    metadata = {"zarr.json", ".zgroup", ".zattrs"}
+    entries = sorted(
+        files.ls(path, detail=False), key=lambda name: name.rsplit("/", 1)[-1] in metadata
+    )
+    for entry in entries:
+        files.rm(entry, recursive=True)
+    files.invalidate_cache()
 
 
 def _create_arrays(
@@ -146,7 +166,8 @@ def _create_arrays(
     try:
         if target.in_place:
             _ensure_labels_group(target, zarr_format)
-        os.makedirs(os.path.dirname(target.path), exist_ok=True)
+        if not is_remote(target.path):
+            os.makedirs(os.path.dirname(target.path), exist_ok=True)
         group = zarr.open_group(target.path, mode="a", zarr_format=zarr_format)
         if MARK not in group.attrs:
             group.attrs[MARK] = {"state": "unfinished"}

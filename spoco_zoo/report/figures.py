@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-__all__ = ["curves", "new_figure", "overlay", "preview", "save_figure"]
+__all__ = ["curves", "new_figure", "outlined", "overlay", "preview", "save_figure"]
 
 # Larger images are cut to their middle: shrunk, their cells would be specks.
 LARGEST = 1024
@@ -45,7 +45,7 @@ def preview(
     grey = grey_rgb(_plane(_one_channel(image, labels.ndim), labels.ndim))
     panels = {
         "image": grey,
-        f"truth ({_count(truth)} objects)": _outlined(grey, _plane(truth, labels.ndim)),
+        f"truth ({_count(truth)} objects)": outlined(grey, _plane(truth, labels.ndim)),
         "embedding": embedding_rgb(_plane(embedding, labels.ndim)),
         f"labels ({_count(labels)} objects)": label_rgb(_plane(labels, labels.ndim)),
     }
@@ -64,8 +64,8 @@ def overlay(image: NDArray[Any], labels: NDArray[Any], path: Path) -> None:
         PNG to write. Of a volume the middle slice is shown.
     """
     grey = grey_rgb(_plane(_one_channel(image, labels.ndim), labels.ndim))
-    outlined = _outlined(grey, _plane(labels, labels.ndim))
-    _save_panels({"image": grey, f"labels ({_count(labels)} objects)": outlined}, path)
+    found = outlined(grey, _plane(labels, labels.ndim))
+    _save_panels({"image": grey, f"labels ({_count(labels)} objects)": found}, path)
 
 
 def curves(rows: Sequence[Mapping[str, float]], path: Path) -> None:
@@ -133,7 +133,7 @@ def _count(labels: NDArray[Any]) -> int:
     return int(np.count_nonzero(np.unique(labels) > 0))
 
 
-def _outlined(rgb: NDArray[np.uint8], labels: NDArray[Any]) -> NDArray[np.uint8]:
+def outlined(rgb: NDArray[np.uint8], labels: NDArray[Any]) -> NDArray[np.uint8]:
     """An image with each object's inner outline in the object's colour."""
     from skimage.segmentation import find_boundaries
 

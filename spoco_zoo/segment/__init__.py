@@ -1,16 +1,19 @@
 """From a model and an image of any size to one label image."""
 
 from spoco_zoo.ngff import open_labels
-from spoco_zoo.segment.phases import Event, Failure, SegmentResult
+from spoco_zoo.segment.guess import Guess, guess_time
+from spoco_zoo.segment.outcome import Event, Failure, SegmentResult
 from spoco_zoo.segment.plan import Plan, make_plan
 from spoco_zoo.segment.run import dry_run, segment
 
 __all__ = [
     "Event",
     "Failure",
+    "Guess",
     "Plan",
     "SegmentResult",
     "dry_run",
+    "guess_time",
     "make_plan",
     "open_labels",
     "segment",

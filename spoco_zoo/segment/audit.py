@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from spoco_zoo.segment.stitch import Side
 
-__all__ = ["BlockTally", "FaceTally", "SizeTally", "count_cut"]
+__all__ = ["BlockTally", "FaceTally", "SizeTally", "count_cut", "count_per_block", "throughput"]
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,50 @@ def count_cut(below: Side, above: Side, pairs: np.ndarray, axis: int, face: int)
         passing = np.unique(layers[face - 1][layers[face - 1] == layers[face]])
         total += int((~np.isin(passing[passing > 0], partnered)).sum())
     return total
+
+
+def count_per_block(owned: np.ndarray) -> dict[str, Any]:
+    """How many objects blocks hold in their cores.
+
+    Parameters
+    ----------
+    owned : int64, shape (blocks,)
+        Objects of each block; -1 for a block without result.
+
+    Returns
+    -------
+    dict
+        Least, median, most, blocks without any, and a histogram whose bins are as
+        in `SizeTally`.
+    """
+    found = owned[owned >= 0]
+    if not len(found):
+        return {"least": 0, "median": 0, "most": 0, "empty": 0, "histogram": {}}
+    bins = np.bincount(np.log2(found[found > 0]).astype(int), minlength=1)
+    return {
+        "least": int(found.min()),
+        "median": float(np.median(found)),
+        "most": int(found.max()),
+        "empty": int((found == 0).sum()),
+        "histogram": {str(2**b): int(n) for b, n in enumerate(bins) if n},
+    }
+
+
+def throughput(voxels: int, seconds: Mapping[str, float]) -> dict[str, float]:
+    """Voxels per second, all in all and of the blocks alone.
+
+    Parameters
+    ----------
+    voxels : int
+        Segmented voxels, without those that an earlier process did.
+    seconds : mapping of str to float
+        Time of each phase in this process.
+    """
+    total, blocks = sum(seconds.values()), seconds["blocks"]
+    return {
+        "voxels_per_second": round(voxels / max(total, 1e-9), 1),
+        "block_voxels_per_second": round(voxels / max(blocks, 1e-9), 1),
+    }
 
 
 @dataclass

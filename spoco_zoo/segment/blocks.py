@@ -184,7 +184,8 @@ def owned_first(labels: np.ndarray, core: tuple[slice, ...]) -> tuple[np.ndarray
     Parameters
     ----------
     labels : integer, shape ([Z,] Y, X)
-        Labels of the outer region, 0 = background.
+        Labels of the outer region, 0 = background. A table as long as the largest
+        is made.
     core : tuple of slice
         The core inside `labels`.
 
@@ -195,13 +196,10 @@ def owned_first(labels: np.ndarray, core: tuple[slice, ...]) -> tuple[np.ndarray
     sizes : int64, shape (k,)
         Core voxels of the objects 1..k.
     """
-    ids, flat = np.unique(labels, return_inverse=True)
-    compact = flat.reshape(labels.shape)
-    inside = np.bincount(compact[core].ravel(), minlength=len(ids))
-    real = ids != 0
-    order = np.concatenate(
-        [np.flatnonzero(real & (inside > 0)), np.flatnonzero(real & (inside == 0))]
-    )
-    new = np.zeros(len(ids), np.uint32)
+    total = np.bincount(labels.ravel())
+    inside = np.bincount(labels[core].ravel(), minlength=len(total))
+    total[0] = inside[0] = 0
+    order = np.concatenate([np.flatnonzero(inside), np.flatnonzero((total > 0) & (inside == 0))])
+    new = np.zeros(len(total), np.uint32)
     new[order] = np.arange(1, len(order) + 1)
-    return new[compact], inside[real & (inside > 0)].astype(np.int64)
+    return new[labels], inside[inside > 0].astype(np.int64)

@@ -2,7 +2,8 @@
 
 For a voxel the same patches are summed in the same order whatever region is asked
 for, so the field is the same bit for bit as long as the network gives the same
-output for the same patch.
+output for the same patch. For that reason outputs may be kept from one region to
+the next one beside it, which needs some of the same patches.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from spoco_zoo.segment.blocks import Box
     from spoco_zoo.segment.field import Field, Patch
 
-__all__ = ["Disagreement", "Embedded", "embed"]
+__all__ = ["Disagreement", "Embedded", "Kept", "embed"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,47 @@ class Embedded:
     disagreement: Disagreement
     patches: int
     """Patches that went through the network."""
+    used: int
+    """Patches that the region is made of and that were not blank, kept ones included."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """What the network says of a part of a patch."""
+
+    box: Box
+    values: torch.Tensor
+    """float32 (E, [Z,] Y, X)."""
+
+    def over(self, part: Box) -> torch.Tensor:
+        """The values in a part of the box."""
+        return self.values[(slice(None), *part.within(self.box))]
+
+
+class Kept:
+    """Outputs of patches from one region for the next one, which needs them too.
+
+    Memory is bounded by what two successive regions share.
+    """
+
+    def __init__(self) -> None:
+        self._ready: dict[tuple[int, ...], Output] = {}
+        self._coming: dict[tuple[int, ...], Output] = {}
+
+    def find(self, patch: Patch) -> Output | None:
+        """The output that the region before left."""
+        return self._ready.get(patch.index)
+
+    def offer(self, patch: Patch, output: Output, trusted: Box, upcoming: Box) -> None:
+        """Copy what the upcoming region needs, if this output has all of it."""
+        part = trusted.overlap(upcoming)
+        if min(part.shape) > 0 and output.box.overlap(part) == part:
+            values = output.over(part).clone(memory_format=torch.contiguous_format)
+            self._coming[patch.index] = Output(part, values)
+
+    def turn(self) -> None:
+        """The upcoming region is the present one from now on."""
+        self._ready, self._coming = self._coming, {}
 
 
 def embed(
@@ -61,6 +103,8 @@ def embed(
     device: torch.device | str = "cpu",
     batch: int = 1,
     blank: tuple[float, np.ndarray] | None = None,
+    kept: Kept | None = None,
+    upcoming: Box | None = None,
 ) -> Embedded:
     """Embeddings of a region of the volume.
 
@@ -83,48 +127,67 @@ def embed(
     blank : (float, ndarray of shape (E,)), optional
         A patch whose voxels all have one value, not above the first entry, is
         not sent through the network: its embedding is the second entry.
+    kept : Kept, optional
+        Outputs that the region before left; afterwards those for `upcoming`.
+    upcoming : Box, optional
+        The region that will be asked for next with the same `kept`.
 
     Returns
     -------
     Embedded
     """
-    device = torch.device(device)
-    needed = field.needed(region)
-    pixels = torch.from_numpy(image)
+    device, kept = torch.device(device), kept or Kept()
     out = torch.zeros((channels, *region.shape), dtype=torch.float32, device=device)
     seams = _Seams(field, region)
-    run = 0
-    for patch, result in _forwarded(
-        network, pixels, field.patches(region), needed, device, batch, blank
-    ):
-        run += result is not None
-        if result is None:
+    run = used = 0
+    source = _Source(torch.from_numpy(image), field.needed(region), blank, kept)
+    for patch, output, fresh in _forwarded(network, source, field.patches(region), device, batch):
+        run += fresh
+        used += output is not None
+        if output is None:
             assert blank is not None
             value = torch.as_tensor(blank[1], dtype=torch.float32, device=device)
-            result = value.reshape(-1, *[1] * len(region.start)).expand(-1, *patch.input.shape)
+            value = value.reshape(-1, *[1] * len(region.start))
+            output = Output(patch.input, value.expand(-1, *patch.input.shape))
+        elif upcoming is not None:
+            kept.offer(patch, output, field.trusted(patch), upcoming)
         part = patch.support.overlap(region)
-        inner = result[(slice(None), *part.within(patch.input))]
         weight = torch.from_numpy(field.weights(patch, part)).to(device)
-        out[(slice(None), *part.within(region))].add_(inner * weight)
-        seams.add(patch, result)
-    return Embedded(out, seams.disagreement, run)
+        out[(slice(None), *part.within(region))].add_(output.over(part) * weight)
+        seams.add(patch, output)
+    kept.turn()
+    return Embedded(out, seams.measured(), run, used)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where the input, or already the output, of a patch comes from."""
+
+    pixels: torch.Tensor
+    box: Box
+    """Where the pixels lie in the volume."""
+    blank: tuple[float, np.ndarray] | None
+    kept: Kept
+
+    def of(self, patch: Patch) -> torch.Tensor | Output | None:
+        """Pixels to be run, an output that is there already, or None for a blank patch."""
+        if (ready := self.kept.find(patch)) is not None:
+            return ready
+        pixel = self.pixels[(slice(None), *patch.input.within(self.box))]
+        return None if _is_blank(pixel, self.blank) else pixel
+
+
+Waiting = list[tuple["Patch", "torch.Tensor | Output | None"]]
 
 
 def _forwarded(
-    network: Embedder,
-    pixels: torch.Tensor,
-    patches: Iterator[Patch],
-    needed: Box,
-    device: torch.device,
-    batch: int,
-    blank: tuple[float, np.ndarray] | None,
-) -> Iterator[tuple[Patch, torch.Tensor | None]]:
-    """Each patch with its output (E, [Z,] Y, X), or None if it is blank; order is kept."""
+    network: Embedder, source: _Source, patches: Iterator[Patch], device: torch.device, batch: int
+) -> Iterator[tuple[Patch, Output | None, bool]]:
+    """Each patch with its output, None if blank, and whether it was run; order is kept."""
     size = batch if device.type == "cuda" else 1
-    waiting: list[tuple[Patch, torch.Tensor | None]] = []
+    waiting: Waiting = []
     for patch in patches:
-        pixel = pixels[(slice(None), *patch.input.within(needed))]
-        waiting.append((patch, None if _is_blank(pixel, blank) else pixel))
+        waiting.append((patch, source.of(patch)))
         if len(waiting) >= size:
             yield from _flush(network, waiting, device)
             waiting = []
@@ -132,30 +195,31 @@ def _forwarded(
 
 
 def _flush(
-    network: Embedder, waiting: list[tuple[Patch, torch.Tensor | None]], device: torch.device
-) -> Iterator[tuple[Patch, torch.Tensor | None]]:
+    network: Embedder, waiting: Waiting, device: torch.device
+) -> Iterator[tuple[Patch, Output | None, bool]]:
     """Run patches of equal shape together."""
     results: dict[int, torch.Tensor] = {}
-    shapes: dict[torch.Size, list[int]] = {}
-    for i, (_, pixel) in enumerate(waiting):
-        if pixel is not None:
-            shapes.setdefault(pixel.shape, []).append(i)
+    shapes: dict[torch.Size, list[tuple[int, torch.Tensor]]] = {}
+    for i, (_, found) in enumerate(waiting):
+        if isinstance(found, torch.Tensor):
+            shapes.setdefault(found.shape, []).append((i, found))
     for members in shapes.values():
-        stack = torch.stack([pixel for i in members if (pixel := waiting[i][1]) is not None])
-        for i, result in zip(members, _forward(network, stack, device), strict=True):
+        stack = torch.stack([pixel for _, pixel in members])
+        for (i, _), result in zip(members, _forward(network, stack, device), strict=True):
             results[i] = result
-    for i, (patch, _) in enumerate(waiting):
-        yield patch, results.get(i)
+    for i, (patch, found) in enumerate(waiting):
+        if i in results:
+            yield patch, Output(patch.input, results[i]), True
+        else:
+            assert not isinstance(found, torch.Tensor)
+            yield patch, found, False
 
 
 def _forward(network: Embedder, stack: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Output (N, E, ...) in float32; the batch is halved while the device's memory is short."""
+    """Output (N, E, ...); the batch is halved while the device's memory is short."""
     try:
-        with (
-            torch.inference_mode(),
-            torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"),
-        ):
-            return network(stack.to(device)).float()
+        with torch.inference_mode():
+            return network(stack.to(device)).contiguous()
     except torch.cuda.OutOfMemoryError:
         if len(stack) == 1:
             raise
@@ -179,26 +243,33 @@ class _Seams:
     def __init__(self, field: Field, region: Box) -> None:
         self.field, self.region = field, region
         self.strips: dict[tuple[int, tuple[int, ...]], torch.Tensor] = {}
-        self.disagreement = Disagreement()
+        self.count = 0
+        # On the device until the end: each look at a value would make the host wait for it.
+        self.totals: list[torch.Tensor] = []
+        self.worst: list[torch.Tensor] = []
 
-    def add(self, patch: Patch, result: torch.Tensor) -> None:
+    def add(self, patch: Patch, output: Output) -> None:
         """Measure a patch against its lower neighbours and keep what its upper ones need."""
         for axis, grid in enumerate(self.field.axes):
             k = patch.index[axis]
             if k > 0 and (lower := self.strips.pop((axis, patch.index), None)) is not None:
-                strip = result[(slice(None), *self._strip(patch, axis, k).within(patch.input))]
+                strip = output.over(self._strip(patch, axis, k))
                 distance = (strip - lower).square().sum(0).sqrt()
-                self.disagreement += Disagreement(
-                    float(distance.sum(dtype=torch.float64)),
-                    distance.numel(),
-                    float(distance.max()),
-                )
+                self.totals.append(distance.sum(dtype=torch.float64))
+                self.worst.append(distance.max())
+                self.count += distance.numel()
             if k + 2 < len(grid.edges) and grid.reach:
                 box = self._strip(patch, axis, k + 1)
                 if min(box.shape) > 0:
                     above = tuple(i + (a == axis) for a, i in enumerate(patch.index))
-                    strip = result[(slice(None), *box.within(patch.input))]
-                    self.strips[axis, above] = strip.clone()
+                    self.strips[axis, above] = output.over(box).clone()
+
+    def measured(self) -> Disagreement:
+        """The sum of all comparisons."""
+        if not self.count:
+            return Disagreement()
+        total, worst = torch.stack(self.totals).sum(), torch.stack(self.worst).max()
+        return Disagreement(float(total), self.count, float(worst))
 
     def _strip(self, patch: Patch, axis: int, upper: int) -> Box:
         """Around face `upper` along `axis` where both patches are trusted, inside the region."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
-__all__ = ["DaskExecutor", "Executor", "InProcess", "make_executor"]
+__all__ = ["DaskExecutor", "Executor", "InProcess", "is_full", "make_executor", "reason_of"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -163,7 +163,7 @@ class DaskExecutor:
 
     def _check_connected(self, error: Exception) -> None:
         if self._client.status != "running":
-            raise SpocoError(f"the dask scheduler is gone: {_reason(error)}") from error
+            raise SpocoError(f"the dask scheduler is gone: {reason_of(error)}") from error
 
 
 def make_executor(
@@ -242,7 +242,8 @@ def _local(workers: int, gpus: Sequence[str | int], dashboard: bool) -> DaskExec
             "distributed.scheduler.allowed-failures": 1,
         }
     )
-    threads = max((os.cpu_count() or 1) // workers, 1)
+    # A share of the machine, unless the user has said how many threads a process may have.
+    threads = os.environ.get("OMP_NUM_THREADS") or max((os.cpu_count() or 1) // workers, 1)
     specs = {}
     for i in range(workers):
         env = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
@@ -271,6 +272,17 @@ def _quiet() -> None:
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
 
 
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that a disk is full, so that everything else would fail too."""
+    return isinstance(error, OSError) and error.errno in FULL
+
+
+def reason_of(error: BaseException) -> str:
+    """One line that says what went wrong."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, SpocoError) else f"{type(error).__name__}: {text}"[:300]
+
+
 def _report(
     item: Item,
     outcome: Result | Exception,
@@ -278,17 +290,16 @@ def _report(
     on_failure: Callable[[Item, str], None],
 ) -> None:
     """Hand on a result or a failure; a full disk ends the run, as it fails every item."""
-    if not isinstance(outcome, Exception):
-        on_result(item, outcome)
-    elif isinstance(outcome, OSError) and outcome.errno in FULL:
+    try:
+        if not isinstance(outcome, Exception):
+            on_result(item, outcome)
+            return
+        if is_full(outcome):
+            raise outcome
+    except OSError as error:
+        if not is_full(error):
+            raise
         raise SpocoError(
-            f"the disk is full: {outcome.strerror}. Free some; the same command goes on."
-        ) from outcome
-    else:
-        on_failure(item, _reason(outcome))
-
-
-def _reason(error: BaseException) -> str:
-    """One line that says what went wrong."""
-    text = " ".join(str(error).split())
-    return text if isinstance(error, SpocoError) else f"{type(error).__name__}: {text}"[:300]
+            f"the disk is full: {error.strerror}. Free some; the same command goes on."
+        ) from error
+    on_failure(item, reason_of(outcome))

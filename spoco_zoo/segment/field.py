@@ -127,6 +127,10 @@ class Field:
             supports = [a.support(k) for a, k in zip(self.axes, index, strict=True)]
             yield Patch(index, make_box(inputs), make_box(supports))
 
+    def trusted(self, patch: Patch) -> Box:
+        """Where the output of a patch is used or compared."""
+        return make_box([a.trusted(k) for a, k in zip(self.axes, patch.index, strict=True)])
+
     def needed(self, region: Box) -> Box:
         """The part of the image that the embeddings of `region` depend on."""
         spans = [a.touching(*s) for a, s in zip(self.axes, _spans(region), strict=True)]

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from spoco_zoo.errors import BundleError
 from spoco_zoo.nets.model import Model
+from spoco_zoo.segment.inference import made_ready
+
+if TYPE_CHECKING:
+    from spoco_zoo.config import Precision
 
 __all__ = ["ModelRef", "find_device", "obtain_model", "read_model", "remember_model", "write_model"]
 
 _MODELS: dict[str, Model] = {}
+_READY: dict[tuple[str, str, str], Model] = {}
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,7 @@ def write_model(model: Model, path: Path) -> ModelRef:
 def remember_model(model: Model) -> None:
     """Keep a loaded model for the tasks of this process; one at a time."""
     _MODELS.clear()
+    _READY.clear()
     _MODELS[model.fingerprint] = model
 
 
@@ -63,14 +70,28 @@ def find_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def obtain_model(ref: ModelRef, device: torch.device) -> Model:
-    """The model on a device, loaded once per process.
+def obtain_model(ref: ModelRef, device: torch.device, precision: Precision) -> Model:
+    """The model on a device, its networks made ready for inference, once per process.
 
     Raises
     ------
     BundleError
         If it is not the model that the run began with.
     """
+    key = (ref.fingerprint, str(device), precision)
+    if key not in _READY:
+        model = _loaded(ref)
+        momentum = model.momentum
+        _READY[key] = replace(
+            model,
+            network=made_ready(model.network, device, precision),
+            momentum=None if momentum is None else made_ready(momentum, device, precision),
+        )
+    return _READY[key]
+
+
+def _loaded(ref: ModelRef) -> Model:
+    """The model as it was written, loaded once per process."""
     if ref.fingerprint not in _MODELS:
         if ref.pickled:
             model: Model = pickle.loads(Path(ref.source).read_bytes())
@@ -83,4 +104,4 @@ def obtain_model(ref: ModelRef, device: torch.device) -> Model:
                 "Put the former model back, or start again with --overwrite.",
             )
         remember_model(model)
-    return _MODELS[ref.fingerprint].to(device)
+    return _MODELS[ref.fingerprint]

@@ -8,22 +8,32 @@ result, so its ledger lines carry that number (the epoch) and count only for it.
 from __future__ import annotations
 
 import json
-import shutil
-import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spoco_zoo import ngff
-from spoco_zoo.errors import BlocksFailed, SpocoError
-from spoco_zoo.segment.ledger import LOCK, PROGRESS, Ledger
+from spoco_zoo.errors import BlocksFailed
+from spoco_zoo.segment.audit import count_per_block, throughput
+from spoco_zoo.segment.doubts import save_views
+from spoco_zoo.segment.execute import InProcess
+from spoco_zoo.segment.ledger import Ledger
 from spoco_zoo.segment.normalise import measure
+from spoco_zoo.segment.outcome import (
+    Count,
+    SegmentResult,
+    block_entry,
+    clear_folder,
+    face_entry,
+)
 from spoco_zoo.segment.plan import Plan, TiffTarget
 from spoco_zoo.segment.progress import Progress
 from spoco_zoo.segment.pyramid import AxisStep, pyramid_steps
 from spoco_zoo.segment.relabel import Numbering, write_table
 from spoco_zoo.segment.resize import network_labels, resize_steps
+from spoco_zoo.segment.rows import Lost, label_row, listed_row, rows_of
 from spoco_zoo.segment.stitch import Rule
 from spoco_zoo.segment.tasks import (
     Clusterer,
@@ -32,7 +42,6 @@ from spoco_zoo.segment.tasks import (
     FaceItem,
     fill_coarse,
     join_faces,
-    label_block,
     relabel_block,
 )
 
@@ -41,47 +50,14 @@ if TYPE_CHECKING:
 
     from spoco_zoo.segment.execute import Executor
     from spoco_zoo.segment.models import ModelRef
+    from spoco_zoo.segment.outcome import Event, Failure
+    from spoco_zoo.segment.rows import Outcome
 
-__all__ = ["Event", "Failure", "Run", "SegmentResult", "clear_folder"]
+__all__ = ["Run"]
 
-REPORT = "segment.json"
-HOPELESS = 8
-"""So many failures without one success end a phase: the next block would fail too."""
-
-
-@dataclass(frozen=True)
-class Event:
-    """Progress of a run, for whoever shows it."""
-
-    phase: str
-    done: int
-    total: int
-    message: str = ""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """An item that has no result."""
-
-    phase: str
-    place: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class SegmentResult:
-    """A finished run."""
-
-    output: str
-    """The label image."""
-    report: Path
-    """JSON file with everything that was measured."""
-    objects: int
-    blocks: int
-    resumed: int
-    """Blocks that an earlier, unfinished run had done."""
-    summary: dict[str, Any]
-    """Content of the report."""
+REPORT, DOUBTS = "segment.json", "doubts.npz"
+ROWS, LONGEST_ROW = 32, 8
+"""Blocks go to workers in rows: so many at least, so long at most."""
 
 
 class Run:
@@ -145,31 +121,38 @@ class Run:
             cluster=cluster,
             rule=Rule(plan.config.stitch_iou, plan.recipe.delta_dist),
             device=device,
+            precision=plan.config.precision,
             folder=str(plan.folder),
             local=local,
         )
 
     def label_blocks(self, common: Common) -> None:
-        """Embed and cluster every block."""
-        pending = (n for n in range(self.plan.grid.total) if not self.progress.has_block(n))
-        self._phase(
-            "blocks",
-            partial(label_block, common),
-            pending,
-            self.plan.grid.total,
-            self.progress.blocks_done,
-            lambda n, r: self._record(
-                {
-                    "phase": "block",
-                    "n": n,
-                    "objects": r.objects,
-                    "owned": r.owned,
-                    "crc": r.checksum,
-                    "tally": asdict(r.tally),
-                }
-            ),
-            self._place,
-        )
+        """Embed and cluster every block, row by row."""
+        grid, here = self.plan.grid, isinstance(self.executor, InProcess)
+        longest = grid.counts[-1] if here else min(max(grid.total // ROWS, 1), LONGEST_ROW)
+        task = partial(label_row if here else listed_row, common)
+        orphans: list[int] = []
+        count = self._count("blocks", grid.total, self.progress.blocks_done)
+
+        def success(row: tuple[int, ...], outcomes: Iterable[Outcome]) -> None:
+            for number, outcome in outcomes:
+                if isinstance(outcome, Lost):
+                    count.failed(self._place(number), outcome.reason)
+                else:
+                    self._record(block_entry(number, outcome))
+                    count.succeeded()
+
+        def failure(row: tuple[int, ...], reason: str) -> None:
+            # A worker that dies takes its whole row along: each block then gets its own try.
+            if len(row) > 1:
+                orphans.extend(row)
+            else:
+                count.failed(self._place(row[0]), reason)
+
+        pending = (n for n in range(grid.total) if not self.progress.has_block(n))
+        self.executor.run(task, rows_of(pending, grid, longest), success, failure)
+        self.executor.run(task, rows_of(orphans, grid, 1), success, failure)
+        count.close()
         self.progress.start_epoch()
 
     def join_faces(self, common: Common) -> None:
@@ -186,9 +169,7 @@ class Run:
             items,
             total,
             self.progress.faces_done,
-            lambda item, tally: self._record(
-                self._later({"phase": "face", "n": item.number, "tally": asdict(tally)})
-            ),
+            lambda item, result: self._record(self._later(face_entry(item.number, result))),
             lambda item: self._place(item.number),
         )
 
@@ -287,12 +268,19 @@ class Run:
         """Write the report, then the ledger line that says that all is done."""
         plan, progress = self.plan, self.progress
         sizes = progress.measure_sizes(plan.folder, numbering)
+        fresh = prod(plan.grid.shape) * (plan.grid.total - self.resumed) // plan.grid.per_time
+        doubts = sorted(progress.doubts, key=lambda d: -d.doubt)
+        if doubts:
+            save_views(plan.folder / DOUBTS, plan.folder, plan.grid, doubts)
         content = {
             "plan": plan.summary(),
             "config": plan.config.model_dump(mode="json"),
             "objects": numbering.objects,
             "blocks": progress.blocks.summary(plan.recipe.delta_var),
+            "objects_per_block": count_per_block(progress.owned),
             "faces": asdict(progress.faces),
+            "doubts": [d.to_dict() for d in doubts],
+            "throughput": throughput(fresh, self.seconds),
             "sizes": sizes.summary(),
             "seconds": {k: round(v, 3) for k, v in self.seconds.items()},
             "failures": [asdict(f) for f in self.failures],
@@ -304,11 +292,11 @@ class Run:
         self._record(self._later({"phase": "published", "failed": len(self.failures)}))
 
     def finish(self) -> SegmentResult:
-        """Remove everything but the report."""
+        """Remove everything but the report and the views that its pictures need."""
         report = self.plan.folder / REPORT
         content = json.loads(report.read_text())
         self.ledger.close()
-        clear_folder(self.plan.folder, keep=REPORT)
+        clear_folder(self.plan.folder, keep=(REPORT, DOUBTS))
         return SegmentResult(
             self.plan.output,
             report,
@@ -351,6 +339,9 @@ class Run:
         self.ledger.append(entry)
         self.progress.add(entry)
 
+    def _count(self, name: str, total: int, done: int) -> Count:
+        return Count(name, total, done, self.on_event, self.failures, self.seconds)
+
     def _phase(
         self,
         name: str,
@@ -362,35 +353,15 @@ class Run:
         place: Callable[[Any], str],
     ) -> None:
         """Run one phase; failures are kept for the end, unless everything fails."""
-        began, succeeded, failed = time.perf_counter(), 0, 0
-        self.on_event(Event(name, done, total))
+        count = self._count(name, total, done)
 
         def success(item: Any, result: Any) -> None:
-            nonlocal succeeded
             on_result(item, result)
-            succeeded += 1
-            self.on_event(Event(name, done + succeeded + failed, total))
+            count.succeeded()
 
-        def failure(item: Any, reason: str) -> None:
-            nonlocal failed
-            failed += 1
-            self.failures.append(Failure(name, place(item), reason))
-            if failed >= HOPELESS and not succeeded:
-                raise SpocoError(f"{name}: the first {failed} all failed; {reason}")
-            message = f"{place(item)}: {reason}"
-            self.on_event(Event(name, done + succeeded + failed, total, message))
-
-        self.executor.run(task, items, success, failure)
-        self.seconds[name] = time.perf_counter() - began
+        self.executor.run(task, items, success, lambda i, reason: count.failed(place(i), reason))
+        count.close()
 
 
 def _coarse_unit(fine: Any, coarse: Any, steps: Any, unit: tuple[int, tuple[slice, ...]]) -> bool:
     return fill_coarse(fine, coarse, steps, unit[1])
-
-
-def clear_folder(folder: Path, keep: str | None = None) -> None:
-    """Empty a run folder but for its lock; the ledger goes last."""
-    for path in sorted(folder.iterdir(), key=lambda p: p.name == PROGRESS):
-        if path.name in (LOCK, keep):
-            continue
-        shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from spoco_zoo import ngff
 from spoco_zoo.config import ClusteringConfig, ModelRecipe, SegmentConfig
 from spoco_zoo.errors import ConfigError, StoreError
+from spoco_zoo.ngff import is_remote
 from spoco_zoo.segment.blocks import BlockGrid, Box, make_grid
 from spoco_zoo.segment.field import Field, make_field
 from spoco_zoo.segment.fit import choose_channels, choose_zoom
@@ -109,7 +110,9 @@ class Plan:
         )
         net = self.recipe.net
         activations = 6 * net.features[0] * prod(self.tiling.patch)
-        return 4 * (2 * net.embedding_dim * outer + 2 * net.in_channels * margin + activations)
+        # Embeddings of a block and of the next one, those sorted by voxel, labels and their kin.
+        block = (3 * net.embedding_dim + 8) * outer
+        return 4 * (block + 2 * net.in_channels * margin + activations)
 
     @property
     def disk_bytes(self) -> int:
@@ -289,7 +292,11 @@ def default_output(image: Image, label_name: str) -> str | None:
 
 
 def run_folder(image: Image, output: str | Path | None, label_name: str) -> Path:
-    """Folder of a run's ledger and scratch data, beside its output."""
+    """Folder of a run's ledger and scratch data: beside its output, or here if that is remote."""
+    if output is not None and is_remote(str(output)):
+        address = str(output).rstrip("/")
+        mark = hashlib.sha256(address.encode()).hexdigest()[:8]
+        return Path.cwd() / f"{address.rsplit('/', 1)[-1]}-{mark}.spoco-run"
     if output is None:
         return Path(f"{image.uri.rstrip('/')}.{label_name}.spoco-run")
     return Path(f"{os.path.abspath(output)}.spoco-run")
@@ -361,6 +368,10 @@ def _target(
             roi=config.roi,
             version=version,
             overwrite=overwrite,
+        )
+    if is_remote(str(output)):
+        raise StoreError(
+            "a label TIFF must be written to a local file", str(output), "Choose another --output."
         )
     if Path(output).exists() and not overwrite:
         raise StoreError(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spoco_zoo.segment.audit import BlockTally, FaceTally, SizeTally
+from spoco_zoo.segment.doubts import Doubt, worst_doubts
 from spoco_zoo.segment.normalise import Statistics
 from spoco_zoo.segment.relabel import PIECE, Numbering, number_objects
 from spoco_zoo.segment.slabs import block_file, edge_file
@@ -104,6 +105,7 @@ class Progress:
     def _forget_later(self) -> None:
         self.faces_done, self.published, self.failed = 0, False, 0
         self.faces = FaceTally()
+        self.doubts: list[Doubt] = []
         self._faces = np.zeros(len(self.objects), bool)
         self._cores = np.zeros(len(self.objects), bool)
         self._coarse: set[tuple[int, int]] = set()
@@ -121,6 +123,9 @@ class Progress:
         self._faces[entry["n"]] = True
         self.faces_done += 1
         self.faces += FaceTally(**entry["tally"])
+        found = [Doubt.from_dict(values) for values in entry["doubts"]]
+        if found:
+            self.doubts = worst_doubts([*self.doubts, *found])
 
     def _add_core(self, entry: dict[str, Any]) -> None:
         self._cores[entry["n"]] = True

@@ -21,7 +21,8 @@ from spoco_zoo.nets.model import Model
 from spoco_zoo.segment.execute import InProcess, make_executor
 from spoco_zoo.segment.ledger import Ledger, RunLock, was_published
 from spoco_zoo.segment.models import ModelRef, read_model, remember_model, write_model
-from spoco_zoo.segment.phases import Event, Run, SegmentResult, clear_folder
+from spoco_zoo.segment.outcome import Event, SegmentResult, clear_folder
+from spoco_zoo.segment.phases import Run
 from spoco_zoo.segment.plan import Plan, default_output, make_plan, run_folder
 from spoco_zoo.segment.stopping import catch_interrupt
 

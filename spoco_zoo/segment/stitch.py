@@ -46,6 +46,20 @@ class Side:
 
 
 @dataclass(frozen=True)
+class Judged:
+    """Every pair of objects that was considered, as indices into the sides' ids."""
+
+    a: np.ndarray
+    b: np.ndarray
+    iou: np.ndarray
+    """Overlap in the slab, or the part of the smaller one if it was taken as a part."""
+    distance: np.ndarray
+    """Of the mean embeddings."""
+    verdict: np.ndarray
+    """0 joined, 1 refused by overlap, 2 refused by embedding."""
+
+
+@dataclass(frozen=True)
 class Match:
     """What a face decided."""
 
@@ -55,6 +69,7 @@ class Match:
     """Best partners of one side that overlap too little, or would join touching objects."""
     refused_embedding: int
     """Pairs that overlap enough but whose embeddings differ."""
+    judged: Judged
 
 
 def make_side(labels: np.ndarray, embeddings: np.ndarray) -> Side:
@@ -104,12 +119,17 @@ def match(below: Side, above: Side, rule: Rule) -> Match:
     overlapping = mutual | contained & ~(clash_a | clash_b)
     by_embedding = overlapping & ~near & ~accepted
     by_overlap = (best_a | best_b) & ~accepted & ~by_embedding
+    every = np.flatnonzero(accepted | by_overlap | by_embedding)
+    parts = np.maximum(pairs.iou, np.maximum(pairs.inside_a * split_a, pairs.inside_b * split_b))
+    verdict = np.where(by_embedding, 2, np.where(by_overlap, 1, 0))
+    judged = Judged(*(v[every] for v in (pairs.a, pairs.b, parts, distance, verdict)))
     return Match(
         np.stack([below.ids[pairs.a[accepted]], above.ids[pairs.b[accepted]]], axis=1).astype(
             np.int64
         ),
         int(by_overlap.sum()),
         int(by_embedding.sum()),
+        judged,
     )
 
 

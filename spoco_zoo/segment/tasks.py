@@ -16,7 +16,8 @@ import numpy as np
 from spoco_zoo.errors import StoreError
 from spoco_zoo.segment.audit import BlockTally, FaceTally, count_cut
 from spoco_zoo.segment.blocks import owned_first
-from spoco_zoo.segment.embed import embed
+from spoco_zoo.segment.doubts import Doubt, find_doubts, worst_doubts
+from spoco_zoo.segment.embed import Disagreement, embed
 from spoco_zoo.segment.models import find_device, obtain_model
 from spoco_zoo.segment.normalise import check_finite, normalise
 from spoco_zoo.segment.planes import cluster_planes, planewise
@@ -30,11 +31,11 @@ if TYPE_CHECKING:
 
     import torch
 
-    from spoco_zoo.config import ClusteringConfig, ModelRecipe
+    from spoco_zoo.config import ClusteringConfig, ModelRecipe, Precision
     from spoco_zoo.nets.model import Embedder
     from spoco_zoo.ngff import Image
     from spoco_zoo.segment.blocks import BlockGrid, Box
-    from spoco_zoo.segment.embed import Embedded
+    from spoco_zoo.segment.embed import Embedded, Kept
     from spoco_zoo.segment.field import Field
     from spoco_zoo.segment.models import ModelRef
     from spoco_zoo.segment.normalise import Statistics
@@ -42,14 +43,19 @@ if TYPE_CHECKING:
     from spoco_zoo.segment.stitch import Rule
 
 __all__ = [
+    "BlockField",
+    "BlockInput",
     "BlockResult",
     "Clusterer",
     "Common",
     "CoreItem",
     "FaceItem",
+    "FaceResult",
+    "embed_block",
+    "file_block",
     "fill_coarse",
     "join_faces",
-    "label_block",
+    "read_block",
     "relabel_block",
 ]
 
@@ -90,10 +96,29 @@ class Common:
     cluster: Clusterer
     rule: Rule
     device: str
+    precision: Precision
     folder: str
     """The run folder, seen by all workers under this path."""
     local: Any
     """Staging array of local ids (T, [Z,] Y, X)."""
+
+
+class BlockInput(NamedTuple):
+    """What a block's embeddings are made of."""
+
+    number: int
+    pixels: np.ndarray | None
+    """Normalised image (C, [Z,] Y, X) over what is needed; None if it is constant."""
+    seconds: float
+
+
+class BlockField(NamedTuple):
+    """A block whose embeddings are there."""
+
+    source: BlockInput
+    found: Embedded | None
+    momentum: Embedded | None
+    seconds: float
 
 
 class BlockResult(NamedTuple):
@@ -105,6 +130,13 @@ class BlockResult(NamedTuple):
     checksum: int
     """CRC-32 of the core's local ids."""
     tally: BlockTally
+
+
+class FaceResult(NamedTuple):
+    """What the driver keeps of the faces of a block."""
+
+    tally: FaceTally
+    doubts: list[Doubt]
 
 
 class FaceItem(NamedTuple):
@@ -124,28 +156,58 @@ class CoreItem(NamedTuple):
     checksum: int
 
 
-def label_block(common: Common, number: int) -> BlockResult:
-    """Embed, cluster and file one block.
-
-    Parameters
-    ----------
-    common : Common
-    number : int
-        Block number.
-
-    Returns
-    -------
-    BlockResult
+def read_block(common: Common, number: int) -> BlockInput:
+    """Read and normalise what the embeddings of a block depend on.
 
     Raises
     ------
     DataError, StoreError
         If the image holds NaN or infinity, or cannot be read there.
     """
-    grid = common.grid
-    core = grid.core(number).within(grid.outer(number))
-    labels, embeddings, tally = _cluster_block(common, number)
     began = time.perf_counter()
+    when = common.grid.time(number)
+    statistics = common.statistics[when]
+    if statistics.std == 0:
+        return BlockInput(number, None, 0.0)
+    needed = common.field.needed(_region(common, number))
+    raw = common.image.read(common.level, when, common.channels, needed.slices)
+    check_finite(raw, needed, common.image.uri)
+    return BlockInput(number, normalise(raw, statistics), time.perf_counter() - began)
+
+
+def embed_block(
+    common: Common, source: BlockInput, kept: tuple[Kept, Kept], upcoming: int | None = None
+) -> BlockField:
+    """Embed the outer region of a block.
+
+    Parameters
+    ----------
+    common : Common
+    source : BlockInput
+    kept : (Kept, Kept)
+        What the block before left of the network's and the momentum network's
+        outputs; afterwards what `upcoming` needs of them.
+    upcoming : int, optional
+        The block that comes next with the same `kept`.
+    """
+    began = time.perf_counter()
+    if source.pixels is None:
+        return BlockField(source, None, None, 0.0)
+    model = obtain_model(common.model, find_device(common.device), common.precision)
+    found = _embed(common, model.network, model.recipe, source, kept[0], upcoming)
+    momentum = None
+    if common.clustering.method == "consistency" and model.momentum is not None and found.used:
+        momentum = _embed(common, model.momentum, model.recipe, source, kept[1], upcoming)
+    return BlockField(source, found, momentum, time.perf_counter() - began)
+
+
+def file_block(common: Common, field: BlockField) -> BlockResult:
+    """Cluster an embedded block and write its labels, its slabs and what it measured."""
+    number, grid = field.source.number, common.grid
+    clock = [time.perf_counter()]
+    labels, embeddings = _cluster_block(common, field)
+    clock.append(time.perf_counter())
+    core = grid.core(number).within(grid.outer(number))
     labels, sizes = owned_first(labels, core)
     objects = int(labels.max(initial=0))
     local = labels[core]
@@ -153,16 +215,26 @@ def label_block(common: Common, number: int) -> BlockResult:
         write_sides(common.folder, grid, number, labels, embeddings, sizes)
         # One item writes one whole shard; nobody else ever does.
         common.local[(grid.time(number), *grid.core(number).slices)] = local
-    tally += BlockTally(
+    clock.append(time.perf_counter())
+    found = field.found
+    seams = found.disagreement if found else Disagreement()
+    tally = BlockTally(
         blocks=1,
         local_objects=len(sizes),
         voxels=labels.size,
-        write_seconds=time.perf_counter() - began,
+        patches=found.patches if found else 0,
+        read_seconds=field.source.seconds,
+        embed_seconds=field.seconds,
+        cluster_seconds=clock[1] - clock[0],
+        write_seconds=clock[2] - clock[1],
+        disagreement_total=seams.total,
+        disagreement_count=seams.count,
+        disagreement_worst=seams.worst,
     )
     return BlockResult(objects, len(sizes), checksum(local), tally)
 
 
-def join_faces(common: Common, item: FaceItem) -> FaceTally:
+def join_faces(common: Common, item: FaceItem) -> FaceResult:
     """Match a block with its neighbours above and file the pairs.
 
     Parameters
@@ -172,10 +244,10 @@ def join_faces(common: Common, item: FaceItem) -> FaceTally:
 
     Returns
     -------
-    FaceTally
+    FaceResult
     """
     grid, number = common.grid, item.number
-    tally = FaceTally()
+    tally, doubts = FaceTally(), []
     edges = [np.empty((0, 4), np.int64)]
     with np.load(block_file(common.folder, number)) as ours:
         for axis in item.axes:
@@ -184,6 +256,7 @@ def join_faces(common: Common, item: FaceItem) -> FaceTally:
             with np.load(block_file(common.folder, above)) as theirs:
                 low, high = read_side(ours, axis, "above"), read_side(theirs, axis, "below")
             found = match(low, high, common.rule)
+            doubts += find_doubts(low, high, found, common.rule, grid, number, axis)
             face = grid.core(number).stop[axis] - grid.slab(number, axis).start[axis]
             cut = count_cut(low, high, found.pairs, axis, face)
             tally += FaceTally(
@@ -192,7 +265,7 @@ def join_faces(common: Common, item: FaceItem) -> FaceTally:
             ends = np.broadcast_to([[number, above]], found.pairs.shape)
             edges.append(np.stack([ends, found.pairs], axis=2).reshape(-1, 4))
     write_edges(common.folder, number, np.concatenate(edges))
-    return tally
+    return FaceResult(tally, worst_doubts(doubts))
 
 
 def relabel_block(local: Any, final: Any, table: str, grid: BlockGrid, item: CoreItem) -> int:
@@ -254,52 +327,39 @@ def fill_coarse(
     return bool(labels.any())
 
 
-def _cluster_block(common: Common, number: int) -> tuple[np.ndarray, np.ndarray | None, BlockTally]:
-    """Labels of the outer region, its embeddings if it holds objects, and what that took."""
-    outer, when = common.grid.outer(number), common.grid.time(number)
-    statistics = common.statistics[when]
-    nothing = np.zeros(outer.shape, np.int32)
-    if statistics.std == 0:
-        return nothing, None, BlockTally()
-    clock = [time.perf_counter()]
-    region = outer.shifted(common.offset)
-    needed = common.field.needed(region)
-    raw = common.image.read(common.level, when, common.channels, needed.slices)
-    check_finite(raw, needed, common.image.uri)
-    pixels = normalise(raw, statistics)
-    clock.append(time.perf_counter())
-    device = find_device(common.device)
-    model = obtain_model(common.model, device)
-    recipe = model.recipe
-    found = _embed(common, model.network, recipe, pixels, region)
-    momentum = None
-    if common.clustering.method == "consistency" and model.momentum is not None and found.patches:
-        momentum = _embed(common, model.momentum, recipe, pixels, region).embeddings
-    clock.append(time.perf_counter())
-    labels = nothing
-    if found.patches:
-        flat = recipe.net.ndim < len(outer.shape)
-        cluster = cluster_planes(common.cluster, common.rule) if flat else common.cluster
-        labels = cluster(found.embeddings, common.clustering, recipe.background, momentum=momentum)
-    clock.append(time.perf_counter())
-    read, forward, clustering = np.diff(clock).tolist()
-    seams = found.disagreement
-    tally = BlockTally(
-        patches=found.patches,
-        read_seconds=read,
-        embed_seconds=forward,
-        cluster_seconds=clustering,
-        disagreement_total=seams.total,
-        disagreement_count=seams.count,
-        disagreement_worst=seams.worst,
+def _region(common: Common, number: int) -> Box:
+    """Outer region of a block, in voxels of the volume."""
+    return common.grid.outer(number).shifted(common.offset)
+
+
+def _cluster_block(common: Common, field: BlockField) -> tuple[np.ndarray, np.ndarray | None]:
+    """Labels of the outer region, and its embeddings if it holds objects."""
+    found, shape = field.found, common.grid.outer(field.source.number).shape
+    if found is None or not found.used:
+        return np.zeros(shape, np.int32), None
+    recipe = obtain_model(common.model, find_device(common.device), common.precision).recipe
+    flat = recipe.net.ndim < len(shape)
+    cluster = cluster_planes(common.cluster, common.rule) if flat else common.cluster
+    labels = cluster(
+        found.embeddings,
+        common.clustering,
+        recipe.background,
+        momentum=field.momentum.embeddings if field.momentum else None,
     )
-    return labels, found.embeddings.cpu().numpy() if labels.any() else None, tally
+    return labels, found.embeddings.cpu().numpy() if labels.any() else None
 
 
 def _embed(
-    common: Common, network: Embedder, recipe: ModelRecipe, pixels: np.ndarray, region: Box
+    common: Common,
+    network: Embedder,
+    recipe: ModelRecipe,
+    source: BlockInput,
+    kept: Kept,
+    upcoming: int | None,
 ) -> Embedded:
-    """Embeddings of a region; a 2D network takes a stack plane by plane."""
+    """Embeddings of a block's region; a 2D network takes a stack plane by plane."""
+    assert source.pixels is not None
+    region = _region(common, source.number)
     largest = max(patch.input.size for patch in common.field.patches(region))
     blank = None
     if recipe.background is not None:
@@ -307,11 +367,13 @@ def _embed(
         blank = (0.0, np.asarray(recipe.background, np.float32))
     return embed(
         planewise(network) if recipe.net.ndim < len(region.start) else network,
-        pixels,
+        source.pixels,
         common.field,
         region,
         channels=recipe.net.embedding_dim,
         device=find_device(common.device),
         batch=max(BATCH_VOXELS // largest, 1),
         blank=blank,
+        kept=kept,
+        upcoming=None if upcoming is None else _region(common, upcoming),
     )

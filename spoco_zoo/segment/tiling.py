@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Tiling", "choose_block", "choose_chunk", "choose_overlap", "choose_tiling"]
 
-BLOCK_VOXELS = 2**22
-"""Outer voxels of a default block."""
+BLOCK_VOXELS = {2: 2**23, 3: 2**24}
+"""Outer voxels of a default block: the larger, the fewer patches reach into two blocks."""
+HALO_PART = 5
+"""A default 3D patch is this many halos wide."""
 LEAST_OVERLAP = {2: 16, 3: 8}
 CHUNK = {2: 512, 3: 64}
 """Largest edge of a chunk inside a shard."""
@@ -50,7 +52,9 @@ def choose_tiling(
     """Patch and halo as given, or from the model.
 
     The default patch is the model's, cut to the volume. The default halo holds
-    the whole receptive field in 2D, and at most a quarter of the patch in 3D.
+    the whole receptive field in 2D, and at most a fifth of the patch in 3D: a
+    wider one costs more than it mends, and blocks with an overlap of a nucleus
+    would need many patches beyond their faces.
 
     Parameters
     ----------
@@ -72,7 +76,7 @@ def choose_tiling(
         if net.ndim == 3:
             # The exact halo would leave little or no core of an affordable 3D patch.
             halo = tuple(
-                min(h, p // 4 // f * f) for h, p, f in zip(halo, patch, factor, strict=True)
+                min(h, p // HALO_PART // f * f) for h, p, f in zip(halo, patch, factor, strict=True)
             )
     return Tiling(patch, halo, factor, radius)
 
@@ -119,7 +123,7 @@ def choose_block(
     while growing := [a for a in range(len(shape)) if counts[a] * core[a] < shape[a]]:
         axis = min(growing, key=outer)
         counts[axis] += 1
-        if prod(outer(a) for a in range(len(shape))) > BLOCK_VOXELS:
+        if prod(outer(a) for a in range(len(shape))) > BLOCK_VOXELS[len(shape)]:
             counts[axis] -= 1
             break
     chunk = CHUNK[len(shape)]

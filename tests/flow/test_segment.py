@@ -25,7 +25,7 @@ from planted import (
 from spoco_zoo import ngff
 from spoco_zoo.config import SegmentConfig
 from spoco_zoo.errors import ConfigError, DataError, StoreError
-from spoco_zoo.segment import Event, open_labels, segment
+from spoco_zoo.segment import Event, dry_run, guess_time, open_labels, segment
 from spoco_zoo.segment.execute import make_executor
 
 CELLS = 300
@@ -76,6 +76,22 @@ def test_the_report_counts_what_is_there(image: Path, truth: np.ndarray) -> None
     assert report["faces"]["cut"] == report["faces"]["refused_embedding"] == 0
     assert report["faces"]["accepted"] >= report["blocks"]["local_objects"] - CELLS
     assert report["failures"] == []
+
+
+@pytest.mark.parametrize("settings", [{}, {"block": (96, 80), "roi": ((30, 400), (17, 500))}])
+def test_a_dry_run_counts_the_patches_and_guesses_the_time(
+    image: Path, truth: np.ndarray, tmp_path: Path, settings: dict
+) -> None:
+    model, config = code_model(truth), SMALL.model_copy(update=settings)
+    output = tmp_path / "o.zarr"
+    plan = dry_run(image, model, config, output=output)
+    guess = guess_time(plan, model, exact_cluster)
+    assert not output.exists()
+    assert not plan.folder.exists()
+    result = segment(image, model, config, output=output, cluster=exact_cluster)
+    assert guess.forwards == result.summary["blocks"]["patches"]
+    assert 0 < guess.seconds < 600
+    assert f"{guess.forwards} patches" in guess.text()
 
 
 @pytest.mark.parametrize("block", [(40, 512), (96, 80), (512, 512), (61, 127)])

@@ -29,6 +29,8 @@ SUMMARY = {
         "resampled": "no", "notes": "The image is <grey>.",
     },
     "objects": 1234,
+    "objects_per_block": {"histogram": {"64": 3, "128": 5}},
+    "faces": {"faces": 12, "joined": 40, "refused_overlap": 3, "refused_embedding": 1},
     "blocks": {"blocks": 8, "read_seconds": 1.5, "embed_seconds": 60.0, "cluster_seconds": 9.0},
     "sizes": {"objects": 1234, "smallest": 9, "largest": 300, "histogram": {"8": 34, "256": 1200}},
     "seconds": {"blocks": 71.0, "faces": 0.5, "relabel": 1.0},

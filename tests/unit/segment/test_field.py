@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 
 from spoco_zoo.config import NetConfig
 from spoco_zoo.errors import ConfigError
+from spoco_zoo.nets.model import Embedder
 from spoco_zoo.nets.receptive import exact_halo, pooling_factor, receptive_radius
 from spoco_zoo.nets.registry import build_network
 from spoco_zoo.segment.blocks import Box
-from spoco_zoo.segment.embed import embed
+from spoco_zoo.segment.embed import Kept, embed
 from spoco_zoo.segment.field import AxisGrid, Field, make_field
+from spoco_zoo.segment.inference import folded, made_ready
 
 BLENDS = ("crop", "linear", "gaussian")
 NETS = {
@@ -27,7 +29,7 @@ NETS = {
 }
 
 
-def network(net: NetConfig) -> torch.nn.Module:
+def plain_network(net: NetConfig) -> torch.nn.Module:
     """Fixed random weights, with batch statistics that are not the defaults."""
     torch.manual_seed(0)
     built = build_network(net)
@@ -36,6 +38,11 @@ def network(net: NetConfig) -> torch.nn.Module:
             torch.nn.init.uniform_(module.running_mean, -0.3, 0.3)
             torch.nn.init.uniform_(module.running_var, 0.2, 0.6)
     return built.eval()
+
+
+def network(net: NetConfig) -> Embedder:
+    """The same network as `segment` runs it."""
+    return made_ready(plain_network(net), torch.device("cpu"), "auto")
 
 
 def volume_field(net: NetConfig, shape, cores, halo, blend) -> Field:
@@ -127,9 +134,61 @@ def test_with_the_full_halo_tiled_equals_whole(name: str, blend: str, data) -> N
     field = volume_field(net, shape, [3] * net.ndim, halo, blend)
     image = np.random.default_rng(2).normal(size=(1, *shape)).astype(np.float32)
     with torch.inference_mode():
-        whole = network(net)(torch.from_numpy(image)[None])[0].numpy()
+        whole = plain_network(net)(torch.from_numpy(image)[None])[0].numpy()
     tiled = embedded(net, image, field, Box((0,) * net.ndim, shape))
     np.testing.assert_allclose(tiled, whole, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_folding_changes_the_last_bits_only(name: str) -> None:
+    net = NETS[name]
+    plain = plain_network(net)
+    before = {key: value.clone() for key, value in plain.state_dict().items()}
+    x = torch.from_numpy(np.random.default_rng(5).normal(size=(2, 1, *[24] * net.ndim))).float()
+    with torch.inference_mode():
+        expected, found = plain(x), made_ready(plain, torch.device("cpu"), "float32")(x)
+        rough = made_ready(plain, torch.device("cpu"), "bfloat16")(x)
+    tolerance = 1e-5 * float(expected.abs().max())
+    torch.testing.assert_close(found, expected, atol=tolerance, rtol=0)
+    assert rough.dtype == torch.float32
+    assert 0 < float((rough - expected).abs().max()) < 0.05 * float(expected.abs().max())
+    layers = list(folded(plain).modules())
+    assert not any(isinstance(m, torch.nn.BatchNorm2d | torch.nn.BatchNorm3d) for m in layers)
+    # The model itself stays as it was.
+    assert all(torch.equal(before[key], value) for key, value in plain.state_dict().items())
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.data())
+@pytest.mark.parametrize("name", NETS)
+def test_outputs_kept_from_region_to_region_do_not_show(name: str, data) -> None:
+    net = NETS[name]
+    shape = tuple(data.draw(st.integers(5, 40 if net.ndim == 2 else 18)) for _ in range(net.ndim))
+    halo = tuple(f * data.draw(st.integers(0, 2)) for f in pooling_factor(net))
+    cores = [data.draw(st.integers(1, 3)) for _ in shape]
+    field = volume_field(net, shape, cores, halo, data.draw(st.sampled_from(BLENDS)))
+    image = np.random.default_rng(1).normal(size=(1, *shape)).astype(np.float32)
+    step, overlap = data.draw(st.integers(3, 20)), data.draw(st.integers(0, 6))
+    spans = [
+        (max(a - overlap, 0), min(a + step + overlap, shape[-1])) for a in range(0, shape[-1], step)
+    ]
+    regions = [Box((0,) * (net.ndim - 1) + (a,), (*shape[:-1], b)) for a, b in spans]
+    kept, total = Kept(), 0
+    for region, upcoming in zip(regions, [*regions[1:], None], strict=True):
+        pixels = image[(slice(None), *field.needed(region).slices)]
+        ready = network(net)
+        one = embed(ready, pixels, field, region, channels=net.embedding_dim)
+        two = embed(
+            ready, pixels, field, region, channels=net.embedding_dim, kept=kept, upcoming=upcoming
+        )
+        assert two.embeddings.numpy().tobytes() == one.embeddings.numpy().tobytes()
+        assert two.disagreement == one.disagreement
+        assert two.used == one.used == one.patches
+        total += two.patches
+    everything = list(field.patches(Box((0,) * net.ndim, shape)))
+    longest = max(p.support.shape[-1] for p in everything)
+    if longest <= step:
+        assert total == len(everything)
 
 
 def test_a_short_halo_is_measured_as_disagreement() -> None:

@@ -1,0 +1,142 @@
+"""Dense tissue of any size, and a model that knows it: work for the other benchmarks.
+
+The tissue is a jittered lattice of convex cells without gaps, periodic with five
+cells along every axis, so a terabyte of it costs one tile to make. A cell's
+intensity says which of the 5**ndim cells of the tile it is; cells within two
+lattice steps of each other differ. The model is a real U-Net of the usual size,
+whose output is added in traces to the code that the intensity stands for: the
+forward costs what it costs in earnest and what comes out is known.
+"""
+
+from __future__ import annotations
+
+import time
+from itertools import product
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from spoco_zoo import ngff
+from spoco_zoo.config import ClusteringConfig, ModelRecipe, NetConfig
+from spoco_zoo.nets.model import Model
+from spoco_zoo.nets.registry import build_network
+from spoco_zoo.segment.normalise import measure
+
+PERIOD = 5  # cells of the tile along each axis
+DIAMETER = {2: 24, 3: 20}
+PATCH = {2: 512, 3: 128}
+EMBEDDING = 8
+CODE = 4.0  # distance between embeddings whose codes differ in one digit
+
+
+class Call(NamedTuple):
+    """One forward."""
+
+    shape: tuple[int, ...]
+    seconds: float
+
+
+CALLS: list[Call] = []
+"""Forwards of this process, in order."""
+
+
+def make_tile(ndim: int, seed: int = 0) -> np.ndarray:
+    """One period of the tissue, uint8: 1 + the cell's number in the tile."""
+    d = DIAMETER[ndim]
+    rng = np.random.default_rng(seed)
+    jitter = rng.uniform(-0.3, 0.3, (PERIOD**ndim, ndim))
+    side = PERIOD * d
+    at = np.stack(np.meshgrid(*[np.arange(side) + 0.5] * ndim, indexing="ij"))
+    home = (at // d).astype(int)
+    nearest = np.full((side,) * ndim, np.inf)
+    owner = np.zeros((side,) * ndim, np.uint8)
+    for step in product((-1, 0, 1), repeat=ndim):
+        cell = home + np.reshape(step, (-1, *[1] * ndim))
+        number = np.ravel_multi_index(tuple(cell % PERIOD), (PERIOD,) * ndim)
+        centre = (cell + 0.5 + np.moveaxis(jitter[number], -1, 0)) * d
+        distance = np.square(at - centre).sum(0)
+        closer = distance < nearest
+        nearest[closer] = distance[closer]
+        owner[closer] = number[closer]
+    return owner + 1
+
+
+def write_tissue(path: Path, shape: tuple[int, ...]) -> int:
+    """Write the tissue as an OME-Zarr of one level, shard by shard; return its number of cells.
+
+    Cells that only peek into the volume at its end are counted too.
+    """
+    import zarr
+
+    ndim = len(shape)
+    tile = make_tile(ndim)
+    chunk, shard = (512, 1024) if ndim == 2 else (64, 128)
+    group = zarr.create_group(path, zarr_format=3)
+    array = group.create_array(
+        "0",
+        shape=shape,
+        dtype="uint8",
+        chunks=(chunk,) * ndim,
+        shards=(shard,) * ndim,
+        dimension_names=list("zyx"[-ndim:]),
+    )
+    for where in ngff.write_blocks(array):
+        index = np.ix_(*(np.arange(w.start, w.stop) % len(tile) for w in where))
+        array[where] = tile[index]
+    axes = [{"name": a, "type": "space", "unit": "micrometer"} for a in "zyx"[-ndim:]]
+    scale = [{"type": "scale", "scale": [1.0] * ndim}]
+    datasets = [{"path": "0", "coordinateTransformations": scale}]
+    multiscale = {"name": "tissue", "axes": axes, "datasets": datasets}
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [multiscale]}
+    return round(np.prod([n / DIAMETER[ndim] for n in shape]))
+
+
+class TissueNet(nn.Module):
+    """The code of each voxel's cell, plus a trace of a U-Net's output; forwards are timed."""
+
+    def __init__(self, net: NetConfig, mean: float, std: float) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.unet = build_network(net)
+        self.mean, self.std = mean, std
+
+    def forward(self, x: Tensor) -> Tensor:
+        began = time.perf_counter()
+        number = torch.round(x[:, 0].float() * (self.std + 1e-6) + self.mean).long() - 1
+        digits = torch.stack([number // PERIOD**k % PERIOD for k in range(3)], dim=1)
+        embeddings = 0.05 * self.unet(x)
+        embeddings[:, :3] += CODE * digits
+        if x.is_cuda:
+            torch.cuda.synchronize()
+        CALLS.append(Call(tuple(x.shape), time.perf_counter() - began))
+        return embeddings
+
+
+def tissue_model(path: Path, features: tuple[int, ...] = (16, 32, 64, 128)) -> Model:
+    """The model that knows the tissue at `path`."""
+    image = ngff.open_image(path)
+    statistics = measure(image, 0, 0, (0,))
+    ndim = len(image.spatial)
+    net = NetConfig(
+        ndim=ndim,
+        embedding_dim=EMBEDDING,
+        features=features,
+        pooling=((2,) * ndim,) * (len(features) - 1),
+    )
+    size = float(DIAMETER[ndim] ** ndim)
+    recipe = ModelRecipe(
+        net=net,
+        delta_var=0.5,
+        delta_dist=2.0,
+        kernel_threshold=0.5,
+        background=None,
+        clustering=ClusteringConfig(bandwidth=1.0, smoothness=0.5, min_size=1),
+        channel_names=("code",),
+        object_size=(size / 2, size, 1.5 * size),
+        patch=(PATCH[ndim],) * ndim,
+    )
+    network = TissueNet(net, statistics.mean, statistics.std).eval()
+    return Model(recipe, network, None, f"tissue-{ndim}-{features}-{statistics}")

@@ -1,0 +1,113 @@
+"""Pictures and the page of a finished segmentation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spoco_zoo import ngff
+from spoco_zoo.report.figures import overlay
+from spoco_zoo.report.page import Figure, html_page
+from spoco_zoo.report.seams import doubt_panels
+from spoco_zoo.report.sections import segment_sections
+from spoco_zoo.view import look_commands
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from spoco_zoo.config import SegmentConfig
+    from spoco_zoo.report.seams import DoubtView
+    from spoco_zoo.segment import SegmentResult
+
+__all__ = ["write_segmentation_page"]
+
+PICTURE_SIDE = 1024  # voxels of the middle part that a picture of a large result shows
+
+
+def write_segmentation_page(source: str, result: SegmentResult, config: SegmentConfig) -> None:
+    """Draw the middle of the result and its doubtful matches, and write the page beside them."""
+    middle = result.report.with_suffix(".png")
+    doubts = middle.with_name("segment-doubts.png")
+    draw_middle(source, result, config, middle)
+    figures = [Figure(middle, "The middle of the image, and the outlines of its labels.")]
+    if draw_doubts(source, result, config, doubts):
+        figures.append(
+            Figure(
+                doubts,
+                "Matches in doubt: objects of neighbouring blocks whose overlap or whose distance "
+                "in embedding space lies closest to the limit from which they are one.",
+            )
+        )
+    html_page(
+        result.report.with_suffix(".html"),
+        f"Segmentation of {source.rstrip('/').rsplit('/', 1)[-1]}",
+        segment_sections(result.summary, look_commands(source, result.output)),
+        figures,
+    )
+
+
+def draw_middle(source: str, result: SegmentResult, config: SegmentConfig, path: Path) -> None:
+    """Picture of the middle of a segmented region."""
+    image = ngff.open_image(source)
+    labels = ngff.find_labels(result.output)
+    shape = labels.spatial_shape(0)
+    offset = tuple(start for start, _ in config.roi) if config.roi else (0,) * len(shape)
+    half = [
+        min(n, PICTURE_SIDE if axis != "z" else 1)
+        for n, axis in zip(shape, labels.spatial, strict=True)
+    ]
+    start = [(n - h) // 2 for n, h in zip(shape, half, strict=True)]
+    inner = tuple(slice(a, a + h) for a, h in zip(start, half, strict=True))
+    outer = tuple(slice(w.start + o, w.stop + o) for w, o in zip(inner, offset, strict=True))
+    part = np.asarray(image.read(config.level, 0, None, outer), np.float32)
+    found = labels.read(0, 0, None, inner)
+    overlay(part, found[0], path)
+
+
+def draw_doubts(source: str, result: SegmentResult, config: SegmentConfig, path: Path) -> bool:
+    """Picture of the doubtful matches; False, and no picture, if there are none.
+
+    None either where the network saw the image resampled: the doubts lie on its voxels then.
+    """
+    views = result.report.with_name("doubts.npz")
+    if not views.is_file() or result.summary["plan"].get("resampled", "no") != "no":
+        return False
+    image, labels = ngff.open_image(source), ngff.find_labels(result.output)
+    lead = len(labels.spatial) - 2
+    offset = [start for start, _ in config.roi] if config.roi else [0] * len(labels.spatial)
+    panels: list[DoubtView] = []
+    with np.load(views) as file:
+        for i, doubt in enumerate(result.summary["doubts"]):
+            if f"below_{i}" not in file:
+                break
+            corner, below = file[f"corner_{i}"].tolist(), file[f"below_{i}"]
+            start = [*doubt["voxel"][:lead], *corner]
+            stop = [v + 1 for v in doubt["voxel"][:lead]]
+            stop += [c + n for c, n in zip(corner, below.shape, strict=True)]
+            inner = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
+            outer = tuple(
+                slice(w.start + o, w.stop + o) for w, o in zip(inner, offset, strict=True)
+            )
+            when = doubt["time"]
+            pixels = image.read(config.level, when, None, outer).mean(0)
+            axis = doubt["axis"] - lead
+            panels.append(
+                {
+                    "title": _doubt_title(doubt),
+                    "image": pixels.reshape(below.shape),
+                    "below": below,
+                    "above": file[f"above_{i}"],
+                    "labels": labels.read(0, when, None, inner).reshape(below.shape),
+                    "face": (axis, doubt["face"] - corner[axis]) if axis >= 0 else None,
+                }
+            )
+    doubt_panels(panels, path)
+    return True
+
+
+def _doubt_title(doubt: Mapping[str, Any]) -> str:
+    """What was decided, in a few words."""
+    verdict = {"joined": "joined", "overlap": "apart: overlap", "embedding": "apart: embedding"}
+    return f"{verdict[doubt['verdict']]}\nIoU {doubt['iou']:.2f}, distance {doubt['distance']:.2f}"

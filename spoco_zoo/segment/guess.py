@@ -1,0 +1,139 @@
+"""How long a run will take, from one small block in the middle of the image."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING
+
+from spoco_zoo.segment.blocks import Box
+from spoco_zoo.segment.embed import embed
+from spoco_zoo.segment.inference import made_ready
+from spoco_zoo.segment.models import find_device
+from spoco_zoo.segment.normalise import Statistics, check_finite, normalise
+from spoco_zoo.segment.planes import cluster_planes, planewise
+from spoco_zoo.segment.stitch import Rule
+
+if TYPE_CHECKING:
+    from spoco_zoo.nets.model import Model
+    from spoco_zoo.segment.field import AxisGrid
+    from spoco_zoo.segment.plan import Plan
+    from spoco_zoo.segment.tasks import Clusterer
+
+__all__ = ["Guess", "count_forwards", "guess_time"]
+
+REST = 1.15
+"""Reading, writing, stitching, relabelling and the pyramid, on top of the blocks."""
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What a run is likely to cost."""
+
+    seconds: float
+    """Wall time, with the workers given."""
+    forward_seconds: float
+    """One patch through the network."""
+    cluster_seconds: float
+    """One million voxels through the clustering."""
+    forwards: int
+    """Patches that will go through the network."""
+    workers: int
+
+    def text(self) -> str:
+        """One line for people."""
+        minutes = round(self.seconds / 60)
+        span = f"{self.seconds:.0f} s" if self.seconds < 120 else f"{minutes} min"
+        if minutes >= 120:
+            span = f"{minutes / 60:.3g} h"
+        plural = "s" if self.workers > 1 else ""
+        return (
+            f"about {span} with {self.workers} worker{plural}: {self.forwards} patches of "
+            f"{self.forward_seconds:.2g} s, {self.cluster_seconds:.2g} s per million voxels "
+            "to cluster"
+        )
+
+
+def guess_time(
+    plan: Plan, model: Model, cluster: Clusterer, *, device: str = "auto", workers: int = 1
+) -> Guess:
+    """Time one patch and the clustering of its core, and scale that to the run; writes nothing.
+
+    Parameters
+    ----------
+    plan : Plan
+    model : Model
+    cluster : Clusterer
+    device : {"auto", "cpu", "cuda", "cuda:I"}
+    workers : int
+        Processes that will share the work and are as fast as this one.
+
+    Returns
+    -------
+    Guess
+    """
+    region, place = _sample(plan), find_device(device)
+    needed = plan.field.needed(region)
+    raw = plan.image.read(plan.level, 0, plan.channels, needed.slices)
+    check_finite(raw, needed, plan.image.uri)
+    # Good enough for a guess; the run measures the whole volume.
+    pixels = normalise(raw, Statistics(float(raw.mean()), float(raw.std())))
+    flat = plan.recipe.net.ndim < len(region.shape)
+    network = made_ready(model.network, place, plan.config.precision)
+    run = planewise(network) if flat else network
+    if flat:
+        cluster = cluster_planes(cluster, Rule(plan.config.stitch_iou, plan.recipe.delta_dist))
+    channels = plan.recipe.net.embedding_dim
+    # The first forward prepares the kernels and is not counted.
+    found = embed(run, pixels, plan.field, region, channels=channels, device=place)
+    began = time.perf_counter()
+    found = embed(run, pixels, plan.field, region, channels=channels, device=place)
+    found.embeddings.sum().item()
+    forward = (time.perf_counter() - began) / max(found.patches, 1)
+    began = time.perf_counter()
+    cluster(found.embeddings, plan.clustering, plan.recipe.background, momentum=found.embeddings)
+    clustering = (time.perf_counter() - began) / region.size
+    grid = plan.grid
+    forwards = count_forwards(plan) * (2 if plan.clustering.method == "consistency" else 1)
+    outer = prod(
+        min(b + 2 * o, n) * count
+        for b, o, n, count in zip(grid.block, grid.overlap, grid.shape, grid.counts, strict=True)
+    )
+    seconds = forwards * forward + grid.times * outer * clustering
+    return Guess(REST * seconds / workers, forward, 1e6 * clustering, forwards, workers)
+
+
+def count_forwards(plan: Plan) -> int:
+    """Patches that a run in one process sends through the network, blank ones included."""
+    grid, offset = plan.grid, plan.region.start
+    total = grid.times
+    for axis, one in enumerate(plan.field.axes):
+        spans = [
+            _touched(one, grid.block[axis], grid.overlap[axis], grid.shape[axis], offset[axis], i)
+            for i in range(grid.counts[axis])
+        ]
+        last = axis == len(plan.field.axes) - 1
+        # Along the last axis blocks share what they both need.
+        total *= len(set().union(*spans)) if last else sum(len(span) for span in spans)
+    return total
+
+
+def _touched(one: AxisGrid, block: int, overlap: int, size: int, offset: int, i: int) -> range:
+    """Patches along one axis that block `i` needs."""
+    start = max(i * block - overlap, 0) + offset
+    stop = min((i + 1) * block + overlap, size) + offset
+    return one.touching(start, stop)
+
+
+def _sample(plan: Plan) -> Box:
+    """The middle of the region, as large as one patch alone decides."""
+    spans = []
+    for one, a, b in zip(plan.field.axes, plan.region.start, plan.region.stop, strict=True):
+        k = one.touching((a + b) // 2, (a + b) // 2 + 1)[0]
+        reach = one.reach if len(one.edges) > 2 else 0
+        low, high = one.edges[k] + reach, one.edges[k + 1] - reach
+        if high <= low:
+            low, high = one.edges[k], one.edges[k + 1]
+        spans.append((low, high))
+    return Box(tuple(a for a, _ in spans), tuple(b for _, b in spans))

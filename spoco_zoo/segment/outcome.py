@@ -1,0 +1,150 @@
+"""What a run says while it goes on, and what it leaves."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spoco_zoo.errors import SpocoError
+from spoco_zoo.segment.ledger import LOCK, PROGRESS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from spoco_zoo.segment.tasks import BlockResult, FaceResult
+
+__all__ = [
+    "Count",
+    "Event",
+    "Failure",
+    "SegmentResult",
+    "block_entry",
+    "clear_folder",
+    "face_entry",
+]
+
+HOPELESS = 8
+"""So many failures without one success end a phase: the next item would fail too."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """Progress of a run, for whoever shows it."""
+
+    phase: str
+    done: int
+    total: int
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An item that has no result."""
+
+    phase: str
+    place: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class SegmentResult:
+    """A finished run."""
+
+    output: str
+    """The label image."""
+    report: Path
+    """JSON file with everything that was measured."""
+    objects: int
+    blocks: int
+    resumed: int
+    """Blocks that an earlier, unfinished run had done."""
+    summary: dict[str, Any]
+    """Content of the report."""
+
+
+class Count:
+    """Counts the items of one phase, and tells of each.
+
+    Parameters
+    ----------
+    name : str
+        Of the phase.
+    total, done : int
+        Items, and those of them that an earlier run has done.
+    on_event : callable
+    failures : list of Failure
+        To which failures are added.
+    seconds : dict
+        Gets the time of the phase.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        total: int,
+        done: int,
+        on_event: Callable[[Event], None],
+        failures: list[Failure],
+        seconds: dict[str, float],
+    ) -> None:
+        self.name, self.total, self.done = name, total, done
+        self._on_event, self._failures, self._seconds = on_event, failures, seconds
+        self._good = self._bad = 0
+        self._began = time.perf_counter()
+        on_event(Event(name, done, total))
+
+    def succeeded(self) -> None:
+        """One more is done."""
+        self._good += 1
+        self._tell("")
+
+    def failed(self, place: str, reason: str) -> None:
+        """One more has no result.
+
+        Raises
+        ------
+        SpocoError
+            If this is the last of many and none has succeeded.
+        """
+        self._bad += 1
+        self._failures.append(Failure(self.name, place, reason))
+        if self._bad >= HOPELESS and not self._good:
+            raise SpocoError(f"{self.name}: the first {self._bad} all failed; {reason}")
+        self._tell(f"{place}: {reason}")
+
+    def close(self) -> None:
+        """The phase is over."""
+        self._seconds[self.name] = time.perf_counter() - self._began
+
+    def _tell(self, message: str) -> None:
+        done = self.done + self._good + self._bad
+        self._on_event(Event(self.name, done, self.total, message))
+
+
+def block_entry(number: int, result: BlockResult) -> dict[str, Any]:
+    """The ledger line of a finished block."""
+    return {
+        "phase": "block",
+        "n": number,
+        "objects": result.objects,
+        "owned": result.owned,
+        "crc": result.checksum,
+        "tally": asdict(result.tally),
+    }
+
+
+def face_entry(number: int, result: FaceResult) -> dict[str, Any]:
+    """The ledger line of a block whose faces are matched."""
+    doubts = [doubt.to_dict() for doubt in result.doubts]
+    return {"phase": "face", "n": number, "tally": asdict(result.tally), "doubts": doubts}
+
+
+def clear_folder(folder: Path, keep: tuple[str, ...] = ()) -> None:
+    """Empty a run folder but for its lock and what is to be kept; the ledger goes last."""
+    for path in sorted(folder.iterdir(), key=lambda p: p.name == PROGRESS):
+        if path.name in (LOCK, *keep):
+            continue
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
