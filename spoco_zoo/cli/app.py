@@ -45,6 +45,10 @@ def exit_codes(command: Callable[Arguments, None]) -> Callable[Arguments, None]:
         except SpocoError as error:
             typer.echo(f"spoco-zoo: {error}", err=True)
             raise typer.Exit(error.exit_code) from None
+        except MemoryError as error:
+            reason = " ".join(str(error).split()) or "an allocation failed"
+            typer.echo(f"spoco-zoo: not enough memory: {reason}", err=True)
+            raise typer.Exit(SpocoError.exit_code) from None
         except KeyboardInterrupt:
             typer.echo("spoco-zoo: interrupted", err=True)
             raise typer.Exit(Interrupted.exit_code) from None

@@ -200,10 +200,16 @@ class Run:
             lead = (1,) * (len(target.shape) - len(grid.shape))
             path = self.plan.folder / f"final-{numbering.dtype.name}.zarr"
             chunk, shard = (*lead, *self.plan.chunk), (*lead, *grid.block)
+            if not self.progress.relabelling:
+                shutil.rmtree(path, ignore_errors=True)
             return [ngff.scratch_array(path, target.shape, numbering.dtype, chunk, shard)]
-        if not self.progress.published:
+        if not (self.progress.published or self.progress.publishing):
             ngff.create_label(
-                target, dtype=numbering.dtype, shard=grid.block, chunk=self.plan.chunk
+                target,
+                dtype=numbering.dtype,
+                shard=grid.block,
+                chunk=self.plan.chunk,
+                keep=self.progress.relabelling,
             )
         return [ngff.open_label_array(target, i) for i in range(len(target.levels))]
 
@@ -217,19 +223,17 @@ class Run:
                 int(numbering.base[n]),
                 int(numbering.base[n + 1]),
                 int(self.progress.checksums[n]),
+                self.progress.core_checksum(n),
             )
             for n in blocks
-            if not self.progress.has_core(n)
         ]
         self._phase(
             "relabel",
             partial(relabel_block, common.local, final, str(self._table), common.grid),
             items,
             len(blocks),
-            len(blocks) - len(items),
-            lambda item, voxels: self._record(
-                self._later({"phase": "core", "n": item.number, "voxels": voxels})
-            ),
+            0,
+            lambda item, crc: self._record_new({"phase": "core", "n": item.number}, crc),
             lambda item: self._place(item.number),
         )
 
@@ -241,16 +245,16 @@ class Run:
             fine, coarse = target.levels[level - 1], target.levels[level]
             ratio = [b / a for a, b in zip(fine.scale, coarse.scale, strict=True)]
             steps = pyramid_steps(fine.shape, coarse.shape, ratio)
-            units = list(enumerate(ngff.write_blocks(levels[level])))
-            pending = [u for u in units if not self.progress.has_coarse(level, u[0])]
+            known = partial(self.progress.coarse_checksum, level)
+            units = [(n, w, known(n)) for n, w in enumerate(ngff.write_blocks(levels[level]))]
             self._phase(
                 f"level {level}",
                 partial(_coarse_unit, levels[level - 1], levels[level], steps),
-                pending,
+                units,
                 len(units),
-                len(units) - len(pending),
-                lambda unit, filled, level=level: self._record(  # type: ignore[misc]
-                    self._later({"phase": "coarse", "level": level, "n": unit[0]})
+                0,
+                lambda unit, crc, level=level: self._record_new(  # type: ignore[misc]
+                    {"phase": "coarse", "level": level, "n": unit[0]}, crc
                 ),
                 lambda unit: f"level region {unit[1]}",
             )
@@ -258,13 +262,15 @@ class Run:
     def publish(self, levels: list[Any]) -> None:
         """Make the label visible."""
         target = self.plan.target
+        # Said before, so that a run killed in between knows the label for its own.
+        self._record(self._later({"phase": "publishing"}))
         if isinstance(target, TiffTarget):
             image = self.plan.image
             size = image.voxel_size(self.plan.level)
             axes = "".join(target.axes).upper()
             ngff.write_label_tiff(target.path, levels[0][...], size, axes=axes)
         elif not self.progress.published:
-            ngff.publish_label(target)
+            ngff.publish_label(target, sweep=self.resumed > 0)
 
     def report(self, numbering: Numbering) -> None:
         """Write the report, then the ledger line that says that all is done."""
@@ -329,6 +335,11 @@ class Run:
     def _later(self, entry: dict[str, Any]) -> dict[str, Any]:
         return {**entry, "epoch": self.progress.epoch}
 
+    def _record_new(self, entry: dict[str, Any], crc: int | None) -> None:
+        """Record what was written, but not what an earlier process wrote and recorded."""
+        if crc is not None:
+            self._record(self._later({**entry, "crc": crc}))
+
     def _record(self, entry: dict[str, Any]) -> None:
         self.ledger.append(entry)
         self.progress.add(entry)
@@ -366,8 +377,10 @@ class Run:
         self.seconds[name] = time.perf_counter() - began
 
 
-def _coarse_unit(fine: Any, coarse: Any, steps: Any, unit: tuple[int, tuple[slice, ...]]) -> bool:
-    return fill_coarse(fine, coarse, steps, unit[1])
+def _coarse_unit(
+    fine: Any, coarse: Any, steps: Any, unit: tuple[int, tuple[slice, ...], int | None]
+) -> int | None:
+    return fill_coarse(fine, coarse, steps, *unit[1:])
 
 
 def clear_folder(folder: Path, keep: str | None = None) -> None:
