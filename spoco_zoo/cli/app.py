@@ -113,6 +113,10 @@ def exit_codes(command: Callable[..., None]) -> Callable[..., None]:
             if isinstance(error, Interrupted):
                 _go_on()
             raise typer.Exit(error.exit_code) from None
+        except MemoryError as error:
+            reason = " ".join(str(error).split()) or "an allocation failed"
+            typer.echo(f"spoco-zoo: not enough memory: {reason}", err=True)
+            raise typer.Exit(SpocoError.exit_code) from None
         except KeyboardInterrupt:
             _fail("interrupted")
             raise typer.Exit(Interrupted.exit_code) from None

@@ -182,8 +182,8 @@ class Image:
             for part, length in zip(region, shape, strict=False)
         ):
             raise ValueError(f"region {region} leaves level {level} of shape {shape}")
-        array = self._array(level)
         try:
+            array = self._array(level)
             if isinstance(array, TiffArray):
                 return array.read(region)
             block = np.asarray(array[region])
@@ -191,7 +191,7 @@ class Image:
             if array.shards is not None and (lost := emptied_blocks(array, region)):
                 raise OSError(f"{os.path.relpath(lost[0], self.uri)} is empty")
             return block.astype(self.dtype, copy=False)
-        except MemoryError:
+        except (MemoryError, StoreError):
             raise
         # Codecs and remote file systems each raise their own kinds of error.
         except Exception as error:

@@ -16,9 +16,12 @@ from spoco_zoo.ngff.image import Image, Level, open_level
 from spoco_zoo.ngff.metadata import SPATIAL
 from spoco_zoo.ngff.parse import Multiscale, parse_multiscale
 from spoco_zoo.ngff.store import is_remote, local_path, open_group
-from spoco_zoo.ngff.tiff import inspect_tiff
+from spoco_zoo.ngff.tiff import TiffInfo, inspect_tiff
 
 __all__ = ["open_image"]
+
+LONGEST, LARGEST = 2**28, 2**53
+"""Voxels of an axis and of an image: beyond what is ever acquired, within what can be counted."""
 
 
 def open_image(
@@ -90,6 +93,7 @@ def _open_tiff(path: str, series: int) -> Image:
             "Export it as OME-TIFF, or unpack it if it is an archive.",
         )
     info = inspect_tiff(path, series)
+    _check_tiff(info, path)
     spatial = [axis for axis in info.axes if axis in SPATIAL]
     size = dict(zip(spatial, info.voxel_size or (), strict=False))
     finest = tuple(size.get(axis, 1.0) for axis in info.axes)
@@ -116,6 +120,17 @@ def _open_tiff(path: str, series: int) -> Image:
     )
 
 
+def _check_tiff(info: TiffInfo, path: str) -> None:
+    """Raise unless a TIFF holds real numbers, as many as an image can have and at least one."""
+    _check_size(info.shapes[0], path)
+    if info.dtype.kind not in "buif" or 0 in info.shapes[0]:
+        raise StoreError(
+            "an image must hold real numbers",
+            f"{info.dtype} of shape {info.shapes[0]} in {path}",
+            "Export it with another type, such as 16-bit integers.",
+        )
+
+
 def _check_arrays(multiscale: Multiscale, arrays: Sequence[zarr.Array[Any]], where: str) -> None:
     """Raise unless all levels have the axes, one numeric dtype, and shrink."""
     first = arrays[0]
@@ -132,12 +147,23 @@ def _check_arrays(multiscale: Multiscale, arrays: Sequence[zarr.Array[Any]], whe
                 f"{first.dtype} and {array.dtype} in {where}",
                 "Write the image again.",
             )
+    _check_size(first.shape, where)
     sizes = [math.prod(array.shape) for array in arrays]
     if 0 in sizes or sizes != sorted(sizes, reverse=True):
         raise StoreError(
             "levels must be ordered from fine to coarse and none empty",
             f"shapes {[array.shape for array in arrays]} in {where}",
             "Reorder the datasets.",
+        )
+
+
+def _check_size(shape: Sequence[int], where: str) -> None:
+    """Raise if an image claims more than any has: nothing of that size can be planned for."""
+    if max(shape) > LONGEST or math.prod(shape) > LARGEST:
+        raise StoreError(
+            "an image must be of a possible size",
+            f"{' x '.join(map(str, shape))} voxels in {where}",
+            "Mend the metadata.",
         )
 
 

@@ -143,7 +143,8 @@ def inspect_tiff(path: str | Path, series: int = 0) -> TiffInfo:
             return TiffInfo(
                 axes=axes,
                 shapes=shapes,
-                dtype=np.dtype(chosen.dtype).newbyteorder("="),
+                # By its name: Zarr does not know the same type under another C name.
+                dtype=np.dtype(np.dtype(chosen.dtype).newbyteorder("=").str),
                 voxel_size=tuple(sizes[axis] for axis in spatial) if known else None,
                 channel_names=names if len(names) == count else (),
                 order=order,

@@ -17,6 +17,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import zarr
@@ -38,7 +39,12 @@ _METHOD = "Every voxel holds the most frequent label of its cell in the finer le
 
 
 def create_label(
-    target: LabelTarget, *, dtype: Any, shard: Sequence[int], chunk: Sequence[int]
+    target: LabelTarget,
+    *,
+    dtype: Any,
+    shard: Sequence[int],
+    chunk: Sequence[int],
+    keep: bool = True,
 ) -> None:
     """Create the arrays of a label, not yet visible to viewers.
 
@@ -54,14 +60,21 @@ def create_label(
     shard, chunk : sequence of int
         One entry per spatial axis; a shard is a multiple of the chunk. Version
         0.4 knows no shards and ignores them.
+    keep : bool
+        Whether an unfinished label is this run's own. Otherwise it is removed:
+        what another run wrote would show wherever this one has no objects.
 
     Raises
     ------
     StoreError
         If something else is there, or the place cannot be written.
     """
-    if state_of(target.path) in ("label", "foreign"):
+    # Left by a removal that was interrupted.
+    shutil.rmtree(f"{target.path}.removed", ignore_errors=True)
+    state = state_of(target.path)
+    if state in ("label", "foreign"):
         check_vacant(target)
+    if state in ("label", "foreign") or (state == "unfinished" and not keep):
         remove_label(target)
     try:
         _create_arrays(target, dtype, shard, chunk)
@@ -85,8 +98,14 @@ def open_label_array(
     return open_scratch(os.path.join(target.path, target.levels[level].path), mode)
 
 
-def publish_label(target: LabelTarget) -> None:
+def publish_label(target: LabelTarget, *, sweep: bool = False) -> None:
     """Write the label's metadata, then list it in ``labels/``: the last two writes.
+
+    Parameters
+    ----------
+    target : LabelTarget
+    sweep : bool
+        First remove the temporary files that writers left which were killed.
 
     Raises
     ------
@@ -107,6 +126,8 @@ def publish_label(target: LabelTarget) -> None:
         extra={"image-label": label},
     )
     try:
+        for stray in Path(target.path).rglob("*.partial") if sweep else ():
+            stray.unlink(missing_ok=True)
         group = zarr.open_group(target.path, mode="r+", use_consolidated=False)
         group.attrs.put(attributes)
         if target.in_place:

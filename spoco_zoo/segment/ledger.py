@@ -9,6 +9,8 @@ item is done again.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import socket
@@ -33,11 +35,14 @@ def is_unfinished(folder: Path) -> bool:
 
 
 def was_published(folder: Path) -> bool:
-    """Whether an unfinished run has shown its label, which then lacks some blocks."""
+    """Whether an unfinished run has shown its label, or was about to.
+
+    The label then lacks some blocks, or the run was killed in its last moments.
+    """
     if not is_unfinished(folder):
         return False
-    with (folder / PROGRESS).open() as file:
-        return any('"phase":"published"' in line for line in file)
+    with (folder / PROGRESS).open(errors="replace") as file:
+        return any('"phase":"publish' in line for line in file)
 
 
 class Ledger:
@@ -82,7 +87,9 @@ class Ledger:
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        # On a full disk the rest of a line is tried again here; `append` has raised for it.
+        with contextlib.suppress(OSError):
+            self._file.close()
 
     def __enter__(self) -> Ledger:
         return self
@@ -91,7 +98,7 @@ class Ledger:
         self.close()
 
     def _lines(self) -> Iterator[dict[str, Any]]:
-        with self.path.open() as file:
+        with self.path.open(errors="replace") as file:
             for number, line in enumerate(file, 1):
                 try:
                     entry = json.loads(line)
@@ -135,6 +142,10 @@ def _drop_cut_line(path: Path) -> None:
 class RunLock:
     """Keeps a second process out of a run folder. A context manager.
 
+    A process of this host is kept out by the operating system, which knows when
+    the holder is gone, whatever the clock says. Other hosts may not see that, so
+    the file also names its holder.
+
     Parameters
     ----------
     folder : Path
@@ -149,40 +160,68 @@ class RunLock:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / LOCK
+        self._file = -1
 
     def __enter__(self) -> RunLock:
-        me = {
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "started": psutil.Process().create_time(),
-        }
-        for _ in range(2):
-            try:
-                with self.path.open("x") as file:
-                    json.dump(me, file)
-            except FileExistsError:
-                self._clear_stale()
-            else:
-                return self
-        raise self._held("another process that started just now")
+        while not self._is_ours():
+            # The last holder removed the file between our opening and locking it.
+            pass
+        try:
+            self._refuse_a_living_holder()
+            me = {
+                "pid": os.getpid(),
+                "host": socket.gethostname(),
+                "started": psutil.Process().create_time(),
+            }
+            os.ftruncate(self._file, 0)
+            os.pwrite(self._file, json.dumps(me).encode(), 0)
+        except BaseException:
+            os.close(self._file)
+            raise
+        return self
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         self.path.unlink(missing_ok=True)
+        os.close(self._file)
 
-    def _clear_stale(self) -> None:
-        """Remove the lock of a process of this host that is gone."""
+    def _is_ours(self) -> bool:
+        """Open and lock the file; False if it is no longer the one in the folder."""
+        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            holder = json.loads(self.path.read_text())
-            pid, host, started = int(holder["pid"]), holder["host"], float(holder["started"])
-        except FileNotFoundError:
-            return
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = self._read()
+            os.close(self._file)
+            raise self._held(f"process {holder['pid']}" if holder else "another process") from None
+        except OSError:
+            # A file system without locks: the holder's name in the file must do.
+            return True
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(self._file), os.stat(self.path)):
+                return True
+        os.close(self._file)
+        return False
+
+    def _read(self) -> dict[str, Any] | None:
+        """Who is named in the file; None if it is empty or was cut while being written."""
+        try:
+            holder = json.loads(os.pread(self._file, 4096, 0))
+            return {
+                "pid": int(holder["pid"]),
+                "host": str(holder["host"]),
+                "started": float(holder["started"]),
+            }
         except (ValueError, KeyError, TypeError):
-            # Cut while being written: its process died in the same instant.
-            self.path.unlink(missing_ok=True)
+            return None
+
+    def _refuse_a_living_holder(self) -> None:
+        """Raise if the file names a process of another host, or one of this host that is there."""
+        holder = self._read()
+        if holder is None:
             return
-        if host != socket.gethostname() or _is_alive(pid, started):
-            raise self._held(f"process {pid} on {host}")
-        self.path.unlink(missing_ok=True)
+        elsewhere = holder["host"] != socket.gethostname()
+        if elsewhere or _is_alive(holder["pid"], holder["started"]):
+            raise self._held(f"process {holder['pid']} on {holder['host']}")
 
     def _held(self, holder: str) -> LedgerError:
         return LedgerError(

@@ -8,6 +8,7 @@ result, so its ledger lines carry that number (the epoch) and count only for it.
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict
 from functools import partial
 from math import prod
@@ -186,10 +187,16 @@ class Run:
             lead = (1,) * (len(target.shape) - len(grid.shape))
             path = self.plan.folder / f"final-{numbering.dtype.name}.zarr"
             chunk, shard = (*lead, *self.plan.chunk), (*lead, *grid.block)
+            if not self.progress.relabelling:
+                shutil.rmtree(path, ignore_errors=True)
             return [ngff.scratch_array(path, target.shape, numbering.dtype, chunk, shard)]
-        if not self.progress.published:
+        if not (self.progress.published or self.progress.publishing):
             ngff.create_label(
-                target, dtype=numbering.dtype, shard=grid.block, chunk=self.plan.chunk
+                target,
+                dtype=numbering.dtype,
+                shard=grid.block,
+                chunk=self.plan.chunk,
+                keep=self.progress.relabelling,
             )
         return [ngff.open_label_array(target, i) for i in range(len(target.levels))]
 
@@ -210,19 +217,17 @@ class Run:
                 int(numbering.base[n]),
                 int(numbering.base[n + 1]),
                 int(self.progress.checksums[n]),
+                self.progress.core_checksum(n),
             )
             for n in blocks
-            if not self.progress.has_core(n)
         ]
         self._phase(
             "relabel",
             partial(relabel_block, common.local, final, str(self._table), common.grid),
             items,
             len(blocks),
-            len(blocks) - len(items),
-            lambda item, voxels: self._record(
-                self._later({"phase": "core", "n": item.number, "voxels": voxels})
-            ),
+            0,
+            lambda item, crc: self._record_new({"phase": "core", "n": item.number}, crc),
             lambda item: self._place(item.number),
         )
 
@@ -240,16 +245,16 @@ class Run:
         self, level: int, fine: Any, coarse: Any, steps: Sequence[AxisStep], name: str
     ) -> None:
         """Write one level from the array before it, unit by unit."""
-        units = list(enumerate(ngff.write_blocks(coarse)))
-        pending = [u for u in units if not self.progress.has_coarse(level, u[0])]
+        known = partial(self.progress.coarse_checksum, level)
+        units = [(n, where, known(n)) for n, where in enumerate(ngff.write_blocks(coarse))]
         self._phase(
             name,
             partial(_coarse_unit, fine, coarse, steps),
-            pending,
+            units,
             len(units),
-            len(units) - len(pending),
-            lambda unit, filled: self._record(
-                self._later({"phase": "coarse", "level": level, "n": unit[0]})
+            0,
+            lambda unit, crc: self._record_new(
+                {"phase": "coarse", "level": level, "n": unit[0]}, crc
             ),
             lambda unit: f"level region {unit[1]}",
         )
@@ -257,12 +262,14 @@ class Run:
     def publish(self, levels: list[Any]) -> None:
         """Make the label visible."""
         target = self.plan.target
+        # Said before, so that a run killed in between knows the label for its own.
+        self._record(self._later({"phase": "publishing"}))
         if isinstance(target, TiffTarget):
             size = self.plan.source.voxel_size(self.plan.config.level)
             axes = "".join(target.axes).upper()
             ngff.write_label_tiff(target.path, levels[0][...], size, axes=axes)
         elif not self.progress.published:
-            ngff.publish_label(target)
+            ngff.publish_label(target, sweep=self.resumed > 0)
 
     def report(self, numbering: Numbering) -> None:
         """Write the report, then the ledger line that says that all is done."""
@@ -335,6 +342,11 @@ class Run:
     def _later(self, entry: dict[str, Any]) -> dict[str, Any]:
         return {**entry, "epoch": self.progress.epoch}
 
+    def _record_new(self, entry: dict[str, Any], crc: int | None) -> None:
+        """Record what was written, but not what an earlier process wrote and recorded."""
+        if crc is not None:
+            self._record(self._later({**entry, "crc": crc}))
+
     def _record(self, entry: dict[str, Any]) -> None:
         self.ledger.append(entry)
         self.progress.add(entry)
@@ -363,5 +375,7 @@ class Run:
         count.close()
 
 
-def _coarse_unit(fine: Any, coarse: Any, steps: Any, unit: tuple[int, tuple[slice, ...]]) -> bool:
-    return fill_coarse(fine, coarse, steps, unit[1])
+def _coarse_unit(
+    fine: Any, coarse: Any, steps: Any, unit: tuple[int, tuple[slice, ...], int | None]
+) -> int | None:
+    return fill_coarse(fine, coarse, steps, *unit[1:])

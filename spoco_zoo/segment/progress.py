@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spoco_zoo.errors import LedgerError
 from spoco_zoo.segment.audit import BlockTally, FaceTally, SizeTally
 from spoco_zoo.segment.doubts import Doubt, worst_doubts
 from spoco_zoo.segment.normalise import Statistics
 from spoco_zoo.segment.relabel import PIECE, Numbering, number_objects
-from spoco_zoo.segment.slabs import block_file, edge_file
+from spoco_zoo.segment.slabs import block_file, edge_file, read_staged
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,11 +54,24 @@ class Progress:
         return self.published and self.failed == 0 and self.epoch == len(self.objects)
 
     def add(self, entry: dict[str, Any]) -> None:
-        """Fold in one line."""
-        if "epoch" in entry and entry["epoch"] != self.epoch:
-            self.epoch = int(entry["epoch"])
-            self._forget_later()
-        getattr(self, f"_add_{entry['phase']}")(entry)
+        """Fold in one line.
+
+        Raises
+        ------
+        LedgerError
+            If it is no line that a run writes.
+        """
+        try:
+            if "epoch" in entry and entry["epoch"] != self.epoch:
+                self.epoch = int(entry["epoch"])
+                self._forget_later()
+            getattr(self, f"_add_{entry['phase']}")(entry)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise LedgerError(
+                "a ledger must hold the lines of this run",
+                f"{entry!r:.80}",
+                "Start again with --overwrite.",
+            ) from error
 
     def start_epoch(self) -> None:
         """After the blocks: forget later phases if they saw fewer of them."""
@@ -73,17 +87,24 @@ class Progress:
         """Whether a block is matched with its neighbours above."""
         return bool(self._faces[number])
 
-    def has_core(self, number: int) -> bool:
-        """Whether a block has its final ids."""
-        return bool(self._cores[number])
+    @property
+    def relabelling(self) -> bool:
+        """Whether any block has its final ids."""
+        return bool((self._cores >= 0).any())
 
-    def has_coarse(self, level: int, number: int) -> bool:
-        """Whether a write unit of a coarser level is written."""
-        return (level, number) in self._coarse
+    def core_checksum(self, number: int) -> int | None:
+        """CRC-32 of a block's final ids, None if they are not yet written."""
+        return int(self._cores[number]) if self._cores[number] >= 0 else None
+
+    def coarse_checksum(self, level: int, number: int) -> int | None:
+        """CRC-32 of a write unit of a coarser level, None if it is not yet written."""
+        return self._coarse.get((level, number))
 
     def number(self, folder: Path) -> Numbering:
         """Final ids from the blocks' counts and the matches in the run folder."""
-        edges = [np.load(edge_file(folder, int(n))) for n in np.flatnonzero(self._faces)]
+        edges = [
+            read_staged(edge_file(folder, int(n)), "edges") for n in np.flatnonzero(self._faces)
+        ]
         found = np.concatenate(edges) if edges else np.empty((0, 4), np.int64)
         return number_objects(np.maximum(self.objects, 0), np.maximum(self.owned, 0), found)
 
@@ -96,19 +117,20 @@ class Progress:
         sizes = np.lib.format.open_memmap(path, "w+", np.int64, (numbering.objects,))
         for n in np.flatnonzero(self.owned > 0):
             ids = numbering.ids(int(numbering.base[n]), int(numbering.base[n + 1]))
-            with np.load(block_file(folder, int(n))) as file:
-                np.add.at(sizes, ids.astype(np.int64) - 1, file["sizes"])
+            np.add.at(
+                sizes, ids.astype(np.int64) - 1, read_staged(block_file(folder, int(n)), "sizes")
+            )
         for start in range(0, numbering.objects, PIECE):
             tally.add(sizes[start : start + PIECE])
         return tally
 
     def _forget_later(self) -> None:
-        self.faces_done, self.published, self.failed = 0, False, 0
+        self.faces_done, self.publishing, self.published, self.failed = 0, False, False, 0
         self.faces = FaceTally()
         self.doubts: list[Doubt] = []
         self._faces = np.zeros(len(self.objects), bool)
-        self._cores = np.zeros(len(self.objects), bool)
-        self._coarse: set[tuple[int, int]] = set()
+        self._cores = np.full(len(self.objects), -1, np.int64)
+        self._coarse: dict[tuple[int, int], int] = {}
 
     def _add_statistics(self, entry: dict[str, Any]) -> None:
         self.statistics.append(Statistics(entry["mean"], entry["std"]))
@@ -128,10 +150,13 @@ class Progress:
             self.doubts = worst_doubts([*self.doubts, *found])
 
     def _add_core(self, entry: dict[str, Any]) -> None:
-        self._cores[entry["n"]] = True
+        self._cores[entry["n"]] = entry["crc"]
 
     def _add_coarse(self, entry: dict[str, Any]) -> None:
-        self._coarse.add((entry["level"], entry["n"]))
+        self._coarse[entry["level"], entry["n"]] = int(entry["crc"])
+
+    def _add_publishing(self, entry: dict[str, Any]) -> None:
+        self.publishing = True
 
     def _add_published(self, entry: dict[str, Any]) -> None:
         self.published, self.failed = True, entry["failed"]

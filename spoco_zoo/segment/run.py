@@ -11,14 +11,16 @@
 
 from __future__ import annotations
 
+import errno
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spoco_zoo import ngff
 from spoco_zoo.config import SegmentConfig
-from spoco_zoo.errors import Interrupted
+from spoco_zoo.errors import Interrupted, SpocoError, StoreError
 from spoco_zoo.nets.model import Model
-from spoco_zoo.segment.execute import InProcess, make_executor
+from spoco_zoo.segment.execute import FULL, InProcess, make_executor
 from spoco_zoo.segment.ledger import Ledger, RunLock, was_published
 from spoco_zoo.segment.models import ModelRef, read_model, remember_model, write_model
 from spoco_zoo.segment.outcome import Event, SegmentResult, clear_folder
@@ -27,12 +29,14 @@ from spoco_zoo.segment.plan import Plan, default_output, make_plan, run_folder
 from spoco_zoo.segment.stopping import catch_interrupt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from spoco_zoo.segment.execute import Executor
     from spoco_zoo.segment.tasks import Clusterer
 
 __all__ = ["dry_run", "segment"]
+
+DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 def dry_run(
@@ -145,8 +149,7 @@ def segment(
     told = on_event or (lambda event: None)
     for note in plan.notes:
         told(Event("plan", 1, 1, note))
-    plan.folder.mkdir(parents=True, exist_ok=True)
-    with RunLock(plan.folder):
+    with _one_line(), _locked(plan.folder):
         if overwrite:
             clear_folder(plan.folder)
         name = f"{getattr(cluster, '__module__', '')}.{getattr(cluster, '__qualname__', cluster)}"
@@ -164,6 +167,32 @@ def segment(
         finally:
             executor.close()
             ledger.close()
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Make a run folder and keep others out of it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with RunLock(folder):
+        yield
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """Say in one line why the driver's own files could not be read or written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise SpocoError(
+                f"the disk is full: {error.strerror}. Free some; the same command goes on."
+            ) from error
+        if error.errno in DENIED:
+            raise StoreError(
+                "the output folder must be writable", str(error), "Choose another with --output."
+            ) from error
+        reason = " ".join(str(error).split())
+        raise SpocoError(f"a file of the run could not be used: {reason}") from error
 
 
 def _share(model: str | Path | Model, loaded: Model, plan: Plan, executor: Executor) -> ModelRef:

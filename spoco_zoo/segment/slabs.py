@@ -1,8 +1,8 @@
 """What blocks leave for their neighbours: views of the shared slabs, and matches.
 
 One ``.npz`` per block that holds objects: the sizes of its own objects in the
-core, and for each face its view of the slab. One ``.npy`` per block with matches
-at its upper faces.
+core, and for each face its view of the slab. One ``.npz`` per block with matches
+at its upper faces. Both carry checksums, which reading verifies.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from uuid import uuid4
 
 import numpy as np
 
+from spoco_zoo.errors import StoreError
 from spoco_zoo.segment.stitch import Side, make_side
 
 if TYPE_CHECKING:
@@ -23,7 +24,15 @@ if TYPE_CHECKING:
 
     from spoco_zoo.segment.blocks import BlockGrid
 
-__all__ = ["block_file", "checksum", "edge_file", "read_side", "write_edges", "write_sides"]
+__all__ = [
+    "block_file",
+    "checksum",
+    "edge_file",
+    "read_side",
+    "read_staged",
+    "write_edges",
+    "write_sides",
+]
 
 PARTS = ("labels", "ids", "means")
 
@@ -35,7 +44,7 @@ def block_file(folder: str | Path, number: int) -> Path:
 
 def edge_file(folder: str | Path, number: int) -> Path:
     """Where the matches of a block's upper faces are kept."""
-    return Path(folder, "faces", f"{number // 1000:06d}", f"{number:09d}.npy")
+    return Path(folder, "faces", f"{number // 1000:06d}", f"{number:09d}.npz")
 
 
 def write_sides(
@@ -85,7 +94,28 @@ def read_side(file: Mapping[str, np.ndarray], axis: int, name: str) -> Side:
 def write_edges(folder: str | Path, number: int, edges: np.ndarray) -> None:
     """File the matches at a block's upper faces, int64 (m, 4): block, id, block, id."""
     with _replacing(edge_file(folder, number)) as partial, partial.open("wb") as file:
-        np.save(file, edges)
+        np.savez_compressed(file, edges=edges)
+
+
+def read_staged(path: Path, member: str) -> np.ndarray:
+    """One array of a file that an earlier step of this run wrote.
+
+    Raises
+    ------
+    StoreError
+        If the file is gone or damaged.
+    """
+    try:
+        with np.load(path) as file:
+            return np.asarray(file[member])
+    # A damaged file fails in the zip, the codec or the array's header, each with its own kind.
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise StoreError(
+            "what a run has staged must be as it was written",
+            f"{reason[:100]} ({path})",
+            "Start again with --overwrite.",
+        ) from error
 
 
 def checksum(labels: np.ndarray) -> int:

@@ -8,6 +8,7 @@ Doing an item twice, even at once, gives the same bytes.
 from __future__ import annotations
 
 import time
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -154,6 +155,8 @@ class CoreItem(NamedTuple):
     """First node of the block in the table."""
     stop: int
     checksum: int
+    written: int | None = None
+    """CRC-32 of the final ids that an earlier process wrote here, if one did."""
 
 
 def read_block(common: Common, number: int) -> BlockInput:
@@ -268,8 +271,10 @@ def join_faces(common: Common, item: FaceItem) -> FaceResult:
     return FaceResult(tally, worst_doubts(doubts))
 
 
-def relabel_block(local: Any, final: Any, table: str, grid: BlockGrid, item: CoreItem) -> int:
-    """Write the final ids of one block's core.
+def relabel_block(
+    local: Any, final: Any, table: str, grid: BlockGrid, item: CoreItem
+) -> int | None:
+    """Write the final ids of one block's core, unless an earlier process did and they are there.
 
     Parameters
     ----------
@@ -282,8 +287,8 @@ def relabel_block(local: Any, final: Any, table: str, grid: BlockGrid, item: Cor
 
     Returns
     -------
-    int
-        Voxels that belong to objects.
+    int or None
+        CRC-32 of the final ids; None if they were there.
 
     Raises
     ------
@@ -291,6 +296,8 @@ def relabel_block(local: Any, final: Any, table: str, grid: BlockGrid, item: Cor
         If the staging array no longer holds what the block wrote.
     """
     where = (grid.time(item.number), *grid.core(item.number).slices)
+    if _is_written(final, where[-final.ndim :], item.written):
+        return None
     labels = np.asarray(local[where])
     if checksum(labels) != item.checksum:
         raise StoreError(
@@ -299,14 +306,19 @@ def relabel_block(local: Any, final: Any, table: str, grid: BlockGrid, item: Cor
             "Start again with --overwrite.",
         )
     ids = np.load(table, mmap_mode="r")[item.start : item.stop]
-    final[where[-final.ndim :]] = apply_table(labels, np.asarray(ids))
-    return int(np.count_nonzero(labels))
+    found = apply_table(labels, np.asarray(ids))
+    final[where[-final.ndim :]] = found
+    return zlib.crc32(np.ascontiguousarray(found).data)
 
 
 def fill_coarse(
-    fine: Any, coarse: Any, steps: Sequence[AxisStep], where: tuple[slice, ...]
-) -> bool:
-    """Write one write unit of a coarser level.
+    fine: Any,
+    coarse: Any,
+    steps: Sequence[AxisStep],
+    where: tuple[slice, ...],
+    written: int | None = None,
+) -> int | None:
+    """Write one write unit of a coarser level, unless an earlier process did and it is there.
 
     Parameters
     ----------
@@ -316,15 +328,30 @@ def fill_coarse(
         One per axis of the arrays.
     where : tuple of slice
         The write unit, in voxels of the coarse level.
+    written : int, optional
+        CRC-32 of what an earlier process wrote there.
 
     Returns
     -------
-    bool
-        Whether there is any object in it.
+    int or None
+        CRC-32 of the labels; None if they were there.
     """
-    labels = coarse_block(fine, steps, where)
+    if _is_written(coarse, where, written):
+        return None
+    labels = np.asarray(coarse_block(fine, steps, where), coarse.dtype)
     coarse[where] = labels
-    return bool(labels.any())
+    return zlib.crc32(np.ascontiguousarray(labels).data)
+
+
+def _is_written(array: Any, where: tuple[Any, ...], written: int | None) -> bool:
+    """Whether a region still holds the labels of that CRC-32; not if it cannot be read."""
+    if written is None:
+        return False
+    try:
+        found = np.asarray(array[where])
+    except Exception:  # codecs and file systems raise their own kinds; it is written again
+        return False
+    return zlib.crc32(np.ascontiguousarray(found).data) == written
 
 
 def _region(common: Common, number: int) -> Box:
