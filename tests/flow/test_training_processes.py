@@ -97,9 +97,8 @@ def test_two_processes_share_annotation_and_weights_and_one_of_them_writes(
     assert first["objects"] == 5  # half of those of the five training images
     assert first["crops"] != second["crops"]
     assert (first["result"], second["result"]) == (True, False)
-    assert [json.loads(line)["step"] for line in (out / "log.jsonl").open()] == [2, 4, 6]
-    done = torchrun(data, out, 1)
-    assert done.returncode == 0, done.stderr[-3000:]
+    lines = (out / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [2, 4, 6]
 
 
 def test_early_stop_ends_all_processes(data: Path, tmp_path: Path) -> None:
