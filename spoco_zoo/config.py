@@ -136,9 +136,9 @@ class ClusteringConfig(Config):
     fill_holes: bool = False
     """Whether background that one object alone encloses becomes part of that object."""
     min_samples: Positive = 5
-    """HDBSCAN only: neighbours that make a point a core point."""
+    """HDBSCAN only: the neighbour on the grid whose distance is a voxel's core distance."""
     sample: Positive = 4096
-    """Mean-shift and HDBSCAN: voxels from which the modes are found."""
+    """Mean-shift: voxels in whose density points first climb to the modes."""
     iou: float = Field(default=0.6, ge=0, le=1)
     """Consistency only: median overlap with the momentum network that confirms a cluster."""
     seed: int = 0

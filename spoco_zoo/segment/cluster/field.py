@@ -70,6 +70,15 @@ class TensorField(portable.Field):
         """Embeddings of voxels that are given by flat index, float32 (n, E)."""
         return np.asarray(self.tensor_rows(where).cpu().numpy())
 
+    def steps(self, slab: slice, axis: int, wanted: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """Distances between neighbours along an axis, where `wanted` (that axis first)."""
+        part = self.values[:, slab].movedim(axis + 1, 1)
+        square = torch.zeros(wanted.shape, device=part.device)
+        for channel in part:
+            square += (channel[1:].float() - channel[:-1].float()) ** 2
+        chosen = torch.from_numpy(np.ascontiguousarray(wanted)).to(part.device)
+        return np.asarray(square[chosen].sqrt().cpu().numpy())
+
     def tensor_rows(self, where: NDArray[np.integer]) -> Tensor:
         """The same on the device of the embeddings."""
         index = torch.from_numpy(np.asarray(where, np.int64)).to(self.values.device)

@@ -1,0 +1,235 @@
+"""Every clustering method against the libraries it replaces, on a model's real embeddings.
+
+    python -m benchmarks.clustering RUN IMAGES LABELS [--images N] [--side S] [--bag-side B]
+
+RUN is a finished training run; IMAGES and LABELS are folders paired by name or two
+files. Of a run that lists test images only those are used. Prints one line of JSON.
+
+Three settings of the libraries are timed, each with the parameters of our method:
+on the foreground voxels that our method sees (`exact`, followed by the same
+splitting into connected parts), and on all voxels of a block as a bag of points
+(`bag`, as these libraries are used without a background prototype; our method then
+has none either). Seconds are CPU seconds of one thread, which other work on the
+machine disturbs less than wall time; memory is the peak of a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import multiprocessing
+import resource
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from sklearn.metrics import adjusted_rand_score
+
+from spoco_zoo.bundle.load import load_model
+from spoco_zoo.config import TrainConfig
+from spoco_zoo.nets.receptive import pooling_factor
+from spoco_zoo.segment.cluster import cluster, drop_or_absorb, split_parts
+from spoco_zoo.segment.cluster.field import TensorField
+from spoco_zoo.segment.cluster.meanshift import mark_foreground
+from spoco_zoo.train.data import load_samples, pair_files
+from spoco_zoo.train.metrics import mean, score
+from spoco_zoo.train.validate import Case, embed_cases
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from spoco_zoo.config import ClusteringConfig
+    from spoco_zoo.nets.model import Model
+
+METHODS = ("instance", "meanshift", "hdbscan", "consistency")
+
+
+def reference(name: str, config: ClusteringConfig) -> Callable[[NDArray[Any]], NDArray[Any]]:
+    """A library's clustering of rows (n, E); labels from 0, noise -1."""
+    if name == "sklearn":
+        from sklearn.cluster import MeanShift
+
+        return MeanShift(bandwidth=config.bandwidth, bin_seeding=True).fit_predict
+    smallest = max(2, config.min_size)
+    if name == "hdbscan":
+        import hdbscan
+
+        return hdbscan.HDBSCAN(
+            min_cluster_size=smallest,
+            min_samples=config.min_samples,
+            cluster_selection_epsilon=config.bandwidth,
+            core_dist_n_jobs=1,
+        ).fit_predict
+    import fast_hdbscan
+
+    return fast_hdbscan.HDBSCAN(
+        min_cluster_size=smallest,
+        min_samples=config.min_samples,
+        cluster_selection_epsilon=config.bandwidth,
+    ).fit_predict
+
+
+def by_library(
+    name: str, case: Case, config: ClusteringConfig, background: tuple[float, ...] | None
+) -> NDArray[np.int32]:
+    """Labels from a library's clusters of the same foreground voxels."""
+    field = TensorField(case.embeddings)
+    labels = mark_foreground(field, config, background)
+    where = np.flatnonzero(labels)
+    if len(where) > config.min_size:
+        found = reference(name, config)(field.rows(where))
+        labels.reshape(-1)[where] = found + 1
+    split_parts(labels)
+    drop_or_absorb(field, labels, config.min_size, background is not None)
+    return labels
+
+
+def timed(work: Callable[[], Any]) -> tuple[Any, float]:
+    """Result and CPU seconds."""
+    began = time.process_time()
+    result = work()
+    return result, time.process_time() - began
+
+
+def _measured(pipe: Any, work: Callable[[], Any]) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    work()
+    pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+
+
+def peak_memory(work: Callable[[], Any]) -> int:
+    """Bytes by which the peak of a forked process rises above what it was born with."""
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_measured, args=(theirs, work))
+    process.start()
+    process.join()
+    return int(ours.recv()) * 1024
+
+
+def read_cases(model: Model, options: argparse.Namespace) -> tuple[list[Case], list[float]]:
+    """Embeddings of the test images, cut to `side`, and the CPU seconds of each forward."""
+    recipe = model.recipe
+    split_file = options.run / "split.json"
+    names = json.loads(split_file.read_text()).get("test", []) if split_file.is_file() else []
+    pairs = pair_files(options.images_folder, options.labels_folder)
+    pairs = [pair for pair in pairs if not names or pair[0].name.split(".")[0] in names]
+    config = TrainConfig(ndim=recipe.net.ndim)
+    cases, seconds = [], []
+    factor = pooling_factor(recipe.net)
+    for pair in pairs[: options.images]:
+        (sample,) = load_samples([pair], config)
+        cut = tuple(slice(0, options.side) for _ in sample.labels.shape)
+        sample = replace(sample, image=sample.image[(slice(None), *cut)], labels=sample.labels[cut])
+        (_, forward) = timed(lambda s=sample: embed_cases(model.network, [s], factor))
+        seconds.append(forward)
+        cases += embed_cases(model.network, [sample], factor, momentum=model.momentum)
+    return [
+        replace(c, embeddings=c.embeddings.clone(), labels=np.maximum(c.labels, 0)) for c in cases
+    ], seconds
+
+
+def summary(cases: list[Case], runs: list[tuple[NDArray[Any], float]]) -> dict[str, float]:
+    """CPU seconds in all, nanoseconds a voxel, mean AP."""
+    scores = mean(score(labels, case.labels) for (labels, _), case in zip(runs, cases, strict=True))
+    seconds = sum(seconds for _, seconds in runs)
+    voxels = sum(case.labels.size for case in cases)
+    return {
+        "seconds": round(seconds, 3),
+        "ns_per_voxel": round(seconds / voxels * 1e9, 1),
+        "ap50": round(scores.ap50, 4),
+        "ap75": round(scores.ap75, 4),
+    }
+
+
+def compare(
+    cases: list[Case],
+    ours: list[tuple[NDArray[Any], float]],
+    library: str,
+    config: ClusteringConfig,
+    background: tuple[float, ...] | None,
+) -> dict[str, float]:
+    """A library on the same voxels: its time, AP, and how far our labels agree with its."""
+    theirs = [timed(lambda c=case: by_library(library, c, config, background)) for case in cases]
+    pairs = [(a.ravel(), b.ravel()) for (a, _), (b, _) in zip(ours, theirs, strict=True)]
+    agree = [adjusted_rand_score(b, a) for a, b in pairs]
+    inside = [adjusted_rand_score(b[(a > 0) | (b > 0)], a[(a > 0) | (b > 0)]) for a, b in pairs]
+    result = summary(cases, theirs)
+    return {
+        **result,
+        "times_slower": round(result["seconds"] / sum(s for _, s in ours), 1),
+        "ari": round(float(np.mean(agree)), 4),
+        "ari_foreground": round(float(np.mean(inside)), 4),
+        "peak_mb": round(
+            peak_memory(lambda: by_library(library, cases[0], config, background)) / 1e6
+        ),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("run", type=Path)
+    parser.add_argument("images_folder", type=Path)
+    parser.add_argument("labels_folder", type=Path)
+    parser.add_argument("--images", type=int, default=8)
+    parser.add_argument("--side", type=int, default=512)
+    parser.add_argument("--bag-side", type=int, default=128, help="0 leaves the bags out")
+    parser.add_argument("--bandwidth", type=float, help="instead of the model's own")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    model = load_model(options.run)
+    recipe = model.recipe
+    cases, forward = read_cases(model, options)
+    libraries = {"meanshift": ["sklearn"], "hdbscan": ["hdbscan"]}
+    if importlib.util.find_spec("fast_hdbscan"):
+        libraries["hdbscan"].append("fast_hdbscan")
+        reference("fast_hdbscan", recipe.clustering)(np.random.default_rng(0).random((300, 3)))
+    corner = (slice(0, options.bag_side),) * recipe.net.ndim
+    small = [
+        replace(c, embeddings=c.embeddings[(slice(None), *corner)].clone(), labels=c.labels[corner])
+        for c in cases[:1]
+    ]
+    voxels = sum(case.labels.size for case in cases)
+    result: dict[str, Any] = {
+        "benchmark": "clustering",
+        "ndim": recipe.net.ndim,
+        "images": len(cases),
+        "voxels": voxels,
+        "forward_seconds": round(sum(forward), 3),
+        "forward_ns_per_voxel": round(sum(forward) / voxels * 1e9, 1),
+    }
+    for method in METHODS:
+        if method == "consistency" and model.momentum is None:
+            continue
+        changes = {"method": method}
+        if options.bandwidth:
+            changes["bandwidth"] = options.bandwidth
+        config = recipe.clustering.model_copy(update=changes)
+
+        def run(
+            case: Case, config: ClusteringConfig = config, background: Any = recipe.background
+        ) -> Any:
+            return cluster(case.embeddings, config, background, momentum=case.momentum)
+
+        run(small[0])  # imports and first allocations
+        ours = [timed(lambda c=case, f=run: f(c)) for case in cases]
+        entry: dict[str, Any] = summary(cases, ours)
+        entry["share_of_forward"] = round(entry["seconds"] / sum(forward), 4)
+        entry["peak_mb"] = round(peak_memory(lambda f=run: f(cases[0])) / 1e6)
+        for library in libraries.get(method, ()):
+            entry[f"{library}_exact"] = compare(cases, ours, library, config, recipe.background)
+            if options.bag_side:
+                bag = [timed(lambda c=case, f=run, k=config: f(c, k, None)) for case in small]
+                entry[f"{library}_bag"] = compare(small, bag, library, config, None)
+        result[method] = entry
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
