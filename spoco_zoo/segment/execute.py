@@ -269,7 +269,8 @@ def _local(workers: int, gpus: Sequence[str | int], dashboard: bool) -> DaskExec
                 "host": "127.0.0.1",
                 "port": 0,
                 "dashboard": dashboard,
-                "dashboard_address": ":0" if dashboard else None,
+                # A free port even without a dashboard: the server for metrics is always there.
+                "dashboard_address": ":0",
             },
         },
         silence_logs=logging.ERROR,
