@@ -1,15 +1,24 @@
 """Stitching against merging by contact, on the same per-block labels.
 
-Every block of a gap-free synthetic tissue is segmented perfectly. What differs is
-how blocks are joined: by overlap and embedding as `segment` does, or by contact:
-any two labels that touch across a block face become one. Prints one JSON line.
+    python -m benchmarks.seams [--shape 512,512 --block 128,128 --overlap 16,16 --cells 300]
+    python -m benchmarks.seams --model RUN --image IMAGE --labels TRUTH --block ... --overlap ...
+
+Without a model every block of a gap-free synthetic tissue is segmented perfectly.
+With one, the image's real embeddings are clustered block by block, and objects that
+cross block faces are scored apart from those that cross none, beside the whole
+clustered in one piece. What differs is how blocks are joined: by overlap and
+embedding as `segment` does, or by contact as patchworks, cellpose and dask-image
+do: any two labels that touch across a block face become one. Prints one JSON line.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 import time
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
@@ -17,9 +26,19 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from skimage.segmentation import watershed
 
+from spoco_zoo.config import SegmentConfig
 from spoco_zoo.segment.blocks import BlockGrid, make_grid, owned_first
 from spoco_zoo.segment.relabel import number_objects
 from spoco_zoo.segment.stitch import Rule, make_side, match
+from spoco_zoo.values import integers, region
+
+
+class Blocks(NamedTuple):
+    """Labels of each block's outer region, and the embeddings of the whole (E, [Z,] Y, X)."""
+
+    labels: list[np.ndarray]
+    embeddings: np.ndarray
+    whole: np.ndarray | None = None
 
 
 def tissue(shape: tuple[int, ...], cells: int, seed: int) -> np.ndarray:
@@ -41,49 +60,57 @@ def connected(ids: np.ndarray) -> np.ndarray:
     return out
 
 
-def by_overlap(truth: np.ndarray, grid: BlockGrid) -> np.ndarray:
+def perfect_blocks(truth: np.ndarray, grid: BlockGrid) -> Blocks:
+    """The truth in each block, cut into its connected parts, and a code for each object."""
+    code = 4.0 * np.stack([truth % 64, truth // 64])
+    return Blocks([connected(truth[grid.outer(n).slices]) for n in range(grid.total)], code)
+
+
+def by_overlap(blocks: Blocks, grid: BlockGrid, rule: Rule) -> np.ndarray:
     """Join blocks as `segment` does."""
-    blocks, owned = [], []
-    for n in range(grid.total):
-        outer = grid.outer(n)
-        labels, sizes = owned_first(connected(truth[outer.slices]), grid.core(n).within(outer))
-        blocks.append(labels)
+    locals_, owned = [], []
+    for n, found in enumerate(blocks.labels):
+        labels, sizes = owned_first(found, grid.core(n).within(grid.outer(n)))
+        locals_.append(labels)
         owned.append(len(sizes))
-    edges = []
+    edges = [np.empty((0, 4), np.int64)]
     for n in range(grid.total):
-        for axis in range(truth.ndim):
+        for axis in range(len(grid.shape)):
             if (above := grid.above(n, axis)) is None:
                 continue
             slab = grid.slab(n, axis)
-            code = 4.0 * np.stack([truth[slab.slices] % 64, truth[slab.slices] // 64])
-            low, high = (make_side(blocks[m][slab.within(grid.outer(m))], code) for m in (n, above))
-            pairs = match(low, high, Rule(0.5, 2.0)).pairs
+            code = blocks.embeddings[(slice(None), *slab.slices)]
+            low, high = (
+                make_side(locals_[m][slab.within(grid.outer(m))], code) for m in (n, above)
+            )
+            pairs = match(low, high, rule).pairs
             ends = np.broadcast_to([[n, above]], pairs.shape)
             edges.append(np.stack([ends, pairs], axis=2).reshape(-1, 4))
-    counts = np.array([b.max() for b in blocks])
+    counts = np.array([labels.max() for labels in locals_], np.int64)
     numbering = number_objects(counts, np.array(owned), np.concatenate(edges))
-    final = np.zeros(truth.shape, np.int64)
-    for n, labels in enumerate(blocks):
+    final = np.zeros(grid.shape, np.int64)
+    for n, labels in enumerate(locals_):
         core = grid.core(n)
         table = np.concatenate([[0], numbering.ids(*map(int, numbering.base[n : n + 2]))])
         final[core.slices] = table[labels[core.within(grid.outer(n))]]
     return final
 
 
-def by_contact(truth: np.ndarray, grid: BlockGrid) -> np.ndarray:
+def by_contact(blocks: Blocks, grid: BlockGrid, rule: Rule) -> np.ndarray:
     """Join whatever touches across a face."""
-    final, total = np.zeros(truth.shape, np.int64), 0
-    for n in range(grid.total):
-        core = grid.core(n).slices
-        labels = connected(truth[core])
-        final[core] = labels + total
+    final, total = np.zeros(grid.shape, np.int64), 0
+    for n, found in enumerate(blocks.labels):
+        core = grid.core(n)
+        labels = connected(found[core.within(grid.outer(n))])
+        final[core.slices] = np.where(labels > 0, labels + total, 0)
         total += int(labels.max())
     pairs = []
     for axis, step in enumerate(grid.block):
         layers = np.moveaxis(final, axis, 0)
-        for face in range(step, truth.shape[axis], step):
+        for face in range(step, grid.shape[axis], step):
             pairs.append(np.stack([layers[face - 1].ravel(), layers[face].ravel()]))
     a, b = np.unique(np.concatenate(pairs, axis=1), axis=1)
+    a, b = a[(a > 0) & (b > 0)], b[(a > 0) & (b > 0)]
     graph = coo_array((np.ones(len(a), np.int8), (a, b)), shape=(total + 1, total + 1))
     return connected_components(graph, directed=False)[1][final]
 
@@ -104,24 +131,140 @@ def compare(found: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     }
 
 
+def real_blocks(options: argparse.Namespace) -> tuple[np.ndarray, BlockGrid, Blocks, Rule]:
+    """Truth, grid and per-block labels of an image under a model, and the rule to join them.
+
+    The embedding field does not depend on blocks, so it is made once and cut.
+    """
+    import torch
+
+    from spoco_zoo import ngff
+    from spoco_zoo.bundle.load import load_model
+    from spoco_zoo.segment import dry_run
+    from spoco_zoo.segment.cluster import cluster
+    from spoco_zoo.segment.embed import embed
+    from spoco_zoo.segment.inference import made_ready
+    from spoco_zoo.segment.models import find_device
+    from spoco_zoo.segment.normalise import measure, normalise
+
+    model = load_model(options.model)
+    roi = region(options.roi)
+    config = SegmentConfig.build(
+        block=integers(options.block, "block"),
+        overlap=integers(options.overlap, "overlap"),
+        roi=roi,
+    )
+    plan = dry_run(options.image, model, config, output=Path(tempfile.gettempdir(), "seams.zarr"))
+    device = find_device("auto")
+    needed = plan.field.needed(plan.region)
+    pixels = plan.image.read(plan.level, 0, plan.channels, needed.slices)
+    pixels = normalise(pixels, measure(plan.image, plan.level, 0, plan.channels))
+    network = made_ready(model.network, device, config.precision)
+    recipe = plan.recipe
+    field = embed(
+        network, pixels, plan.field, plan.region, channels=recipe.net.embedding_dim, device=device
+    ).embeddings.cpu()
+    labels = ngff.open_image(options.labels)
+    truth = connected(labels.read(0, 0, None, plan.region.slices)[0].astype(np.int32))
+
+    def clustered(where: tuple[slice, ...]) -> np.ndarray:
+        part = field[(slice(None), *where)].contiguous()
+        return cluster(part, plan.clustering, recipe.background, momentum=part)
+
+    with torch.inference_mode():
+        found = [clustered(plan.grid.outer(n).slices) for n in range(plan.grid.total)]
+        whole = clustered(tuple(slice(0, n) for n in plan.grid.shape))
+    blocks = Blocks(found, field.numpy(), whole)
+    return truth, plan.grid, blocks, Rule(config.stitch_iou, recipe.delta_dist)
+
+
+def across(labels: np.ndarray, grid: BlockGrid) -> np.ndarray:
+    """Ids of the objects that lie in more than one block core."""
+    home = np.zeros(labels.shape, np.int64)
+    for n in range(grid.total):
+        home[grid.core(n).slices] = n
+    inside = labels > 0
+    pairs = np.unique(np.stack([labels[inside], home[inside]]), axis=1)
+    ids, counts = np.unique(pairs[0], return_counts=True)
+    return ids[counts > 1]
+
+
+def near_faces(grid: BlockGrid, reach: int = 16) -> np.ndarray:
+    """Voxels within `reach` of a block face."""
+    mask = np.zeros(grid.shape, bool)
+    for axis, step in enumerate(grid.block):
+        for face in range(step, grid.shape[axis], step):
+            np.moveaxis(mask, axis, 0)[max(face - reach, 0) : face + reach] = True
+    return mask
+
+
+def scores(found: np.ndarray, truth: np.ndarray, grid: BlockGrid) -> dict[str, float]:
+    """AP@0.5 of objects that cross block faces and of those that do not; VI near the faces."""
+    _, found = np.unique(found, return_inverse=True)
+    found = found.reshape(truth.shape)
+    pairs, shared = np.unique(np.stack([found.ravel(), truth.ravel()]), axis=1, return_counts=True)
+    size_a, size_b = np.bincount(found.ravel()), np.bincount(truth.ravel())
+    a, b = pairs
+    hit = (a > 0) & (b > 0) & (shared / (size_a[a] + size_b[b] - shared) > 0.5)
+    # Above one half an object has one partner at most.
+    matched_a, matched_b = set(a[hit].tolist()), set(b[hit].tolist())
+    result: dict[str, float] = {"objects": int(found.max())}
+    crossing_a, crossing_b = set(across(found, grid).tolist()), set(across(truth, grid).tolist())
+    everything_a = set(np.flatnonzero(size_a[1:] > 0) + 1)
+    everything_b = set(np.flatnonzero(size_b[1:] > 0) + 1)
+    for name, part_a, part_b in (
+        ("crossing", crossing_a, crossing_b),
+        ("inner", everything_a - crossing_a, everything_b - crossing_b),
+    ):
+        true = len(part_b & matched_b)
+        wrong = len(part_a - matched_a) + len(part_b - matched_b)
+        result[f"ap50_{name}"] = round(true / max(true + wrong, 1), 4)
+        result[f"objects_{name}"] = len(part_b)
+    close = near_faces(grid)
+    result["variation_of_information_near_faces"] = compare(found[close], truth[close])[
+        "variation_of_information"
+    ]
+    return result
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--shape", default="512,512")
     parser.add_argument("--block", default="128,128")
     parser.add_argument("--overlap", default="16,16")
     parser.add_argument("--cells", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--model", help="run or bundle: real embeddings")
+    parser.add_argument("--image")
+    parser.add_argument("--labels")
+    parser.add_argument("--roi")
     options = parser.parse_args()
-    sizes = {
-        name: tuple(int(v) for v in getattr(options, name).split(","))
-        for name in ("shape", "block", "overlap")
+    if options.model:
+        truth, grid, blocks, rule = real_blocks(options)
+    else:
+        shape, block, overlap = (
+            integers(getattr(options, name), name) for name in ("shape", "block", "overlap")
+        )
+        truth = tissue(shape, options.cells, options.seed)
+        grid, rule = make_grid(shape, block, overlap), Rule(0.5, 2.0)
+        blocks = perfect_blocks(truth, grid)
+    judge = scores if options.model else lambda found, truth, grid: compare(found, truth)
+    result: dict[str, object] = {
+        "benchmark": "seams",
+        "embeddings": "real" if options.model else "planted",
+        "shape": grid.shape,
+        "block": grid.block,
+        "overlap": grid.overlap,
+        "blocks": grid.total,
+        "true_objects": len(np.unique(truth[truth > 0])),
     }
-    truth = tissue(sizes["shape"], options.cells, options.seed)
-    grid = make_grid(sizes["shape"], sizes["block"], sizes["overlap"])
-    result: dict[str, object] = {"cells": options.cells, "blocks": grid.total, **sizes}
+    if blocks.whole is not None:
+        result["one_block"] = judge(blocks.whole, truth, grid)
     for name, join in {"overlap": by_overlap, "contact": by_contact}.items():
         began = time.perf_counter()
-        result[name] = compare(join(truth, grid), truth)
+        result[name] = judge(join(blocks, grid, rule), truth, grid)
         result[f"{name}_seconds"] = round(time.perf_counter() - began, 3)
     print(json.dumps(result))
 

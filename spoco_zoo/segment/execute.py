@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import time
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -28,6 +29,8 @@ __all__ = ["DaskExecutor", "Executor", "InProcess", "is_full", "make_executor", 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+PATIENCE = 120.0
+"""Seconds that a scheduler may take to write its file."""
 AHEAD = 2
 """Items per worker in flight: one at work, one waiting."""
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -209,7 +212,10 @@ def _connect(scheduler: str) -> Client:
     from distributed import Client
 
     _quiet()
-    where = {"scheduler_file": scheduler} if Path(scheduler).is_file() else {"address": scheduler}
+    where = {"address": scheduler}
+    if Path(scheduler).suffix == ".json" or Path(scheduler).is_file():
+        _await_file(Path(scheduler))
+        where = {"scheduler_file": scheduler}
     try:
         return Client(**where, timeout="30s")  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
@@ -218,6 +224,19 @@ def _connect(scheduler: str) -> Client:
             f"{' '.join(str(error).split())[:120]} ({scheduler})",
             "Start it with `dask scheduler`, and check address and network.",
         ) from error
+
+
+def _await_file(path: Path) -> None:
+    """Give a scheduler that is just starting the time to write its file."""
+    until = time.monotonic() + PATIENCE
+    while not path.is_file():
+        if time.monotonic() > until:
+            raise ConfigError(
+                "a scheduler file must be there, or come within two minutes",
+                f"none at {path}",
+                f"Start `dask scheduler --scheduler-file {path}`.",
+            )
+        time.sleep(0.2)
 
 
 def _local(workers: int, gpus: Sequence[str | int], dashboard: bool) -> DaskExecutor:
@@ -255,7 +274,8 @@ def _local(workers: int, gpus: Sequence[str | int], dashboard: bool) -> DaskExec
         "host": "127.0.0.1",
         "port": 0,
         "dashboard": dashboard,
-        "dashboard_address": ":0" if dashboard else None,
+        # A free port even without a dashboard: the server for metrics is always there.
+        "dashboard_address": ":0",
     }
     with shielded_children():
         cluster = SpecCluster(  # type: ignore[no-untyped-call]

@@ -277,6 +277,7 @@ class Run:
         sizes = progress.measure_sizes(plan.folder, numbering)
         fresh = prod(plan.grid.shape) * (plan.grid.total - self.resumed) // plan.grid.per_time
         doubts = sorted(progress.doubts, key=lambda d: -d.doubt)
+        (plan.folder / DOUBTS).unlink(missing_ok=True)
         if doubts:
             save_views(plan.folder / DOUBTS, plan.folder, plan.grid, doubts)
         content = {

@@ -89,10 +89,14 @@ def label_row(common: Common, numbers: tuple[int, ...]) -> Iterator[Outcome]:
     waiting: deque[tuple[int, Future[BlockResult | Lost]]] = deque()
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(max(finishers, 1)) as finisher:
         for number, field in _embedded(common, numbers, reader):
+            # Each `del` below frees embeddings before those of the next block are made.
             if finishers == 0 or isinstance(field, Lost):
-                yield number, _filed(common, field)
+                outcome = _filed(common, field)
+                del field
+                yield number, outcome
                 continue
             waiting.append((number, finisher.submit(_filed, common, field)))
+            del field
             # The next block is not embedded before there is room for it.
             while len(waiting) > finishers:
                 first, future = waiting.popleft()

@@ -201,7 +201,9 @@ def embed_block(
     momentum = None
     if common.clustering.method == "consistency" and model.momentum is not None and found.used:
         momentum = _embed(common, model.momentum, model.recipe, source, kept[1], upcoming)
-    return BlockField(source, found, momentum, time.perf_counter() - began)
+    # The pixels have done their work, and the block may wait for its clustering.
+    done = source._replace(pixels=None)
+    return BlockField(done, found, momentum, time.perf_counter() - began)
 
 
 def file_block(common: Common, field: BlockField) -> BlockResult:

@@ -8,7 +8,15 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "segment"))
-from planted import code_model, exact_cluster, store_bytes, tissue, write_image
+from planted import (
+    code_model,
+    exact_cluster,
+    read_labels,
+    same_partition,
+    store_bytes,
+    tissue,
+    write_image,
+)
 
 from spoco_zoo.config import SegmentConfig
 from spoco_zoo.segment import dry_run, segment
@@ -30,6 +38,37 @@ class Shuffled(InProcess):
         every = list(items)
         order = [every[i] for i in self.rng.permutation(len(every))]
         super().run(task, order, on_result, on_failure)
+
+
+class Fragile(InProcess):
+    """Loses every row of more than one block, as when a worker dies with all that it held."""
+
+    lost = 0
+
+    def run(self, task, items, on_result, on_failure) -> None:
+        for item in items:
+            # Items of other phases are named tuples, or hold slices.
+            if type(item) is tuple and len(item) > 1 and all(isinstance(i, int) for i in item):
+                self.lost += 1
+                on_failure(item, "its worker died every time")
+            else:
+                super().run(task, [item], on_result, on_failure)
+
+
+def test_blocks_of_a_lost_row_are_tried_one_by_one(tmp_path: Path) -> None:
+    truth = tissue((100, 150), 20, seed=1)
+    image = write_image(tmp_path / "image.ome.zarr", truth, "YX")
+    model = code_model(truth)
+    remember_model(model)
+    plan = dry_run(image, model, SMALL, output=tmp_path / "o.zarr")
+    plan.folder.mkdir()
+    executor = Fragile()
+    with Ledger(plan.folder, {}) as ledger:
+        run = Run(plan, ledger, executor, lambda event: None)
+        result = run.all(ModelRef("", model.fingerprint), exact_cluster, "cpu")
+    assert executor.lost == 2
+    assert result.summary["blocks"]["blocks"] == 6
+    assert same_partition(read_labels(tmp_path / "o.zarr"), truth)
 
 
 def test_workers_and_their_order_do_not_show(tmp_path: Path) -> None:
