@@ -10,16 +10,15 @@ on the foreground voxels that our method sees (`exact`, followed by the same
 splitting into connected parts), and on all voxels of a block as a bag of points
 (`bag`, as these libraries are used without a background prototype; our method then
 has none either). Seconds are CPU seconds of one thread, which other work on the
-machine disturbs less than wall time; memory is the peak of a process of its own.
+machine disturbs less than wall time; memory is the rise of the process's peak (Linux).
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib.util
 import json
-import multiprocessing
-import resource
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -97,20 +96,19 @@ def timed(work: Callable[[], Any]) -> tuple[Any, float]:
     return result, time.process_time() - began
 
 
-def _measured(pipe: Any, work: Callable[[], Any]) -> None:
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    work()
-    pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+def resident(field: str) -> int:
+    """``VmRSS`` or ``VmHWM`` of this process in bytes (Linux)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
 
 
 def peak_memory(work: Callable[[], Any]) -> int:
-    """Bytes by which the peak of a forked process rises above what it was born with."""
-    context = multiprocessing.get_context("fork")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_measured, args=(theirs, work))
-    process.start()
-    process.join()
-    return int(ours.recv()) * 1024
+    """Bytes by which resident memory rises at its peak, labels included."""
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before = resident("VmRSS")
+    work()
+    return max(0, resident("VmHWM") - before)
 
 
 def read_cases(model: Model, options: argparse.Namespace) -> tuple[list[Case], list[float]]:
