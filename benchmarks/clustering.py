@@ -10,16 +10,15 @@ on the foreground voxels that our method sees (`exact`, followed by the same
 splitting into connected parts), and on all voxels of a block as a bag of points
 (`bag`, as these libraries are used without a background prototype; our method then
 has none either). Seconds are CPU seconds of one thread, which other work on the
-machine disturbs less than wall time; memory is the peak of a process of its own.
+machine disturbs less than wall time; memory is the rise of the process's peak (Linux).
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib.util
 import json
-import multiprocessing
-import resource
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +29,7 @@ import torch
 from sklearn.metrics import adjusted_rand_score
 
 from spoco_zoo.bundle.load import load_model
-from spoco_zoo.config import TrainConfig
+from spoco_zoo.config import ClusteringConfig, TrainConfig
 from spoco_zoo.nets.receptive import pooling_factor
 from spoco_zoo.segment.cluster import cluster, drop_or_absorb, split_parts
 from spoco_zoo.segment.cluster.field import TensorField
@@ -44,7 +43,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from spoco_zoo.config import ClusteringConfig
     from spoco_zoo.nets.model import Model
 
 METHODS = ("instance", "meanshift", "hdbscan", "consistency")
@@ -97,20 +95,19 @@ def timed(work: Callable[[], Any]) -> tuple[Any, float]:
     return result, time.process_time() - began
 
 
-def _measured(pipe: Any, work: Callable[[], Any]) -> None:
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    work()
-    pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+def resident(field: str) -> int:
+    """``VmRSS`` or ``VmHWM`` of this process in bytes (Linux)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
 
 
 def peak_memory(work: Callable[[], Any]) -> int:
-    """Bytes by which the peak of a forked process rises above what it was born with."""
-    context = multiprocessing.get_context("fork")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_measured, args=(theirs, work))
-    process.start()
-    process.join()
-    return int(ours.recv()) * 1024
+    """Bytes by which resident memory rises at its peak, labels included."""
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before = resident("VmRSS")
+    work()
+    return max(0, resident("VmHWM") - before)
 
 
 def read_cases(model: Model, options: argparse.Namespace) -> tuple[list[Case], list[float]]:
@@ -172,6 +169,45 @@ def compare(
     }
 
 
+def draw(found: dict[str, NDArray[Any]], case: Case, path: Path) -> None:
+    """Truth and the labels of every method side by side, voxels that differ in red."""
+    from spoco_zoo.report.colours import label_rgb
+    from spoco_zoo.report.figures import new_figure, save_figure
+
+    middle = case.labels.shape[0] // 2 if case.labels.ndim == 3 else slice(None)
+    truth = case.labels[middle]
+    figure = new_figure(2.6 * (len(found) + 1), 5.6)
+    above, below = figure.subplots(2, len(found) + 1)
+    base = next(iter(found.values()))
+    for column, (name, labels) in enumerate({"truth": case.labels, **found}.items()):
+        above[column].imshow(label_rgb(labels[middle]), interpolation="nearest")
+        above[column].set_title(name, fontsize=10)
+        if column:
+            # Objects that no object of the truth overlaps by more than half.
+            wrong = np.isin(labels, unmatched(labels, case.labels))[middle]
+            rgb = label_rgb(truth) // 3
+            rgb[wrong] = (230, 60, 60)
+            below[column].imshow(rgb, interpolation="nearest")
+            below[column].set_title(f"AP@0.5 {score(labels, case.labels).ap50:.2f}", fontsize=9)
+    missed = np.isin(case.labels, unmatched(case.labels, base))[middle]
+    rgb = label_rgb(truth) // 3
+    rgb[missed] = (240, 200, 60)
+    below[0].imshow(rgb, interpolation="nearest")
+    below[0].set_title(f"missed by {next(iter(found))}", fontsize=9)
+    for axes in (*above, *below):
+        axes.set_axis_off()
+    save_figure(figure, path)
+
+
+def unmatched(labels: NDArray[Any], other: NDArray[Any]) -> NDArray[Any]:
+    """Labels > 0 whose IoU with every label of the other image is 0.5 or less."""
+    pairs, common = np.unique(np.stack([labels.ravel(), other.ravel()]), axis=1, return_counts=True)
+    size_a, size_b = np.bincount(labels.ravel()), np.bincount(other.ravel())
+    iou = common / (size_a[pairs[0]] + size_b[pairs[1]] - common)
+    matched = pairs[0][(iou > 0.5) & (pairs > 0).all(0)]
+    return np.setdiff1d(np.unique(labels[labels > 0]), matched)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("run", type=Path)
@@ -180,7 +216,11 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=8)
     parser.add_argument("--side", type=int, default=512)
     parser.add_argument("--bag-side", type=int, default=128, help="0 leaves the bags out")
+    parser.add_argument("--no-libraries", action="store_true")
     parser.add_argument("--bandwidth", type=float, help="instead of the model's own")
+    parser.add_argument("--picture", type=Path, help="PNG of where the methods differ")
+    parser.add_argument("--show", type=int, default=0, help="number of the image in the picture")
+    parser.add_argument("--tuned", type=Path, help="tuning.json: each method's own settings")
     options = parser.parse_args()
     torch.set_num_threads(1)
     model = load_model(options.run)
@@ -204,6 +244,8 @@ def main() -> None:
         "forward_seconds": round(sum(forward), 3),
         "forward_ns_per_voxel": round(sum(forward) / voxels * 1e9, 1),
     }
+    tuned = json.loads(options.tuned.read_text())["methods"] if options.tuned else {}
+    found: dict[str, NDArray[Any]] = {}
     for method in METHODS:
         if method == "consistency" and model.momentum is None:
             continue
@@ -211,6 +253,8 @@ def main() -> None:
         if options.bandwidth:
             changes["bandwidth"] = options.bandwidth
         config = recipe.clustering.model_copy(update=changes)
+        if options.tuned:
+            config = ClusteringConfig.checked(tuned[method]["settings"])
 
         def run(
             case: Case, config: ClusteringConfig = config, background: Any = recipe.background
@@ -219,15 +263,18 @@ def main() -> None:
 
         run(small[0])  # imports and first allocations
         ours = [timed(lambda c=case, f=run: f(c)) for case in cases]
+        found[method] = ours[options.show][0]
         entry: dict[str, Any] = summary(cases, ours)
         entry["share_of_forward"] = round(entry["seconds"] / sum(forward), 4)
         entry["peak_mb"] = round(peak_memory(lambda f=run: f(cases[0])) / 1e6)
-        for library in libraries.get(method, ()):
+        for library in () if options.no_libraries else libraries.get(method, ()):
             entry[f"{library}_exact"] = compare(cases, ours, library, config, recipe.background)
             if options.bag_side:
                 bag = [timed(lambda c=case, f=run, k=config: f(c, k, None)) for case in small]
                 entry[f"{library}_bag"] = compare(small, bag, library, config, None)
         result[method] = entry
+    if options.picture:
+        draw(found, cases[options.show], options.picture)
     print(json.dumps(result))
 
 

@@ -5,6 +5,7 @@ modes. Points start from the occupied cells of a grid with the bandwidth as its
 side, as in scikit-learn's bin seeding. They first climb the density of a small
 sample, where a step is cheap and thousands of points come down to dozens; those go
 on in the density of all voxels (of `MANY` at most), which decides where modes are.
+There the voxels of an occupied cell of a much finer grid count as one, with a weight.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["clusters", "draw_sample", "find_modes", "mark_foreground"]
 
 MAX_STEPS = 300
-MANY = 1 << 16  # voxels whose density the modes are modes of
+MANY = 1 << 17  # voxels whose density the modes are modes of
+FINE = 1 / 8  # of the bandwidth; side of the cells whose voxels count as one
 TOLERANCE = 1e-3  # of the bandwidth; a point that moves less has arrived
 MEETING = 0.05  # of the bandwidth; points this near on their way go on as one
 CHUNK = 1 << 16  # entries of one point-to-voxel table, so that it stays in the cache
@@ -70,18 +72,19 @@ def find_modes(voxels: Tensor, bandwidth: float, sample: int = 4096, seed: int =
     if len(voxels) > 4 * sample:  # with fewer the detour saves nothing
         picks = np.sort(np.random.default_rng(seed).choice(len(voxels), sample, replace=False))
         few = voxels[torch.from_numpy(picks).to(voxels.device)]
-        points = _climb(points, few, bandwidth, 10 * TOLERANCE)
-    points = _climb(points, voxels, bandwidth, TOLERANCE)
-    support = _neighbourhood_sums(points, voxels, bandwidth)[:, -1]
+        points = _climb(points, _weighted(few, 0.0), bandwidth, 10 * TOLERANCE)
+    cells = _weighted(voxels, FINE * bandwidth)
+    points = _climb(points, cells, bandwidth, TOLERANCE)
+    support = _neighbourhood_sums(points, cells, bandwidth)[:, -1]
     order = torch.argsort(support, descending=True, stable=True)
     return _thin(points[order[support[order] > 0]], bandwidth)
 
 
-def _climb(points: Tensor, voxels: Tensor, bandwidth: float, tolerance: float) -> Tensor:
+def _climb(points: Tensor, cells: Tensor, bandwidth: float, tolerance: float) -> Tensor:
     """Move each point to the mean of the voxels within `bandwidth`, until it rests."""
     arrived = []
     for _ in range(MAX_STEPS):
-        sums = _neighbourhood_sums(points, voxels, bandwidth)
+        sums = _neighbourhood_sums(points, cells, bandwidth)
         count = sums[:, -1:]
         # A point without voxels around it stays; it may find some in another density.
         moved = torch.where(count > 0, sums[:, :-1] / count.clamp(min=1), points)
@@ -93,28 +96,44 @@ def _climb(points: Tensor, voxels: Tensor, bandwidth: float, tolerance: float) -
     return _one_per_cell(torch.cat([*arrived, points]), tolerance * bandwidth)
 
 
-def _neighbourhood_sums(points: Tensor, voxels: Tensor, bandwidth: float) -> Tensor:
-    """Sum (columns 0..E-1) and number (last) of the voxels within `bandwidth` of each point."""
-    sums = points.new_zeros((len(points), voxels.shape[1] + 1))
+def _neighbourhood_sums(points: Tensor, cells: Tensor, bandwidth: float) -> Tensor:
+    """Sums of the cells (see `_weighted`) whose means lie within `bandwidth` of each point."""
+    sums = points.new_zeros((len(points), cells.shape[1]))
     # |v|^2 - 2 v.p <= b^2 - |p|^2 is a matrix product and a comparison, both in place.
     limit = bandwidth**2 - (points * points).sum(1, keepdim=True)
-    ones = voxels.new_ones((len(voxels), 1))
-    step = max(64, CHUNK // max(1, len(points)))
-    for part in torch.cat([voxels, ones], dim=1).split(step):
-        inner = part[:, :-1]
+    for part in cells.split(max(64, CHUNK // max(1, len(points)))):
+        inner = part[:, :-1] / part[:, -1:]
         table = torch.addmm((inner * inner).sum(1), points, inner.T, alpha=-2)
         sums.addmm_(table.le_(limit), part)
     return sums
 
 
+def _weighted(voxels: Tensor, side: float) -> Tensor:
+    """Per occupied cell the sum of its voxels' embeddings, and their number, (m, E + 1).
+
+    With side 0 every voxel is a cell of its own.
+    """
+    rows = torch.cat([voxels, voxels.new_ones((len(voxels), 1))], dim=1)
+    if side == 0:
+        return rows
+    _, cell = np.unique(_cell_keys(voxels, side), return_inverse=True)
+    index = torch.from_numpy(cell).to(voxels.device)
+    sums = rows.new_zeros((int(cell.max()) + 1, rows.shape[1]))
+    return sums.index_add_(0, index, rows)
+
+
 def _one_per_cell(points: Tensor, side: float) -> Tensor:
     """The first point of each occupied cell of a grid, in the order of the points."""
+    first = np.sort(np.unique(_cell_keys(points, side), return_index=True)[1])
+    return points[torch.from_numpy(first).to(points.device)]
+
+
+def _cell_keys(points: Tensor, side: float) -> NDArray[np.int64]:
+    """A number for the cell of each point in a grid."""
     cells = (points / side).round().to(torch.int64)
     # Random odd factors make one number of a cell; that two cells share one does not happen.
     factors = np.random.default_rng(0).integers(-(2**62), 2**62, points.shape[1]) | 1
-    keys = (cells * torch.from_numpy(factors).to(points.device)).sum(1).cpu().numpy()
-    first = np.sort(np.unique(keys, return_index=True)[1])
-    return points[torch.from_numpy(first).to(points.device)]
+    return np.asarray((cells * torch.from_numpy(factors).to(points.device)).sum(1).cpu().numpy())
 
 
 def _thin(points: Tensor, bandwidth: float) -> Tensor:

@@ -26,7 +26,7 @@ so far apart objects may share an embedding and only neighbours are told apart.
 
 Voxels are visited in slabs along the first axis, and objects are joined and dropped in
 tables with a row each. So time grows with the number of voxels, and beside embeddings
-and labels there are one byte per voxel, and four for each that lies next to a seed.
+and labels there are one byte per voxel, and a few for each that is far from a seed.
 """
 
 from __future__ import annotations
@@ -222,8 +222,7 @@ def number_parts(labels, split, first=0):
             both = before[0] & found[0]
             if ends is not None:
                 both &= before[1] == ends[0]
-            faces = labels[slab.start - 1][both], labels[slab.start][both]
-            links.append(np.stack(faces, axis=1).astype(np.int64))
+            links.append(unique_pairs(labels[slab.start - 1][both], labels[slab.start][both]))
         before = found[-1], None if ends is None else ends[1]
         last += count
     links = np.concatenate(links) - (first + 1)
@@ -252,49 +251,49 @@ def index_type(shape):
 
 
 def grow(field, labels, left, regions):
-    """Grow seeds through `left`, ring by ring, to the nearest mean embedding, all in place.
-
-    Every voxel is looked at once, in the ring that reaches it; others stay in `left`.
-    """
-    means = regions.means
+    """Grow seeds through `left`, ring by ring, to the nearest mean embedding, all in place."""
+    means, plane = regions.means, labels[:1].size
     flat, todo = labels.reshape(-1), left.reshape(-1)
-    ring = first_ring(labels, left)
-    while ring:
-        for part in ring:
-            owner, rows = nearest_owner(field, labels, means, part)
-            regions.add(owner, rows)
-            # Not yet visible to the rest of this ring: rings are grown all at once.
-            flat[part] = -owner
-        following = []
-        for part in ring:
-            flat[part] = -flat[part]
-            beside = []
-            for _, where in neighbours(part, labels.shape):
-                beside.append(where[todo[where]])
-                todo[beside[-1]] = False
-            following.append(np.concatenate(beside))
-        ring = [part for part in following if part.size]
 
+    def reach(part):
+        owner, rows = nearest_owner(field, labels, means, part)
+        regions.add(owner, rows)
+        # Not yet visible to the rest of this ring: rings are grown all at once.
+        flat[part] = -owner
 
-def first_ring(labels, left):
-    """Flat indices, per slab, of voxels in `left` that touch a label; these leave `left`."""
-    ring = []
+    def following(part):
+        flat[part] = -flat[part]
+        beside = []
+        for _, where in neighbours(part.astype(index_type(labels.shape)), labels.shape):
+            beside.append(where[todo[where]])
+            todo[beside[-1]] = False
+        return np.concatenate(beside)
+
+    # The first ring may be half of all voxels: it is never listed as a whole.
     for slab in slabs(labels.shape):
-        if not left[slab].any():
-            continue
-        low = max(slab.start - 1, 0)
-        inside = labels[low : slab.stop + 1] > 0
-        near = np.zeros(inside.shape, bool)
-        for axis in range(labels.ndim):
-            to, of = np.moveaxis(near, axis, 0), np.moveaxis(inside, axis, 0)
-            to[1:] |= of[:-1]
-            to[:-1] |= of[1:]
-        near = near[slab.start - low :][: slab.stop - slab.start] & left[slab]
-        left[slab] &= ~near
-        where = np.flatnonzero(near) + slab.start * labels[:1].size
-        if where.size:
-            ring.append(where.astype(index_type(labels.shape)))
-    return ring
+        part = first_ring(labels, left, slab)
+        if part.size:
+            reach(part + slab.start * plane)
+    first = (np.flatnonzero(labels[slab] < 0) + slab.start * plane for slab in slabs(labels.shape))
+    ring = [following(part) for part in first]
+    while ring := [part for part in ring if part.size]:
+        for part in ring:
+            reach(part)
+        ring = [following(part) for part in ring]
+
+
+def first_ring(labels, left, slab):
+    """Indices within a slab of voxels in `left` that touch a label > 0; these leave `left`."""
+    low = max(slab.start - 1, 0)
+    inside = labels[low : slab.stop + 1] > 0
+    near = np.zeros(inside.shape, bool)
+    for axis in range(labels.ndim):
+        to, of = np.moveaxis(near, axis, 0), np.moveaxis(inside, axis, 0)
+        to[1:] |= of[:-1]
+        to[:-1] |= of[1:]
+    near = near[slab.start - low :][: slab.stop - slab.start] & left[slab]
+    left[slab] &= ~near
+    return np.flatnonzero(near)
 
 
 def neighbours(where, shape):
@@ -395,7 +394,7 @@ def close_holes(labels):
     owner[pairs[:, 1]] = pairs[:, 0]
     owner[np.bincount(pairs[:, 1], minlength=total + 1) != 1] = 0
     for axis in range(labels.ndim):
-        border = np.take(labels, (0, -1), axis)
+        border = labels.take((0, -1), axis)
         owner[border[border > count]] = 0
     owner[: count + 1] = np.arange(count + 1)
     apply(owner, labels)
