@@ -220,7 +220,8 @@ def test_every_third_party_import_is_declared():
 
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     optional = project["optional-dependencies"]
-    declared = [*project["dependencies"], *optional["view"], *optional["s3"], *optional["gpu"]]
+    extras = [text for name in ("view", "s3", "gpu", "tensorboard") for text in optional[name]]
+    declared = [*project["dependencies"], *extras]
     names = {canonicalize_name(Requirement(text).name) for text in declared}
     distributions = packages_distributions()
     for path in SOURCES:
