@@ -224,8 +224,8 @@ def test_every_third_party_import_is_declared():
 
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     optional = project["optional-dependencies"]
-    declared = [*project["dependencies"], *optional["view"], *optional["s3"], *optional["gpu"]]
-    declared += optional["parquet"] + optional["tensorboard"]
+    extras = ("view", "s3", "gpu", "parquet", "tensorboard")
+    declared = [*project["dependencies"], *(text for name in extras for text in optional[name])]
     names = {canonicalize_name(Requirement(text).name) for text in declared}
     distributions = packages_distributions()
     for path in SOURCES:
