@@ -43,7 +43,7 @@ def exit_codes(command: Callable[Arguments, None]) -> Callable[Arguments, None]:
         try:
             command(*args, **kwargs)
         except SpocoError as error:
-            typer.echo(f"spoco-zoo: {error}", err=True)
+            typer.echo(f"spoco-zoo: {_printable(str(error))}", err=True)
             raise typer.Exit(error.exit_code) from None
         except MemoryError as error:
             reason = " ".join(str(error).split()) or "an allocation failed"
@@ -54,6 +54,11 @@ def exit_codes(command: Callable[Arguments, None]) -> Callable[Arguments, None]:
             raise typer.Exit(Interrupted.exit_code) from None
 
     return guarded
+
+
+def _printable(text: str) -> str:
+    """One line that no terminal takes for a command, whatever the names in it."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def show(value: dict[str, Any]) -> None:

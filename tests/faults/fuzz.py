@@ -47,7 +47,7 @@ from spoco_zoo.errors import SpocoError
 from spoco_zoo.segment import segment
 from spoco_zoo.train.metrics import Contingency, score_counts
 
-SECONDS = 60
+SECONDS = 400
 LARGE = 2**22
 """Voxels beyond which an input is only opened: its metadata may claim any size."""
 

@@ -274,6 +274,10 @@ class Run:
         """A file of the unfinished label."""
         self.attempt(strike=self.step())
         label = self.image / "labels" / "label" if self.world.in_place else self.result
+        ledger = self.scratch / "progress.jsonl"
+        if ledger.is_file() and b'"phase":"published"' in ledger.read_bytes():
+            # All is done but the tidying up: the label is in its owner's hands.
+            return False
         return self._damage_one([p for p in self._files(label) if ".partial" not in p.name])
 
     def _damage_one(self, files: list[Path]) -> bool:
@@ -289,7 +293,8 @@ class Run:
         time.sleep(float(self.rng.uniform(0, 0.5)))
         second = self.start()
         codes = sorted([self.end(*first).code, self.end(*second).code])
-        if codes != [0, 2]:
+        # What was damaged before may be refused, and failed blocks be named, by the one that ran.
+        if codes != [0, 2] and not (self.damaged and codes in ([2, 2], [2, 3])):
             raise LostError(f"two runs ended with {codes}")
         return True
 
@@ -302,7 +307,7 @@ class Run:
         first = self.start()
         second = self.start(clock=-shift)
         codes = [self.end(*first).code, self.end(*second).code]
-        if sorted(codes) not in ([0, 2], [2, 2], [2, 3]):
+        if sorted(codes) != [0, 2] and not (self.damaged and sorted(codes) in ([2, 2], [2, 3])):
             raise LostError(f"two runs at different times ended with {codes}")
         return True
 
