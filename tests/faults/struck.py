@@ -215,8 +215,11 @@ class Run:
             return False
         size = ledger.stat().st_size
         tail = int(self.rng.integers(0, min(size, 400) + 1)) if self.rng.random() < 0.7 else size
+        kept = size - int(self.rng.integers(0, tail + 1))
+        # A kill cuts the last line at most; whole lines are lost with a disk.
+        self.damaged |= b"\n" in ledger.read_bytes()[kept:-1]
         with ledger.open("rb+") as file:
-            file.truncate(size - int(self.rng.integers(0, tail + 1)))
+            file.truncate(kept)
         return True
 
     def _stale_ledger(self) -> bool:
