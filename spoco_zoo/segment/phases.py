@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spoco_zoo import ngff
-from spoco_zoo.errors import BlocksFailed, SpocoError
+from spoco_zoo.errors import BlocksFailed, LedgerError, SpocoError
 from spoco_zoo.segment.ledger import LOCK, PROGRESS, Ledger
 from spoco_zoo.segment.normalise import measure
 from spoco_zoo.segment.plan import Plan, TiffTarget
@@ -294,7 +294,15 @@ class Run:
     def finish(self) -> SegmentResult:
         """Remove everything but the report."""
         report = self.plan.folder / REPORT
-        content = json.loads(report.read_text())
+        try:
+            content = json.loads(report.read_text())
+        except ValueError as error:
+            raise LedgerError(
+                "the report of a finished run must be readable",
+                f"{error} in {report}",
+                f"The label is complete: delete {self.plan.folder}, or start again with "
+                "--overwrite.",
+            ) from error
         self.ledger.close()
         clear_folder(self.plan.folder, keep=REPORT)
         return SegmentResult(

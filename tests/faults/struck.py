@@ -237,7 +237,7 @@ class Run:
         """A chunk that cannot be read as it was, and comes back later."""
         if self.rng.random() < 0.5:
             self.attempt(strike=self.step())
-        if self.finished:
+        if self.finished or not self._chunks(self.image / "0"):
             return False
         chunk = self._some(self.image / "0")
         sound = chunk.read_bytes()
@@ -253,6 +253,8 @@ class Run:
     def _deleted_source_chunk(self) -> bool:
         """By the specification it holds zeros, so the undisturbed run must see the same."""
         if self.scratch.exists() or (self.result.exists() and not self.world.in_place):
+            return False
+        if not self._chunks(self.image / "0"):
             return False
         self._some(self.image / "0").unlink()
         twin = Run(self.campaign, self.world, self.rng, self.place.with_name("twin"))
@@ -320,10 +322,12 @@ class Run:
         return sorted(p for p in folder.rglob("*") if p.is_file()) if folder.is_dir() else []
 
     def _some(self, folder: Path) -> Path:
-        files = [
-            p for p in self._files(folder) if p.name not in ("zarr.json", ".zarray", ".zattrs")
-        ]
+        files = self._chunks(folder)
         return files[int(self.rng.integers(len(files)))]
+
+    def _chunks(self, folder: Path) -> list[Path]:
+        metadata = ("zarr.json", ".zarray", ".zattrs")
+        return [p for p in self._files(folder) if p.name not in metadata]
 
     def _spoil(self, file: Path, *, delete: bool = True) -> str:
         content = bytearray(file.read_bytes())

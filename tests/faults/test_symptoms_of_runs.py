@@ -120,6 +120,15 @@ def test_a_process_that_was_killed_while_writing_left_its_temporary_file(run: Ru
     assert run.attempt().code == 0
 
 
+def test_a_damaged_report_of_a_finished_run_ended_in_a_traceback(run: Run) -> None:
+    strike_until(run, '"phase": "published"')
+    (run.scratch / "segment.json").write_bytes(b"")
+    done = run.attempt()
+    assert done.code == 2
+    assert "report" in done.err
+    assert run.attempt(overwrite=True).code == 0
+
+
 def test_after_a_jump_of_the_clock_two_runs_held_one_output(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
