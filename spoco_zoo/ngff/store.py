@@ -242,7 +242,7 @@ def emptied_blocks(array: zarr.Array[Any], where: Sequence[slice]) -> list[str]:
     return [path for path in _units(array, where) if _stored_size(path) == 0]
 
 
-def discard_blocks(array: zarr.Array[Any], where: Sequence[slice | int]) -> None:
+def discard_blocks(array: zarr.Array[Any], where: Sequence[Any]) -> None:
     """Delete every local write unit in a region, which must cover them whole.
 
     Zarr reads a shard before it writes into it, so a damaged one could never be replaced.
