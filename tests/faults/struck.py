@@ -217,7 +217,9 @@ class Run:
         tail = int(self.rng.integers(0, min(size, 400) + 1)) if self.rng.random() < 0.7 else size
         kept = size - int(self.rng.integers(0, tail + 1))
         # A kill cuts the last line at most; whole lines are lost with a disk.
-        self.damaged |= b"\n" in ledger.read_bytes()[kept:-1]
+        lost = ledger.read_bytes()[kept:]
+        # The line before the tidying up is on the disk before that begins.
+        self.damaged |= b"\n" in lost[:-1] or b"publish" in lost
         with ledger.open("rb+") as file:
             file.truncate(kept)
         return True
