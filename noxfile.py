@@ -61,6 +61,13 @@ def faults(session: nox.Session) -> None:
 
 
 @nox.session
+def campaign(session: nox.Session) -> None:
+    """Random faults and random inputs by the hundred: see docs/reliability.md for the figures."""
+    run_module(session, "tests.faults.campaign", "--runs", "200")
+    run_module(session, "tests.faults.fuzz", "--runs", "270")
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """From made-up cells to a segmented volume, in minutes."""
     run_module(session, "spoco_zoo", "demo")

@@ -38,7 +38,7 @@ Fraction = Annotated[float, Field(gt=0, le=1)]
 class Config(BaseModel):
     """Base of all settings: immutable, no unknown keys, YAML in and out."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @classmethod
     def build(cls, file: Path | None = None, **flags: Any) -> Self:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from spoco_zoo.bundle.formats import cropped
 from spoco_zoo.bundle.tensors import REMEDY, TensorSpec, embedding_tensors
+from spoco_zoo.bundle.trial import try_network
 from spoco_zoo.bundle.weights import read_onnx, read_torchscript
 from spoco_zoo.config import ClusteringConfig, ModelRecipe, NetConfig
 from spoco_zoo.errors import BundleError, ConfigError
@@ -117,6 +118,8 @@ def read_network(
             continue
         entry = description.weights[name]
         content = files.read(entry.source, entry.sha256)
+        smallest = (1, source.channels or 1, *source.minimum)
+        try_network(content, name, entry.source, smallest, output)
         if name == "torchscript":
             return Padded(read_torchscript(content, entry.source), output, sizes)
         return Padded(read_onnx(content, entry.source, output), 0, sizes)

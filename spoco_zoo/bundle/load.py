@@ -9,6 +9,7 @@ package's code; any other runs through TorchScript or ONNX.
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ from spoco_zoo.bundle.weights import read_tensors
 from spoco_zoo.config import ClusteringConfig, ModelRecipe
 from spoco_zoo.errors import BundleError, ConfigError
 from spoco_zoo.nets.model import RECIPE_FILE, Model, load_run, model_from_states
+from spoco_zoo.nets.receptive import pooling_factor
 from spoco_zoo.nets.registry import ARCHITECTURES, build_network
 
 if TYPE_CHECKING:
@@ -40,7 +42,9 @@ if TYPE_CHECKING:
 
 __all__ = ["load_model", "recipe_from_config", "shipped_models"]
 
-MAX_LEVELS = 12
+MAX_LEVELS, MAX_FACTOR, MAX_PATCH = 12, 4096, 2**28
+"""Levels, pooling per axis and voxels of a patch that a recipe may ask for: images are padded
+to multiples of the pooling, whatever the weights."""
 
 
 def load_model(source: str | Path, *, clustering: ClusteringConfig | None = None) -> Model:
@@ -121,6 +125,10 @@ def recipe_from_config(spoco: Mapping[str, Any]) -> ModelRecipe:
         raise BundleError(
             f"a network must not exceed {MAX_LEVELS} levels", found, "Export it again."
         )
+    factor = pooling_factor(recipe.net)
+    if max(factor) > MAX_FACTOR or math.prod(recipe.patch) > MAX_PATCH:
+        found = f"pooling {factor}, patch {recipe.patch}"[:100]
+        raise BundleError("a network must be of a possible size", found, "Export it again.")
     return recipe
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 from spoco_zoo.errors import BundleError
@@ -10,6 +11,8 @@ from spoco_zoo.errors import BundleError
 __all__ = ["TensorSpec", "embedding_tensors", "tensor_spec"]
 
 REMEDY = "Use a model whose output is pixel embeddings."
+MOST_VOXELS, LONGEST_STEP = 2**26, 1024
+"""Bounds of what a description may ask for before anything has been run."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,13 @@ def embedding_tensors(rdf: dict[str, Any]) -> tuple[TensorSpec, TensorSpec, int]
             )
     if any(step <= 0 for step in source.step) or any(low <= 0 for low in source.minimum):
         raise BundleError("a network must take images of many sizes", "a fixed size", REMEDY)
+    asked = (*source.minimum, source.channels or 1, *source.step, *target.halo)
+    if prod(source.minimum) * (source.channels or 1) > MOST_VOXELS or max(source.step) > (
+        LONGEST_STEP
+    ):
+        raise BundleError("a network must take small images too", f"{asked}"[:100], REMEDY)
+    if not all(0 <= halo <= MOST_VOXELS for halo in target.halo):
+        raise BundleError("a halo must be plausible", f"{target.halo}"[:100], REMEDY)
     _check_processing(inputs[0].get("preprocessing"), source, "preprocessing")
     _check_processing(outputs[output].get("postprocessing"), source, "postprocessing")
     return source, target, output

@@ -145,6 +145,11 @@ def display() -> Iterator[Display]:
         yield shown
 
 
+def _printable(text: str) -> str:
+    """One line that no terminal takes for a command, whatever the names in it."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 def show(value: dict[str, Any]) -> None:
     """Machine-readable result on stdout."""
     typer.echo(json.dumps(value, indent=2))
@@ -160,7 +165,7 @@ def _fail(text: str) -> None:
     """An error's line, in the log as well; its traceback if the user asked for more."""
     if _messages.verbose:
         typer.echo(traceback.format_exc(), err=True)
-    typer.echo(f"spoco-zoo: {text}", err=True)
+    typer.echo(f"spoco-zoo: {_printable(text)}", err=True)
     if _messages.log is not None:
         from spoco_zoo.report.progress import progress
 

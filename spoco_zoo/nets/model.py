@@ -137,6 +137,10 @@ def load_run(folder: Path) -> Model:
             f"{type(error).__name__} in {weights}",
             "Copy the run again.",
         ) from error
+    if not (isinstance(states, dict) and isinstance(states.get("network"), dict)):
+        raise BundleError(
+            "weights must be those of a network", f"others in {weights}", "Copy the run again."
+        )
     return model_from_states(recipe, states)
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from spoco_zoo.errors import StoreError
 from spoco_zoo.ngff.metadata import SPATIAL, Dataset, micrometres
 from spoco_zoo.ngff.store import emptied_blocks, is_remote
-from spoco_zoo.ngff.tiff import TiffArray
+from spoco_zoo.ngff.tiff import TiffArray, open_tiff_level
 
 __all__ = ["Image", "Level", "dataset_of", "find_channels", "open_level"]
 
@@ -207,7 +207,7 @@ class Image:
         """Return the level's array, opened at first use in this process."""
         if level not in self._opened:
             self._opened[level] = (
-                TiffArray(self.uri, self.series, level)
+                open_tiff_level(self.uri, self.series, level)
                 if self.kind == "tiff"
                 else open_level(self.uri, self.levels[level].path, self.storage_options)
             )

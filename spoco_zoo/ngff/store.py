@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -19,6 +20,7 @@ from spoco_zoo.errors import StoreError
 __all__ = [
     "beside",
     "create_array",
+    "discard_blocks",
     "emptied_blocks",
     "has_block",
     "is_remote",
@@ -262,6 +264,17 @@ def has_block(array: zarr.Array[Any], where: Sequence[slice]) -> bool:
 def emptied_blocks(array: zarr.Array[Any], where: Sequence[slice]) -> list[str]:
     """Files of local write units that exist but are empty: damage that Zarr reads as zeros."""
     return [path for path in _units(array, where) if _stored_size(path) == 0]
+
+
+def discard_blocks(array: zarr.Array[Any], where: Sequence[Any]) -> None:
+    """Delete every local write unit in a region, which must cover them whole.
+
+    Zarr reads a shard before it writes into it, so a damaged one could never be replaced.
+    """
+    region = [w if isinstance(w, slice) else slice(w, w + 1) for w in where]
+    for path in _units(array, region):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
 
 
 def _units(array: zarr.Array[Any], where: Sequence[slice]) -> Iterator[str]:

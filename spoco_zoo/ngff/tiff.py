@@ -27,6 +27,7 @@ __all__ = [
     "TiffArray",
     "TiffInfo",
     "inspect_tiff",
+    "open_tiff_level",
     "read_tiff",
     "write_label_tiff",
     "write_ome_tiff",
@@ -97,6 +98,26 @@ class TiffArray:
         others = [i for i in range(block.ndim) if i not in self.order]
         block = block.transpose(*others, *self.order).reshape([w.stop - w.start for w in where])
         return block.astype(block.dtype.newbyteorder("="), copy=False)
+
+
+def open_tiff_level(path: str, series: int, level: int) -> TiffArray:
+    """Open one level of a TIFF series.
+
+    Raises
+    ------
+    StoreError
+        If the file has been cut, or its pixels are stored in no way that can be read.
+    """
+    try:
+        return TiffArray(path, series, level)
+    except StoreError:
+        raise
+    # Damaged files make the parser, the memory map or the codecs fail, each in its own way.
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise StoreError(
+            "the pixels of a TIFF must be readable", f"{reason} ({path})", "Export the file again."
+        ) from error
 
 
 def inspect_tiff(path: str | Path, series: int = 0) -> TiffInfo:

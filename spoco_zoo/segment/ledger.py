@@ -81,9 +81,12 @@ class Ledger:
         yield from lines
 
     def append(self, entry: Mapping[str, Any]) -> None:
-        """Add a line and hand it to the operating system."""
+        """Add a line and hand it to the operating system, the last ones to the disk."""
         self._file.write(json.dumps(dict(entry), separators=(",", ":")) + "\n")
         self._file.flush()
+        if str(entry.get("phase", "")).startswith("publish"):
+            # What follows cannot be undone: showing the label, and clearing the run folder.
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Close the file."""

@@ -32,6 +32,10 @@ class Statistics(NamedTuple):
     std: float
 
 
+LARGEST = 1e37
+"""Of an intensity: normalised as float32, neither it nor a difference of two overflows."""
+
+
 @dataclass
 class _Moments:
     """Running count, mean and sum of squared deviations; pieces are merged after Chan et al."""
@@ -89,7 +93,7 @@ def normalise(values: np.ndarray, statistics: Statistics) -> np.ndarray:
 
 
 def check_finite(values: np.ndarray, box: Box, name: str) -> None:
-    """Refuse NaN and infinity.
+    """Refuse NaN, infinity, and numbers whose differences 32 bits do not hold.
 
     Parameters
     ----------
@@ -102,14 +106,19 @@ def check_finite(values: np.ndarray, box: Box, name: str) -> None:
     DataError
         Naming the first such voxel.
     """
-    if values.dtype.kind != "f" or np.isfinite(values).all():
+    if values.dtype.kind != "f":
         return
-    channel, *voxel = np.argwhere(~np.isfinite(values))[0]
+    good = np.isfinite(values)
+    if values.dtype.itemsize > 2:
+        good &= np.abs(values) <= LARGEST
+    if good.all():
+        return
+    channel, *voxel = np.argwhere(~good)[0]
     place = ",".join(str(int(v) + a) for v, a in zip(voxel, box.start, strict=True))
     raise DataError(
-        "every voxel must be a finite number",
+        f"every voxel must be a finite number, at most {LARGEST:.0e}",
         f"{values[(channel, *voxel)]} at voxel {place}, channel {channel}, of {name}",
-        "Replace NaN and infinity in the image, e.g. by 0.",
+        "Replace such values in the image, e.g. by 0.",
     )
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spoco_zoo import ngff
-from spoco_zoo.errors import BlocksFailed
+from spoco_zoo.errors import BlocksFailed, LedgerError
 from spoco_zoo.segment.audit import count_per_block, throughput
 from spoco_zoo.segment.doubts import save_views
 from spoco_zoo.segment.execute import InProcess
@@ -302,7 +302,15 @@ class Run:
     def finish(self) -> SegmentResult:
         """Remove everything but the report and the views that its pictures need."""
         report = self.plan.folder / REPORT
-        content = json.loads(report.read_text())
+        try:
+            content = json.loads(report.read_text())
+        except ValueError as error:
+            raise LedgerError(
+                "the report of a finished run must be readable",
+                f"{error} in {report}",
+                f"The label is complete: delete {self.plan.folder}, or start again with "
+                "--overwrite.",
+            ) from error
         self.ledger.close()
         clear_folder(self.plan.folder, keep=(REPORT, DOUBTS))
         return SegmentResult(

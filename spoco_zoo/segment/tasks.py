@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from spoco_zoo.errors import StoreError
+from spoco_zoo.ngff.store import discard_blocks
 from spoco_zoo.segment.audit import BlockTally, FaceTally, count_cut
 from spoco_zoo.segment.blocks import owned_first
 from spoco_zoo.segment.doubts import Doubt, find_doubts, worst_doubts
@@ -309,6 +310,7 @@ def relabel_block(
         )
     ids = np.load(table, mmap_mode="r")[item.start : item.stop]
     found = apply_table(labels, np.asarray(ids))
+    discard_blocks(final, where[-final.ndim :])
     final[where[-final.ndim :]] = found
     return zlib.crc32(np.ascontiguousarray(found).data)
 
@@ -341,6 +343,7 @@ def fill_coarse(
     if _is_written(coarse, where, written):
         return None
     labels = np.asarray(coarse_block(fine, steps, where), coarse.dtype)
+    discard_blocks(coarse, where)
     coarse[where] = labels
     return zlib.crc32(np.ascontiguousarray(labels).data)
 

@@ -96,13 +96,17 @@ class Campaign:
             self.groups.clear()
 
 
-def campaign(runs: int, seed: int, tell: Callable[[str], None]) -> dict[str, Any]:
-    """Do `runs` runs; figures by kind of fault."""
+def campaign(runs: int, seed: int, minutes: float, tell: Callable[[str], None]) -> dict[str, Any]:
+    """Do `runs` runs, or as many as begin within the time; figures by kind of fault."""
     lost, began = [], time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
         control = Campaign(Path(folder), tell)
+        done = 0
         for number in range(runs):
+            if time.perf_counter() - began > 60 * minutes:
+                break
+            done += 1
             tell(f"--replay {seed}:{number}")
             try:
                 control.one(seed, number)
@@ -112,7 +116,7 @@ def campaign(runs: int, seed: int, tell: Callable[[str], None]) -> dict[str, Any
     return {
         "campaign": "faults",
         "seed": seed,
-        "runs": runs,
+        "runs": done,
         "attempts": control.attempts,
         "faults": {kind: control.faults[kind] for kind in KINDS},
         "runs_that_lost_or_changed_a_byte": len(lost),
@@ -126,6 +130,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=1e6, help="begin no run after these")
     parser.add_argument("--replay", help="SEED:NUMBER of one run")
     parser.add_argument("--verbose", action="store_true")
     asked = parser.parse_args()
@@ -139,7 +144,9 @@ def main() -> int:
             os.chmod(folder, 0o755)
             Campaign(Path(folder), tell).one(seed, number)
         return 0
-    result = campaign(asked.runs, asked.seed, tell if asked.verbose else lambda text: None)
+    result = campaign(
+        asked.runs, asked.seed, asked.minutes, tell if asked.verbose else lambda text: None
+    )
     print(json.dumps(result))
     return 1 if result["replay"] else 0
 

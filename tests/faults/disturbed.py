@@ -7,6 +7,7 @@ the n-th block that any worker begins. So the same attempt is struck at the same
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
@@ -25,6 +26,7 @@ from planted import code_model, exact_cluster
 from spoco_zoo.config import SegmentConfig
 from spoco_zoo.errors import SpocoError
 from spoco_zoo.segment import segment
+from spoco_zoo.segment.ledger import Ledger
 
 WORKER_TIMEOUT = "4s"
 STOPPED_SECONDS = 9
@@ -45,6 +47,8 @@ class Attempt:
     overwrite: bool = False
     strike: int = 0
     """Step in the file system at which the driver gets `signal`; 0 for never."""
+    strike_after: str = ""
+    """Text of the ledger line after which the driver gets it."""
     signal: int = signal.SIGKILL
     worker_strikes: dict[int, str] = field(default_factory=dict)
     """Block count to "kill" or "stop"."""
@@ -96,6 +100,8 @@ def run(attempt: Attempt, stdout: str, stderr: str) -> None:
     if attempt.unprivileged and os.getuid() == 0:
         os.setgid(NOBODY)
         os.setuid(NOBODY)
+    if attempt.strike_after:
+        _strike_after(attempt.strike_after, attempt.signal)
     steps = _count_steps(attempt.strike, attempt.signal)
     try:
         result = segment(
@@ -139,6 +145,18 @@ def _count_steps(strike: int, number: int) -> list[int]:
 
     sys.addaudithook(audit)
     return steps
+
+
+def _strike_after(text: str, number: int) -> None:
+    """Send the signal when a line of the ledger with that text is written."""
+    append = Ledger.append
+
+    def struck(self: Ledger, entry: dict) -> None:
+        append(self, entry)
+        if text in json.dumps(entry):
+            os.kill(os.getpid(), number)
+
+    Ledger.append = struck
 
 
 def _shorten_worker_timeout() -> None:

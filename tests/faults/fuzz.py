@@ -20,6 +20,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 import traceback
 import warnings
 import zlib
@@ -47,7 +48,7 @@ from spoco_zoo.errors import SpocoError
 from spoco_zoo.segment import segment
 from spoco_zoo.train.metrics import Contingency, score_counts
 
-SECONDS = 60
+SECONDS = 400
 LARGE = 2**22
 """Voxels beyond which an input is only opened: its metadata may claim any size."""
 
@@ -252,15 +253,21 @@ def time_limit(seconds: int) -> Iterator[None]:
 
 
 def fuzz(
-    runs: int, seed: int, show: Callable[[str], None], kinds: tuple[str, ...] = ()
+    runs: int,
+    seed: int,
+    show: Callable[[str], None],
+    kinds: tuple[str, ...] = (),
+    minutes: float = 1e6,
 ) -> dict[str, Any]:
     """Judge `runs` inputs, the kinds in turn; counts by kind and outcome."""
     names = kinds or tuple(KINDS)
     counts: dict[str, Counter[str]] = {kind: Counter() for kind in names}
     crashes = []
     with tempfile.TemporaryDirectory() as folder:
-        fuzzer = Fuzzer(Path(folder))
+        fuzzer, began = Fuzzer(Path(folder)), time.perf_counter()
         for number in range(runs):
+            if time.perf_counter() - began > 60 * minutes:
+                break
             kind = names[number % len(names)]
             try:
                 outcome, _ = fuzzer.one(seed, kind, number)
@@ -273,7 +280,7 @@ def fuzz(
     return {
         "fuzz": "bad input",
         "seed": seed,
-        "inputs": runs,
+        "inputs": sum(sum(count.values()) for count in counts.values()),
         "by_kind": {kind: dict(count) for kind, count in counts.items()},
         "crashes": len(crashes),
         "replay": crashes,
@@ -285,6 +292,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=90)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=1e6, help="begin no input after these")
     parser.add_argument("--replay", help="SEED:KIND:NUMBER of one input")
     parser.add_argument("--kinds", help="some of: " + ",".join(KINDS))
     asked = parser.parse_args()
@@ -294,9 +302,11 @@ def main() -> int:
             print(*Fuzzer(Path(folder)).one(int(seed), kind, int(number)))
         return 0
     kinds = tuple(asked.kinds.split(",")) if asked.kinds else ()
-    result = fuzz(
-        asked.runs, asked.seed, lambda text: print(text, file=sys.stderr, flush=True), kinds
-    )
+
+    def show(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    result = fuzz(asked.runs, asked.seed, show, kinds, asked.minutes)
     print(json.dumps(result))
     return 1 if result["crashes"] else 0
 

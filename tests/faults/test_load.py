@@ -1,0 +1,25 @@
+"""Many items pass the window, and the driver keeps none of them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from distributed import Client
+
+sys.path.insert(0, str(Path(__file__).parent))
+from load import pass_items
+
+from spoco_zoo.segment.execute import AHEAD, DaskExecutor
+
+
+def test_the_window_holds_no_more_than_it_should_and_forgets_what_is_done() -> None:
+    with Client(
+        processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None
+    ) as client:
+        found = pass_items(DaskExecutor(client), 1000)
+        assert found["items"] == 1000
+        assert found["in_flight"] <= AHEAD + 1
+        assert found["late"]["files"] <= found["early"]["files"] + 4
+        assert len(client.futures) <= AHEAD
+        assert found["growth_mib"] < 50

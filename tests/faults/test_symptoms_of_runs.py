@@ -1,0 +1,156 @@
+"""Runs that once lost something, or said nothing that a user could act upon."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from campaign import Campaign
+from struck import Run
+
+from spoco_zoo.config import SegmentConfig
+from spoco_zoo.errors import LedgerError
+from spoco_zoo.segment.ledger import LOCK, RunLock
+
+
+@pytest.fixture(scope="module")
+def control(tmp_path_factory: pytest.TempPathFactory) -> Campaign:
+    folder = tmp_path_factory.mktemp("symptoms")
+    os.chmod(folder, 0o755)
+    os.chmod(folder.parent, 0o755)
+    return Campaign(folder, lambda text: None)
+
+
+@pytest.fixture
+def run(control: Campaign, tmp_path: Path) -> Run:
+    """A run in which nothing has happened yet; a success compares all bytes."""
+    place = control.folder / tmp_path.name
+    return Run(control, control.worlds[0], np.random.default_rng(0), place)
+
+
+def strike_until(run: Run, text: str) -> None:
+    """Kill an attempt when its ledger says something."""
+    assert run.attempt(strike_after=text).code == -signal.SIGKILL
+
+
+def shards(run: Run) -> list[Path]:
+    return sorted(p for p in (run.result / "0" / "c").rglob("*") if p.is_file())
+
+
+@pytest.mark.parametrize("damage", ["delete", "empty", "cut"])
+def test_a_lost_shard_of_the_unfinished_label_was_published_as_background(
+    run: Run, damage: str
+) -> None:
+    strike_until(run, '"level": 1')
+    victim = shards(run)[2]
+    if damage == "delete":
+        victim.unlink()
+    else:
+        victim.write_bytes(b"" if damage == "empty" else victim.read_bytes()[:40])
+    assert run.attempt().code == 0
+
+
+def test_a_deleted_unfinished_label_was_published_empty(run: Run) -> None:
+    import shutil
+
+    strike_until(run, '"level": 1')
+    shutil.rmtree(run.result)
+    assert run.attempt().code == 0
+
+
+def test_a_run_killed_after_publishing_could_not_go_on(run: Run) -> None:
+    strike_until(run, '"phase": "publishing"')
+    assert run.attempt().code == 0
+
+
+def test_labels_of_an_abandoned_run_showed_where_its_successor_has_none(run: Run) -> None:
+    """Overwritten with another region cut off, nothing of the former labels may stay."""
+    strike_until(run, '"level": 1')
+    stray = run.result / "0" / "c" / "0" / "0"
+    other = run.result / "0" / "c" / "1" / "0"
+    other.write_bytes(stray.read_bytes())
+    assert run.attempt(overwrite=True).code == 0
+
+
+def test_a_damaged_file_of_matches_ended_in_a_traceback_or_other_labels(run: Run) -> None:
+    strike_until(run, '"phase": "core"')
+    file = next(p for p in (run.scratch / "faces").rglob("*.npz"))
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 16
+    file.write_bytes(content)
+    done = run.attempt()
+    assert done.code == 2
+    assert "--overwrite" in done.err
+    assert run.attempt(overwrite=True).code == 0
+
+
+@pytest.mark.parametrize("limit", [300, 600, 900])
+def test_a_disk_that_is_full_for_the_ledger_ended_in_a_traceback(run: Run, limit: int) -> None:
+    done = run.attempt(file_limit=limit)
+    assert done.code in (1, 2)
+    assert "File too large" in done.err
+    assert run.attempt().code == 0
+
+
+def test_a_ledger_of_other_lines_ended_in_a_traceback(run: Run) -> None:
+    strike_until(run, '"phase": "block"')
+    ledger = run.scratch / "progress.jsonl"
+    sound = ledger.read_bytes()
+    for line in (b'{"phase":"block","n":10000}', b'{"x":1}', b'{"phase":"nothing"}', b"\xff\xfe"):
+        ledger.write_bytes(sound.rstrip(b"\n") + b"\n" + line + b"\n")
+        done = run.attempt()
+        assert done.code == 2, done.err
+        assert "--overwrite" in done.err
+    ledger.write_bytes(sound)
+    assert run.attempt().code == 0
+
+
+def test_a_process_that_was_killed_while_writing_left_its_temporary_file(run: Run) -> None:
+    strike_until(run, '"phase": "core"')
+    (run.result / "0" / "c" / "0" / "0.0123456789abcdef.partial").write_bytes(b"half")
+    assert run.attempt().code == 0
+
+
+def test_a_damaged_report_of_a_finished_run_ended_in_a_traceback(run: Run) -> None:
+    strike_until(run, '"phase": "published"')
+    (run.scratch / "segment.json").write_bytes(b"")
+    done = run.attempt()
+    assert done.code == 2
+    assert "report" in done.err
+    assert run.attempt(overwrite=True).code == 0
+
+
+def test_after_a_jump_of_the_clock_two_runs_held_one_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with RunLock(tmp_path):
+        began = psutil.Process.create_time
+        monkeypatch.setattr(psutil.Process, "create_time", lambda self: began(self) + 3600)
+        with pytest.raises(LedgerError, match=str(os.getpid())), RunLock(tmp_path):
+            pass
+
+
+def test_a_lock_that_is_being_written_was_taken_for_a_dead_one(tmp_path: Path) -> None:
+    file = os.open(tmp_path / LOCK, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(file, fcntl.LOCK_EX)
+    with pytest.raises(LedgerError, match="another process"), RunLock(tmp_path):
+        pass
+    os.close(file)
+    with RunLock(tmp_path):
+        assert json.loads((tmp_path / LOCK).read_text())["pid"] == os.getpid()
+
+
+def test_settings_refuse_numbers_that_are_none() -> None:
+    from spoco_zoo.errors import ConfigError
+
+    with pytest.raises(ConfigError):
+        SegmentConfig.checked({"stitch_iou": float("nan")})
