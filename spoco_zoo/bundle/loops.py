@@ -6,6 +6,8 @@ Importing this loads much of torch's compiler, so only an export to ONNX does.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,7 +28,8 @@ class LoopedInstances(Instances):
             after = flow(root, joins)
             return after, (after != root).any()
 
-        return _repeat(body, root)[0]
+        result: Tensor = _repeat(body, root)[0]
+        return result
 
     def grown(self, owner: Tensor, mask: Tensor, field: Tensor, anchors: Tensor) -> Tensor:
         """See `Instances`."""
@@ -35,7 +38,8 @@ class LoopedInstances(Instances):
             after = ring(owner, mask, field, anchors)
             return after, (after != owner).any()
 
-        return _repeat(body, owner)[0]
+        result: Tensor = _repeat(body, owner)[0]
+        return result
 
     def absorbed(self, owner: Tensor, order: Tensor, field: Tensor) -> tuple[Tensor, Tensor]:
         """See `Instances`."""
@@ -44,10 +48,11 @@ class LoopedInstances(Instances):
             after, places = self.absorb_once(owner, order, field)
             return after, places, (after != owner).any()
 
-        return _repeat(body, owner, order)[:2]
+        after, places, _ = _repeat(body, owner, order)
+        return after, places
 
 
-def _repeat(body, *state):  # type: ignore[no-untyped-def]  # its signature is that of `body`
+def _repeat(body: Callable[..., tuple[Tensor, ...]], *state: Tensor) -> Any:
     """Repeat until the last value that `body` returns is False."""
     first = torch.ones((), dtype=torch.bool, device=state[0].device)
     return while_loop(lambda *values: values[-1].clone(), body, (*state, first))

@@ -117,12 +117,12 @@ def box_mean(values: Tensor, ndim: int) -> Tensor:
 def spread(field: Tensor) -> Tensor:
     """Root-mean-square distance of the embeddings in a box of 3 voxels from their mean."""
     ndim = field.dim() - 2
+    mean, mean_square = box_mean(field, ndim), box_mean(field * field, ndim)
     square = torch.zeros_like(field[0])
+    # One channel after the other, as the script does: another order would round otherwise.
     for channel in range(field.shape[0]):
-        values = field[channel]
-        mean = box_mean(values, ndim)
-        square = square + box_mean(values * values, ndim)
-        square = square - mean * mean
+        square = square + mean_square[channel]
+        square = square - mean[channel] * mean[channel]
     return square.clamp(min=0).sqrt()
 
 
@@ -218,6 +218,8 @@ class Instances(nn.Module):
     ``forward`` maps float32 ``(N, E, [Z,] Y, X)`` to int32 ``(N, 1, [Z,] Y, X)``:
     0 is background, 1..n are the connected objects of that item.
     """
+
+    prototype: Tensor
 
     def __init__(
         self,
