@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 import nox
+from nox.command import CommandFailed
 
 nox.options.default_venv_backend = "none"
 nox.options.sessions = ["lint", "types", "tests"]
@@ -22,6 +23,17 @@ nox.needs_version = ">=2024.10"
 
 # Tests use threads of their own making; more only get in each other's way.
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MPLBACKEND": "agg", "PYTHONHASHSEED": "0"}
+# Other programs that read our bundles, each in an environment of its own: its name in
+# tests/consumers/probe.py, and what to install. The script that travels needs numpy and scipy.
+SCRIPT = ("scipy", "pyyaml", "pydantic<2.14")
+CONSUMERS = {
+    "core-current": ("core", "bioimageio.core==0.11.0", "torch==2.13.0", "onnxruntime==1.32.0"),
+    "core-of-biapy": ("core", "bioimageio.core==0.9.6", "torch==2.13.0", "onnxruntime==1.32.0"),
+    "torchscript": ("torchscript", "torch==2.13.0"),
+    "onnxruntime": ("onnxruntime", "onnxruntime==1.32.0"),
+    "torch-em": ("torch-em", "torch-em==0.10.9", "torch==2.13.0"),
+    "biapy": ("biapy", "biapy==3.7.1", "torch==2.13.0"),
+}
 PYTEST = ("pytest", "-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")
 
 
@@ -78,3 +90,34 @@ def bench(session: nox.Session) -> None:
     """All benchmarks; each prints one line of JSON."""
     for script in sorted(Path("benchmarks").glob("*.py")):
         run_module(session, f"benchmarks.{script.stem}")
+
+
+@nox.session
+def consumers(session: nox.Session) -> None:
+    """Run bundles in other programs: nox -s consumers -- [--write docs/consumers.md] BUNDLE.zip ...
+
+    The environments take some gigabytes and are kept in .nox; where pip finds
+    torch for CPU is up to its own settings. A program that cannot be installed
+    is a row of the table that says so.
+    """
+    arguments = []
+    for name, (consumer, *packages) in CONSUMERS.items():
+        try:
+            python = consumer_environment(session, name, (*packages, *SCRIPT))
+        except CommandFailed:
+            arguments += ["--absent", f"{consumer}={packages[0]} cannot be installed here"]
+        else:
+            arguments += ["--environment", f"{consumer}={python}"]
+    run_module(session, "tests.consumers.table", *arguments)
+
+
+def consumer_environment(session: nox.Session, name: str, packages: tuple[str, ...]) -> Path:
+    """Python of the program's environment, made at the first call and again when a pin changes."""
+    home = session.cache_dir / "consumers" / name
+    python, stamp = home / "bin" / "python", home / "installed.txt"
+    wanted = "\n".join(packages)
+    if not stamp.is_file() or stamp.read_text() != wanted:
+        session.run(sys.executable, "-m", "venv", "--clear", str(home), external=True)
+        session.run(str(python), "-m", "pip", "install", *packages, external=True)
+        stamp.write_text(wanted)
+    return python

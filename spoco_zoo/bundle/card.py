@@ -47,6 +47,16 @@ with open("rdf.yaml") as file:
 labels = cluster(embeddings[0], **parameters)
 ```"""
 
+RUN_TORCHSCRIPT = f"""```python
+import numpy as np
+import torch
+
+image = np.load("{TEST_INPUT}")  # float32 (1, C, [Z,] Y, X), raw intensities
+x = (image - image.mean()) / (image.std() + 1e-6)
+network = torch.jit.load("{WEIGHT_FILES["torchscript"]}")
+labels = network(torch.from_numpy(x.astype("float32")))[1][0, 0].numpy()
+```"""
+
 RUN_CORE = f"""```python
 import numpy as np
 from bioimageio.core import Sample, Tensor, create_prediction_pipeline, load_description
@@ -83,8 +93,9 @@ def readme(content: RunContent, options: ExportOptions, geometry: TileGeometry) 
         f"# {options.name}",
         summary(content, options),
         recipe.description,
+        options.card.introduction if options.card else "",
         "## What it returns",
-        _returns(content),
+        _returns(content, options),
         "## From an image to labels",
         "With spoco-zoo, for images of any size, also OME-Zarr volumes larger than memory: "
         "`spoco-zoo segment IMAGE --model BUNDLE`.",
@@ -92,18 +103,20 @@ def readme(content: RunContent, options: ExportOptions, geometry: TileGeometry) 
         f"travels in this bundle and needs numpy and scipy alone. For `{TEST_INPUT}` the "
         f"result must equal `{TEST_LABELS}`.",
         *([RUN_ONNX] if "onnx" in options.formats else []),
+        *(["Labels by TorchScript alone:", RUN_TORCHSCRIPT] if _labelled(options) else []),
         "With bioimageio.core:",
         RUN_CORE.replace("DIMS", ", ".join(f'"{axis}"' for axis in "zyx"[-net.ndim :])),
         "Images larger than memory must be embedded in overlapping tiles, whose embeddings are "
         "joined before any clustering: labels that were clustered per tile do not fit together.",
         "## Training data",
-        options.training_data or "The exporter of this model has not described it.",
+        options.about_data or "The exporter of this model has not described it.",
         f"Annotation: {_annotation(content)}.",
         *_training_facts(content),
+        *(f"## {head}\n\n{text}" for head, text in _more(options)),
         "## Validation",
         _validation(content),
         "## Limits",
-        options.limits or "The exporter of this model has named none beyond these.",
+        options.about_limits or "The exporter of this model has named none beyond these.",
         _limits(content),
         "## Technical",
         _technical(content, geometry),
@@ -112,6 +125,16 @@ def readme(content: RunContent, options: ExportOptions, geometry: TileGeometry) 
         "Pixel Embeddings, CVPR 2022, arXiv 2103.14572.",
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _labelled(options: ExportOptions) -> bool:
+    """Whether the bundle holds TorchScript that returns labels."""
+    return options.with_labels and "torchscript" in options.formats
+
+
+def _more(options: ExportOptions) -> list[tuple[str, str]]:
+    """Sections of the card that have no place of their own."""
+    return list(options.card.others.items()) if options.card else []
 
 
 def _annotation(content: RunContent) -> str:
@@ -123,8 +146,15 @@ def _annotation(content: RunContent) -> str:
     return "sparse annotation, the fraction of annotated objects being unknown"
 
 
-def _returns(content: RunContent) -> str:
+def _returns(content: RunContent, options: ExportOptions) -> str:
     dim = content.recipe.net.embedding_dim
+    if options.with_labels:
+        return (
+            f"Two outputs. `embeddings` holds {dim} numbers per pixel; `labels` holds the objects "
+            "of the whole image, 1..n, and 0 for background, as `spoco_cluster.py` makes them. "
+            "Labels are made for one whole image at a time: a program that works in tiles gives "
+            "labels that do not fit together, and must use the embeddings instead."
+        )
     text = (
         f"**Embeddings, not labels.** Output `embeddings` holds {dim} numbers per pixel; pixels "
         "of one object lie close together, pixels of neighbouring objects far apart. Programs "

@@ -20,7 +20,7 @@ from spoco_zoo.bundle.formats import OPSET
 from spoco_zoo.bundle.options import PAPER
 from spoco_zoo.errors import ConfigError
 from spoco_zoo.nets.receptive import receptive_radius
-from spoco_zoo.nets.registry import architecture_kwargs
+from spoco_zoo.nets.registry import architecture_kwargs, label_kwargs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,15 +38,7 @@ NAME = re.compile(r"[\w+\- ()]{5,128}", re.ASCII)
 
 def script_parameters(recipe: ModelRecipe) -> dict[str, Any]:
     """Keyword arguments of the travelling script's ``cluster``, as plain YAML values."""
-    clustering = recipe.clustering
-    return {
-        "background": None if recipe.background is None else list(recipe.background),
-        "bandwidth": clustering.bandwidth,
-        "foreground": clustering.foreground,
-        "smoothness": clustering.smoothness,
-        "min_size": clustering.min_size,
-        "fill_holes": clustering.fill_holes,
-    }
+    return {**label_kwargs(recipe), "fill_holes": recipe.clustering.fill_holes}
 
 
 def spoco_config(recipe: ModelRecipe) -> dict[str, Any]:
@@ -134,7 +126,10 @@ def _fields(
         "version": options.version,
         "timestamp": v0_5.Datetime(_timestamp(options.timestamp)),
         "inputs": [_input(folder, content, geometry)],
-        "outputs": [_embeddings(folder, content, geometry)],
+        "outputs": [
+            _embeddings(folder, content, geometry),
+            *([_labels(folder, content, geometry)] if options.with_labels else []),
+        ],
         "weights": _weights(folder, content, options),
         "attachments": [_file(folder, name) for name in attachments],
         "config": {
@@ -251,6 +246,23 @@ def _embeddings(
     )
 
 
+def _labels(folder: Path, content: RunContent, geometry: TileGeometry) -> v0_5.OutputTensorDescr:
+    """Labels, with the halo of the embeddings, so that both are cropped alike."""
+    axes = zip(_space(content), geometry.halo, _scales(content), strict=True)
+    return v0_5.OutputTensorDescr(
+        id=v0_5.TensorId(layout.LABEL_TENSOR),
+        description="objects 1..n, 0 background; of a whole image, never of tiles",
+        axes=[
+            v0_5.BatchAxis(),
+            v0_5.ChannelAxis(channel_names=[v0_5.Identifier("label")]),
+            *(_output_axis(axis, halo, scale) for axis, halo, scale in axes),
+        ],
+        data=v0_5.IntervalOrRatioDataDescr(type="int32"),
+        test_tensor=_file(folder, layout.TEST_LABEL_OUTPUT),
+        sample_tensor=_file(folder, layout.SAMPLE_LABELS),
+    )
+
+
 def _output_axis(axis: str, halo: int, scale: dict[str, Any]) -> Any:
     """An output axis as large as the input's; the format knows no halo of 0."""
     size = v0_5.SizeReference(
@@ -274,15 +286,18 @@ def _weights(folder: Path, content: RunContent, options: ExportOptions) -> v0_5.
     for name, file in files.items():
         common: dict[str, Any] = {"source": file.source, "sha256": file.sha256}
         if name == "pytorch_state_dict":
-            architecture = _file(folder, layout.ARCHITECTURE)
+            architecture = _file(folder, layout.architecture_file(options.with_labels))
+            kwargs = architecture_kwargs(content.recipe.net)
+            if options.with_labels:
+                kwargs |= label_kwargs(content.recipe)
             entries[name] = v0_5.PytorchStateDictWeightsDescr(
                 **common,
                 pytorch_version=version,
                 architecture=v0_5.ArchitectureFromFileDescr(
                     source=architecture.source,
                     sha256=architecture.sha256,
-                    callable=v0_5.Identifier(layout.ARCHITECTURE_CALLABLE),
-                    kwargs=cast(dict[str, Any], architecture_kwargs(content.recipe.net)),
+                    callable=v0_5.Identifier(layout.architecture_callable(options.with_labels)),
+                    kwargs=cast(dict[str, Any], kwargs),
                 ),
             )
         elif name == "torchscript":
@@ -307,7 +322,7 @@ def _card_fields(content: RunContent, options: ExportOptions) -> v0_5.Bioimageio
         task="instance segmentation from pixel embeddings",
         out_of_scope_use="Reading the channels of the output as probabilities or classes.",
         bias_risks_limitations=v0_5.BiasRisksLimitations(
-            limitations=options.limits
+            limitations=options.about_limits
             or "Not validated on structures, microscopes or pixel sizes other than in training."
         ),
         model_parameter_count=sum(p.numel() for p in content.network.parameters()),

@@ -14,19 +14,23 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from spoco_zoo.bundle import layout
 from spoco_zoo.bundle.card import readme
 from spoco_zoo.bundle.cover import write_cover
 from spoco_zoo.bundle.description import check_texts, describe, script_parameters
 from spoco_zoo.bundle.formats import compare, write_weights
+from spoco_zoo.bundle.labels import check_labels
 from spoco_zoo.bundle.layout import TileGeometry, WeightFormat, tile_geometry
 from spoco_zoo.bundle.official import FormatCheck, official_test, require_supported_pydantic
 from spoco_zoo.bundle.options import ExportOptions, check_options
 from spoco_zoo.bundle.package import write_folder, write_zip
 from spoco_zoo.bundle.run_files import RunContent, read_run
 from spoco_zoo.bundle.sample import Example, choose_crop, embed, run_cluster_script, zscore
-from spoco_zoo.errors import BundleError, ExportError
+from spoco_zoo.bundle.upload import write_checklist
+from spoco_zoo.errors import BundleError, ConfigError, ExportError
+from spoco_zoo.nets.registry import build_network_with_labels
 
 __all__ = ["ExportOptions", "ExportResult", "export"]
 
@@ -47,6 +51,8 @@ class ExportResult:
         Objects that the travelling script finds in the example.
     unchecked : tuple of str
         What was taken as given, since nothing was looked up.
+    checklist : Path or None
+        What a person must still do before an upload, if that was asked for.
     """
 
     path: Path
@@ -54,6 +60,7 @@ class ExportResult:
     differences: dict[WeightFormat, float]
     objects: int
     unchecked: tuple[str, ...]
+    checklist: Path | None = None
 
 
 def export(run: Path, out: Path, options: ExportOptions) -> ExportResult:
@@ -82,15 +89,16 @@ def export(run: Path, out: Path, options: ExportOptions) -> ExportResult:
     check_options(options)
     check_texts(options)
     require_supported_pydantic()
-    _check_destination(out, options.overwrite)
+    _check_destination(out, options)
     content = read_run(run)
     geometry = tile_geometry(content.recipe)
+    network = shipped_network(content, options)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as work:
         members, package = Path(work, "members"), Path(work, "bundle")
         members.mkdir()
-        example = write_example(members, content, geometry)
-        differences = write_networks(members, content, options, geometry, example)
+        example = write_example(members, content, network, geometry)
+        differences = write_networks(members, content, network, options, geometry, example)
         write_texts(members, run, content, options, geometry)
         description = describe(members, content, options, geometry)
         write_folder(description, package, options)
@@ -99,22 +107,43 @@ def export(run: Path, out: Path, options: ExportOptions) -> ExportResult:
         if not result.passed:
             raise ExportError(f"the official test says '{result.status}': {result.error}")
         _move(finished, out)
-    return ExportResult(
-        out, result.formats, differences, int(example.labels.max(initial=0)), _unchecked(options)
-    )
+    objects = int(example.labels.max(initial=0))
+    checklist = write_checklist(out) if options.for_upload else None
+    return ExportResult(out, result.formats, differences, objects, _unchecked(options), checklist)
 
 
-def write_example(folder: Path, content: RunContent, geometry: TileGeometry) -> Example:
-    """Write the clustering script, the test and sample tensors, and the cover."""
+def shipped_network(content: RunContent, options: ExportOptions) -> nn.Module:
+    """The run's network, with the head that makes labels if asked for; weights are shared."""
+    if not options.with_labels:
+        return content.network
+    network = build_network_with_labels(content.recipe)
+    network.load_state_dict(content.network.state_dict())
+    return network.eval()
+
+
+def write_example(
+    folder: Path, content: RunContent, network: nn.Module, geometry: TileGeometry
+) -> Example:
+    """Write the clustering script, the test and sample tensors, and the cover.
+
+    Raises
+    ------
+    ExportError
+        If the network returns labels, and others than the script.
+    """
     script = cluster_script()
     (folder / layout.CLUSTER_SCRIPT).write_bytes(script)
     image = choose_crop(content.sample, geometry).image[None]
-    embeddings = embed(content.network, image)
+    embeddings, *inside = embed(network, image)
     labels = run_cluster_script(script, embeddings[0], script_parameters(content.recipe))
     example = Example(image, embeddings, labels)
     np.save(folder / layout.TEST_INPUT, example.image)
     np.save(folder / layout.TEST_OUTPUT, example.embeddings)
     np.save(folder / layout.TEST_LABELS, example.labels)
+    for found in inside:
+        check_labels(found[0, 0], labels, "the network")
+        np.save(folder / layout.TEST_LABEL_OUTPUT, found)
+        _write_tiff(folder / layout.SAMPLE_LABELS, found[0])
     _write_tiff(folder / layout.SAMPLE_INPUT, example.image[0])
     _write_tiff(folder / layout.SAMPLE_OUTPUT, example.embeddings[0])
     write_cover(folder / layout.COVER, example)
@@ -124,16 +153,18 @@ def write_example(folder: Path, content: RunContent, geometry: TileGeometry) -> 
 def write_networks(
     folder: Path,
     content: RunContent,
+    network: nn.Module,
     options: ExportOptions,
     geometry: TileGeometry,
     example: Example,
 ) -> dict[WeightFormat, float]:
     """Write architecture and weights; return how far each weight file is from the network."""
-    (folder / layout.ARCHITECTURE).write_bytes(architecture_source())
-    files = write_weights(content.network, folder, options.formats, geometry)
+    source = architecture_source(with_labels=options.with_labels)
+    (folder / layout.architecture_file(options.with_labels)).write_bytes(source)
+    files = write_weights(network, folder, options.formats, geometry)
     if content.momentum is not None:
         torch.save(content.momentum.state_dict(), folder / layout.MOMENTUM)
-    return compare(content.network, files, zscore(example.image), geometry)
+    return compare(network, files, zscore(example.image), geometry)
 
 
 def write_texts(
@@ -144,9 +175,13 @@ def write_texts(
     (folder / layout.TRAINING_CONFIG).write_text(content.config.to_yaml(), encoding="utf-8")
 
 
-def architecture_source() -> bytes:
-    """The network's source file, which travels byte by byte."""
-    return _package_file("nets", "unet.py")
+def architecture_source(*, with_labels: bool = False) -> bytes:
+    """The network's source file, which travels byte by byte; the head's after it, if asked for."""
+    source = _package_file("nets", "unet.py")
+    if not with_labels:
+        return source
+    head = _package_file("nets", "instances.py")
+    return source + b"\n\n" + head.replace(b"from spoco_zoo.nets.unet import SpocoUNet\n", b"")
 
 
 def cluster_script() -> bytes:
@@ -166,8 +201,12 @@ def _write_tiff(path: Path, array: np.ndarray) -> None:
     tifffile.imwrite(path, array, photometric="minisblack", metadata=None, software="spoco-zoo")
 
 
-def _check_destination(out: Path, overwrite: bool) -> None:
-    if out.exists() and not overwrite:
+def _check_destination(out: Path, options: ExportOptions) -> None:
+    if options.for_upload and out.suffix == ".zip":
+        raise ConfigError(
+            "a bundle for upload must be a folder", str(out), "Choose a name without .zip."
+        )
+    if out.exists() and not options.overwrite:
         raise BundleError(
             "a bundle must not overwrite anything", f"{out} exists", "Choose another name."
         )

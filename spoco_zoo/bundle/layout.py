@@ -21,6 +21,8 @@ README = "README.md"
 COVER = "cover.png"
 ARCHITECTURE = "spoco_unet.py"
 ARCHITECTURE_CALLABLE = "SpocoUNet"
+LABELS_ARCHITECTURE = "spoco_unet_labels.py"
+LABELS_CALLABLE = "SpocoUNetWithLabels"
 WEIGHT_FILES: dict[WeightFormat, str] = {
     "pytorch_state_dict": "weights.pt",
     "torchscript": "weights_torchscript.pt",
@@ -28,12 +30,24 @@ WEIGHT_FILES: dict[WeightFormat, str] = {
 }
 MOMENTUM = "momentum.pt"
 TEST_INPUT, TEST_OUTPUT, TEST_LABELS = "test_input.npy", "test_output.npy", "test_labels.npy"
+TEST_LABEL_OUTPUT = "test_output_labels.npy"
 SAMPLE_INPUT, SAMPLE_OUTPUT = "sample_input.tif", "sample_output.tif"
+SAMPLE_LABELS = "sample_labels.tif"
 CLUSTER_SCRIPT = "spoco_cluster.py"
 TRAINING_CONFIG = "training_config.yaml"
 INPUT_TENSOR, OUTPUT_TENSOR, LABEL_TENSOR = "input", "embeddings", "labels"
 CONFIG_EXTRA = ("receptive_radius", "cluster_script", "figures")
 """Keys of ``config.spoco`` beside the recipe: for other programs, and for people."""
+
+
+def architecture_file(with_labels: bool) -> str:
+    """Name of the architecture file."""
+    return LABELS_ARCHITECTURE if with_labels else ARCHITECTURE
+
+
+def architecture_callable(with_labels: bool) -> str:
+    """Name of the class in the architecture file."""
+    return LABELS_CALLABLE if with_labels else ARCHITECTURE_CALLABLE
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from spoco_zoo.bundle.layout import FORMATS, WeightFormat
 from spoco_zoo.errors import ConfigError
+
+if TYPE_CHECKING:
+    from spoco_zoo.bundle.model_card import ModelCard
 
 __all__ = ["ExportOptions", "check_options"]
 
@@ -32,13 +35,17 @@ class ExportOptions:
     formats : tuple of str
         Weight formats; ``pytorch_state_dict`` comes first and is always there.
     with_labels : bool
-        A second output with labels of a whole image; not available yet, so True is refused.
+        A second output, the labels of a whole image.
     github_user : str or None
         Maintainer; the zoo asks for one.
     description, structure, modality : str or None
         What the model is for, the objects it finds, the kind of microscopy.
     training_data, limits : str or None
         Markdown sentences for the README: what it was trained on, and where it fails.
+    card : ModelCard or None
+        Text written by hand; its training data and limits stand for the two above.
+    for_upload : bool
+        Write a list of what a person must still do beside the bundle, a folder.
     dataset : tuple of (str, str) or None
         Identifier and address of the data that the validation figures are from.
     cite : tuple of (str, str)
@@ -66,6 +73,8 @@ class ExportOptions:
     modality: str | None = None
     training_data: str | None = None
     limits: str | None = None
+    card: ModelCard | None = None
+    for_upload: bool = False
     dataset: tuple[str, str] | None = None
     cite: tuple[tuple[str, str], ...] = ()
     version: str = "0.1.0"
@@ -73,6 +82,16 @@ class ExportOptions:
     timestamp: str | None = None
     offline: bool = True
     overwrite: bool = False
+
+    @property
+    def about_data(self) -> str | None:
+        """What the model was trained on, from the card if there is one."""
+        return self.card.training_data if self.card else self.training_data
+
+    @property
+    def about_limits(self) -> str | None:
+        """Where the model fails, from the card if there is one."""
+        return self.card.limits if self.card else self.limits
 
     @property
     def taken_as_given(self) -> tuple[str, ...]:
@@ -86,8 +105,7 @@ def check_options(options: ExportOptions) -> None:
     Raises
     ------
     ConfigError
-        If formats are unknown, doubled or lack the state dict, no author is named, or
-        labels are asked for.
+        If formats are unknown, doubled or lack the state dict, or no author is named.
     """
     unknown = sorted(set(options.formats) - set(FORMATS))
     if unknown or len(set(options.formats)) < len(options.formats):
@@ -102,11 +120,9 @@ def check_options(options: ExportOptions) -> None:
             ", ".join(options.formats) or "none",
             "Add pytorch_state_dict to --formats.",
         )
-    if options.with_labels:
+    if options.rdf_version not in ("compat", "latest"):
         raise ConfigError(
-            "a bundle returns embeddings; labels inside of the network are not available",
-            "with_labels",
-            "Leave --with-labels out: spoco_cluster.py in the bundle makes the labels.",
+            "rdf_version must be compat or latest", repr(options.rdf_version), "Leave it out."
         )
     if not options.authors:
         raise ConfigError("a bundle must name an author", "none", "Pass --author NAME.")

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import nn
 
+from spoco_zoo.bundle.formats import outputs
 from spoco_zoo.bundle.layout import TileGeometry
 from spoco_zoo.errors import BundleError
 
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from spoco_zoo.config import ModelRecipe
-    from spoco_zoo.nets.model import Embedder
 
 __all__ = [
     "Example",
@@ -134,10 +135,10 @@ def zscore(image: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray((wide - mean) / (std + EPS), dtype=np.float32)
 
 
-def embed(network: Embedder, image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Embeddings (N, E, [Z,] Y, X) of raw intensities (N, C, [Z,] Y, X), on the CPU."""
+def embed(network: nn.Module, image: NDArray[np.float32]) -> list[NDArray[Any]]:
+    """What a network makes of raw intensities (N, C, [Z,] Y, X), on the CPU: embeddings first."""
     with torch.inference_mode():
-        return np.asarray(network(torch.from_numpy(zscore(image))).float())
+        return [np.asarray(item) for item in outputs(network(torch.from_numpy(zscore(image))))]
 
 
 def run_cluster_script(

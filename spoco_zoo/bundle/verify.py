@@ -18,7 +18,7 @@ from spoco_zoo.bundle.rdf import Description, check_hashes, file_entry, read_des
 from spoco_zoo.bundle.sample import run_cluster_script
 from spoco_zoo.bundle.weights import read_onnx, read_tensors, read_torchscript
 from spoco_zoo.errors import BundleError
-from spoco_zoo.nets.registry import architecture_kwargs
+from spoco_zoo.nets.registry import architecture_kwargs, label_kwargs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -145,11 +145,14 @@ def _is_own_architecture(files: BundleFiles, description: Description) -> bool:
     if description.spoco is None:
         return False
     # Arguments of our own file could still ask for more memory than there is.
-    net = recipe_from_config(description.spoco).net
-    if architecture.get("kwargs") != architecture_kwargs(net):
+    recipe = recipe_from_config(description.spoco)
+    with_labels = architecture.get("callable") == layout.LABELS_CALLABLE
+    expected = architecture_kwargs(recipe.net) | (label_kwargs(recipe) if with_labels else {})
+    if architecture.get("kwargs") != expected:
         return False
     entry = file_entry(architecture)
-    return files.read(entry.source, entry.sha256) == architecture_source()
+    content = files.read(entry.source, entry.sha256)
+    return content == architecture_source(with_labels=with_labels)
 
 
 def _has_custom_processing(rdf: dict[str, Any]) -> bool:

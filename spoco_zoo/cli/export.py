@@ -25,11 +25,20 @@ def export(
         str, typer.Option(help="Weight formats, with commas between.")
     ] = "pytorch_state_dict,torchscript,onnx",
     description: Annotated[str | None, typer.Option(help="One sentence about it.")] = None,
+    structure: Annotated[str | None, typer.Option(help="The objects, as nuclei.")] = None,
+    modality: Annotated[str | None, typer.Option(help="Kind of microscopy.")] = None,
+    card: Annotated[Path | None, typer.Option(help="model_cards/ID with card.md.")] = None,
+    write_card: Annotated[
+        bool, typer.Option("--write-card", help="Write the other files of the card.")
+    ] = False,
+    for_upload: Annotated[
+        bool, typer.Option("--for-upload", help="A folder for the zoo, and a checklist.")
+    ] = False,
     github_user: Annotated[str | None, typer.Option(help="Maintainer on GitHub.")] = None,
     rdf_version: Annotated[str, typer.Option(help="compat, or latest.")] = "compat",
     timestamp: Annotated[str | None, typer.Option(help="Fixed ISO time, for equal bytes.")] = None,
     with_labels: Annotated[
-        bool, typer.Option("--with-labels", help="Network with labels.")
+        bool, typer.Option("--with-labels", help="A second output: labels of a whole image.")
     ] = False,
     overwrite: Overwrite = False,
     check: Annotated[Path | None, typer.Option(help="Check this bundle and stop.")] = None,
@@ -51,7 +60,10 @@ def export(
         raise ConfigError(
             "export needs RUN, --out and --name", "not all of them", "See spoco-zoo export -h."
         )
+    if write_card and card is None:
+        raise ConfigError("--write-card needs a card", "none", "Pass --card FOLDER.")
     from spoco_zoo.bundle.export import export as export_run
+    from spoco_zoo.bundle.model_card import read_card, write_card_files
     from spoco_zoo.bundle.options import ExportOptions
 
     options = ExportOptions(
@@ -62,11 +74,16 @@ def export(
         with_labels=with_labels,
         github_user=github_user,
         description=description,
+        structure=structure,
+        modality=modality,
+        card=None if card is None else read_card(card),
+        for_upload=for_upload,
         rdf_version=rdf_version,  # type: ignore[arg-type]  # checked by export
         timestamp=timestamp,
         overwrite=overwrite,
     )
     result = export_run(run, out, options)
+    written = write_card_files(card, run, result.path) if write_card and card else ()
     show(
         {
             "bundle": str(result.path),
@@ -75,5 +92,7 @@ def export(
             "largest_difference": result.differences,
             "example_objects": result.objects,
             "not_looked_up": list(result.unchecked),
+            "checklist": result.checklist and str(result.checklist),
+            "card": [str(path) for path in written],
         }
     )

@@ -7,10 +7,17 @@ from typing import TYPE_CHECKING
 from spoco_zoo.errors import ConfigError
 
 if TYPE_CHECKING:
-    from spoco_zoo.config import NetConfig
+    from spoco_zoo.config import ModelRecipe, NetConfig
+    from spoco_zoo.nets.instances import SpocoUNetWithLabels
     from spoco_zoo.nets.unet import SpocoUNet
 
-__all__ = ["ARCHITECTURES", "architecture_kwargs", "build_network"]
+__all__ = [
+    "ARCHITECTURES",
+    "architecture_kwargs",
+    "build_network",
+    "build_network_with_labels",
+    "label_kwargs",
+]
 
 ARCHITECTURES = ("spoco-unet",)
 
@@ -23,6 +30,18 @@ def architecture_kwargs(net: NetConfig) -> dict[str, object]:
         "embedding_dim": net.embedding_dim,
         "features": list(net.features),
         "pooling": [list(level) for level in net.pooling],
+    }
+
+
+def label_kwargs(recipe: ModelRecipe) -> dict[str, object]:
+    """Keyword arguments that turn embeddings into labels, as plain YAML values."""
+    clustering = recipe.clustering
+    return {
+        "background": None if recipe.background is None else list(recipe.background),
+        "bandwidth": clustering.bandwidth,
+        "foreground": clustering.foreground,
+        "smoothness": clustering.smoothness,
+        "min_size": clustering.min_size,
     }
 
 
@@ -43,3 +62,11 @@ def build_network(net: NetConfig) -> SpocoUNet:
             "Train with this version of spoco-zoo, or pass the model as TorchScript or ONNX.",
         )
     return SpocoUNet(net.ndim, net.in_channels, net.embedding_dim, net.features, net.pooling)
+
+
+def build_network_with_labels(recipe: ModelRecipe) -> SpocoUNetWithLabels:
+    """Build the network that returns embeddings and labels; its weights are those without."""
+    from spoco_zoo.nets.instances import SpocoUNetWithLabels
+
+    arguments = {**architecture_kwargs(recipe.net), **label_kwargs(recipe)}
+    return SpocoUNetWithLabels(**arguments)  # type: ignore[arg-type]

@@ -94,6 +94,10 @@ class SpocoUNet(nn.Module):
         self.head = conv(widths[0], embedding_dim, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.embed(x)
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Embeddings, also for networks that return more than these."""
         if self.ndim == 2:
             height, width = x.shape[2], x.shape[3]
             fy, fx = self.factor

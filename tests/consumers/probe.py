@@ -35,7 +35,8 @@ def core(bundle, image):
     sample = Sample(members={"input": Tensor.from_numpy(image, dims=dims)}, stat={}, id=None)
     with create_prediction_pipeline(model) as pipeline:
         result = predict_as_is(pipeline, sample)
-    return np.asarray(result.members["embeddings"].data)
+    names = [name for name in ("embeddings", "labels") if name in result.members]
+    return [np.asarray(result.members[name].data) for name in names]
 
 
 def predict_as_is(pipeline, sample):
@@ -54,7 +55,7 @@ def torch_em(bundle, image):
 
     network, normalise = import_bioimageio_model(str(bundle))
     with torch.no_grad():
-        return network.eval()(torch.from_numpy(normalise(image).astype("float32"))).numpy()
+        return network.eval()(torch.from_numpy(normalise(image).astype("float32")))
 
 
 def biapy(bundle, image):
@@ -69,7 +70,7 @@ def biapy(bundle, image):
     model = load_description(bundle, perform_io_checks=False)
     network = build_bmz_model(settings, model, torch.device("cpu")).eval()
     with torch.no_grad():
-        return network(torch.from_numpy(zscore(image))).numpy()
+        return network(torch.from_numpy(zscore(image)))
 
 
 def torchscript(bundle, image):
@@ -78,7 +79,7 @@ def torchscript(bundle, image):
     with zipfile.ZipFile(bundle) as files, files.open("weights_torchscript.pt") as content:
         network = torch.jit.load(content, map_location="cpu").eval()
     with torch.no_grad():
-        return network(torch.from_numpy(zscore(image))).numpy()
+        return network(torch.from_numpy(zscore(image)))
 
 
 def onnxruntime(bundle, image):
@@ -86,7 +87,7 @@ def onnxruntime(bundle, image):
 
     with zipfile.ZipFile(bundle) as files:
         network = onnxruntime.InferenceSession(files.read("weights.onnx"))
-    return network.run(["embeddings"], {"input": zscore(image)})[0]
+    return network.run(None, {"input": zscore(image)})
 
 
 def official(bundle):
@@ -134,13 +135,23 @@ def probe(name, bundle):
             if name == "core":
                 row["official test"] = official(bundle)
             image = np.load(Path(folder, "test_input.npy"))
-            embeddings = np.asarray(run(bundle, image))
+            embeddings, *labels = arrays(run(bundle, image))
             expected = np.load(Path(folder, "test_output.npy"))
             row["difference"] = float(np.abs(embeddings - expected).max())
+            row["largest"] = float(np.abs(expected).max())
             row["labels equal"] = labels_equal(folder, embeddings)
+            for own in labels:
+                wanted = np.load(Path(folder, "test_labels.npy"))
+                row["own labels differ"] = int((own[0, 0] != wanted).sum())
         except Exception as error:
             row["error"] = f"{type(error).__name__}: {error}"[:300]
     return row
+
+
+def arrays(result):
+    """Outputs of a network as arrays: embeddings, and labels where the bundle gives them."""
+    several = isinstance(result, list | tuple)
+    return [np.asarray(item) for item in (result if several else [result])]
 
 
 def labels_equal(folder, embeddings):

@@ -62,9 +62,9 @@ import sys; sys.path.insert(0, {str(Path(spoco_zoo.__path__[0]).parent)!r})
 from pathlib import Path
 from spoco_zoo.bundle.export import ExportOptions, export
 from spoco_zoo.bundle.verify import check_bundle
-out = Path("bundle.zip")
+out = Path("bundle")
 options = ExportOptions(name="offline", authors=("A",), github_user="no-such-user-of-spoco",
-                        formats=("pytorch_state_dict", "torchscript"))
+                        for_upload=True)
 print(export(Path(sys.argv[1]), out, options).unchecked)
 print(check_bundle(out, trust_code=False).passed)
 """

@@ -1,0 +1,116 @@
+"""Bundles whose network returns labels: every format gives what the script gives."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+import yaml
+from bundle_runs import make_run
+
+import spoco_zoo
+from spoco_zoo.bundle.export import ExportOptions, architecture_source, export
+from spoco_zoo.bundle.formats import load_torchscript
+from spoco_zoo.bundle.labels import check_labels
+from spoco_zoo.bundle.layout import FORMATS
+from spoco_zoo.bundle.load import load_model
+from spoco_zoo.bundle.sample import zscore
+from spoco_zoo.bundle.verify import check_bundle
+from spoco_zoo.errors import ExportError
+
+OPTIONS = ExportOptions(name="With labels", authors=("A",), with_labels=True)
+WITHOUT_ONNX = FORMATS[:2]
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A 2D bundle in all formats, as a folder."""
+    place = tmp_path_factory.mktemp("labelled")
+    run = make_run(place / "run", 2)
+    result = export(run, place / "bundle", OPTIONS)
+    assert [check.name for check in result.formats if check.passed] == list(FORMATS)
+    return place / "bundle"
+
+
+def normalised(folder: Path) -> torch.Tensor:
+    return torch.from_numpy(zscore(np.load(folder / "test_input.npy")))
+
+
+def test_torchscript_alone_gives_the_labels(labelled: Path) -> None:
+    network = load_torchscript(io.BytesIO((labelled / "weights_torchscript.pt").read_bytes()))
+    with torch.inference_mode():
+        embeddings, labels = network(normalised(labelled))
+    assert np.array_equal(embeddings, np.load(labelled / "test_output.npy"))
+    expected = np.load(labelled / "test_labels.npy")
+    assert expected.max() > 10
+    assert np.array_equal(labels[0, 0], expected)
+
+
+def test_onnxruntime_alone_gives_the_labels(labelled: Path) -> None:
+    session = onnxruntime.InferenceSession(labelled / "weights.onnx")
+    assert [output.name for output in session.get_outputs()] == ["embeddings", "labels"]
+    image = normalised(labelled).numpy()
+    _, labels = session.run(None, {"input": image})
+    assert np.array_equal(labels[0, 0], np.load(labelled / "test_labels.npy"))
+    _, labels = session.run(None, {"input": np.concatenate([image, image[..., ::-1]])})
+    assert np.array_equal(labels[0, 0], np.load(labelled / "test_labels.npy"))
+
+
+def test_no_loop_tells_where_it_was_made(labelled: Path) -> None:
+    content = (labelled / "weights.onnx").read_bytes()
+    assert content.count(b"Loop") >= 3
+    assert str(Path(spoco_zoo.__path__[0]).parent).encode() not in content
+
+
+def test_the_description_tells_of_both_outputs(labelled: Path) -> None:
+    rdf = yaml.safe_load((labelled / "rdf.yaml").read_text())
+    assert [output["id"] for output in rdf["outputs"]] == ["embeddings", "labels"]
+    assert rdf["outputs"][1]["data"]["type"] == "int32"
+    architecture = rdf["weights"]["pytorch_state_dict"]["architecture"]
+    assert architecture["callable"] == "SpocoUNetWithLabels"
+    assert "Two outputs" in (labelled / "README.md").read_text()
+
+
+def test_the_architecture_file_needs_torch_alone(labelled: Path) -> None:
+    source = (labelled / "spoco_unet_labels.py").read_bytes()
+    assert source == architecture_source(with_labels=True)
+    assert b"spoco_zoo." not in source
+    assert source.startswith(architecture_source())
+
+
+def test_a_later_check_runs_every_format_without_trust(labelled: Path) -> None:
+    report = check_bundle(labelled, trust_code=False)
+    assert report.passed, report.error
+    assert {check.name for check in report.formats} == set(FORMATS)
+    assert report.not_run == ()
+
+
+def test_spoco_zoo_itself_takes_the_embeddings(labelled: Path) -> None:
+    model, run = load_model(labelled), load_model(labelled.parent / "run")
+    assert model.fingerprint == run.fingerprint
+
+
+@pytest.mark.parametrize(("ndim", "recipe"), [(3, {}), (2, {"background": None})])
+def test_volumes_and_models_without_background(ndim: int, recipe: dict, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", ndim, **recipe)
+    options = dataclasses.replace(OPTIONS, formats=WITHOUT_ONNX)
+    result = export(run, tmp_path / "bundle", options)
+    assert [check.name for check in result.formats if check.passed] == list(WITHOUT_ONNX)
+    labels = np.load(tmp_path / "bundle" / "test_output_labels.npy")
+    assert np.array_equal(labels[0, 0], np.load(tmp_path / "bundle" / "test_labels.npy"))
+    assert labels.max() > 1
+
+
+def test_other_labels_are_an_error() -> None:
+    labels = np.zeros((100, 100), np.int32)
+    wrong = labels.copy()
+    wrong[0, :5] = 1
+    assert check_labels(wrong, labels, "a format") == pytest.approx(5e-4)
+    wrong[0] = 1
+    with pytest.raises(ExportError, match=r"1\.00% of the voxels"):
+        check_labels(wrong, labels, "a format")
