@@ -4,6 +4,7 @@ from spoco_zoo.ngff import open_labels
 from spoco_zoo.segment.phases import Event, Failure, SegmentResult
 from spoco_zoo.segment.plan import Plan, make_plan
 from spoco_zoo.segment.run import dry_run, segment
+from spoco_zoo.verbs import make_verb
 
 __all__ = [
     "Event",
@@ -15,3 +16,5 @@ __all__ = [
     "open_labels",
     "segment",
 ]
+
+make_verb(__name__)

@@ -98,7 +98,7 @@ def test_workers_outlive_the_ctrl_c_of_their_terminal(place: Path, tmp_path: Pat
     begun = len(list(marks.iterdir()))
     assert 0 < begun < 12
     done = subprocess.run(
-        [*command[:-3], "0", "plain", "-1"], env=env, capture_output=True, text=True, check=True
+        [*command[:-3], "0", "slow", "-1"], env=env, capture_output=True, text=True, check=True
     )
     objects, resumed = map(int, done.stdout.split())
     assert objects == len(np.unique(np.load(place / "truth.npy")))
