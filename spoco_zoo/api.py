@@ -5,8 +5,8 @@ They are there as ``spoco_zoo.train``, ``spoco_zoo.export``, ``spoco_zoo.segment
 same names do, pages and pictures included.
 
 >>> import spoco_zoo
->>> spoco_zoo.evaluate.__doc__.splitlines()[0]
-'Compare labels with the truth.'
+>>> spoco_zoo.load_model.__module__
+'spoco_zoo.bundle.load'
 """
 
 from __future__ import annotations

@@ -254,7 +254,8 @@ def _local(workers: int, gpus: Sequence[str | int], dashboard: bool) -> DaskExec
         "host": "127.0.0.1",
         "port": 0,
         "dashboard": dashboard,
-        "dashboard_address": ":0" if dashboard else None,
+        # Any free port: without one given, two runs on a machine get in each other's way.
+        "dashboard_address": ":0",
     }
     with shielded_children():
         cluster = SpecCluster(  # type: ignore[no-untyped-call]
