@@ -30,6 +30,8 @@ Result = TypeVar("Result")
 
 AHEAD = 2
 """Items per worker in flight: one at work, one waiting."""
+NEVER = Stop()
+"""For whoever runs tasks without an eye on Ctrl-C; a run puts its own in its place."""
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -55,9 +57,7 @@ class InProcess:
     """Runs tasks one after the other in this process."""
 
     dashboard: str | None = None
-
-    def __init__(self) -> None:
-        self.stop = Stop()
+    stop = NEVER
 
     def run(
         self,
@@ -90,9 +90,10 @@ class DaskExecutor:
         What to close after the client: the cluster, if it was started here.
     """
 
+    stop = NEVER
+
     def __init__(self, client: Client, owned: Sequence[Any] = ()) -> None:
         self._client, self._owned = client, owned
-        self.stop = Stop()
         self.dashboard: str | None = client.dashboard_link or None
 
     def run(
