@@ -80,6 +80,28 @@ def campaign(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """Build the pages into docs/_build; a broken link between them is an error.
+
+    ``nox -s docs -- linkcheck`` asks other sites whether their pages are there, too.
+    """
+    if not isinstance(session.virtualenv, nox.virtualenv.PassthroughEnv):
+        session.install("-c", "constraints.txt", "-e", ".[docs]")
+    builder = session.posargs[0] if session.posargs else "html"
+    command = [
+        "-m",
+        "sphinx",
+        "-W",
+        "--keep-going",
+        "-b",
+        builder,
+        "docs",
+        f"docs/_build/{builder}",
+    ]
+    session.run(sys.executable, *command, env=ENVIRONMENT)
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """From made-up cells to a segmented volume, in minutes."""
     run_module(session, "spoco_zoo", "demo")

@@ -1,11 +1,36 @@
 """From a few annotated objects to one consistent label volume, and a tested model bundle.
 
-The submodules are the public interface; importing the package loads none of
+>>> import spoco_zoo
+>>> callable(spoco_zoo.segment), callable(spoco_zoo.load_model)
+(True, True)
+
+``train``, ``export``, ``segment``, ``evaluate`` and ``load_model`` are all that a
+notebook needs; `spoco_zoo.api` documents them. Importing the package loads none of
 them, so that the command line starts without torch.
 """
 
 from __future__ import annotations
 
-__all__ = ["__version__"]
+import importlib
+from typing import Any
+
+__all__ = ["__version__", "evaluate", "export", "load_model", "segment", "train"]
 
 __version__ = "0.1.0"
+
+_MODULES = ("evaluate", "segment", "train")
+"""Parts that are called by their own names."""
+
+
+def __getattr__(name: str) -> Any:
+    """Load a function at its first use."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    return getattr(importlib.import_module(f"{__name__}.api"), name)
+
+
+def __dir__() -> list[str]:
+    """The public names, loaded or not."""
+    return sorted({*globals(), *__all__})

@@ -17,6 +17,7 @@ from spoco_zoo.errors import DataError
 from spoco_zoo.ngff import find_labels
 from spoco_zoo.ngff.store import tiles
 from spoco_zoo.train.metrics import Contingency, Scores, best_ious, mean, pooled, score_counts
+from spoco_zoo.verbs import make_verb
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -251,3 +252,6 @@ def _regions(truth: Image, shape: tuple[int, ...], time: int | None) -> Iterator
         return
     for region in tiles(shape[1:], step[1:]):
         yield (slice(time, time + 1), *region)
+
+
+make_verb(__name__)

@@ -43,9 +43,9 @@ def table_text(
     Examples
     --------
     >>> print(table_text(["id", "AP"], [["nuclei", "0.9"]], width=40))
-      id       AP
-     ─────────────
-      nuclei   0.9
+     id       AP
+    ──────────────
+     nuclei   0.9
     """
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=True)
     for name in head:

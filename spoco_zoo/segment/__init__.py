@@ -5,6 +5,7 @@ from spoco_zoo.segment.guess import Guess, guess_time
 from spoco_zoo.segment.outcome import Event, Failure, SegmentResult
 from spoco_zoo.segment.plan import Plan, make_plan
 from spoco_zoo.segment.run import dry_run, segment
+from spoco_zoo.verbs import make_verb
 
 __all__ = [
     "Event",
@@ -18,3 +19,5 @@ __all__ = [
     "open_labels",
     "segment",
 ]
+
+make_verb(__name__)

@@ -33,6 +33,8 @@ PATIENCE = 120.0
 """Seconds that a scheduler may take to write its file."""
 AHEAD = 2
 """Items per worker in flight: one at work, one waiting."""
+NEVER = Stop()
+"""For whoever runs tasks without an eye on Ctrl-C; a run puts its own in its place."""
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -58,9 +60,7 @@ class InProcess:
     """Runs tasks one after the other in this process."""
 
     dashboard: str | None = None
-
-    def __init__(self) -> None:
-        self.stop = Stop()
+    stop = NEVER
 
     def run(
         self,
@@ -93,9 +93,10 @@ class DaskExecutor:
         What to close after the client: the cluster, if it was started here.
     """
 
+    stop = NEVER
+
     def __init__(self, client: Client, owned: Sequence[Any] = ()) -> None:
         self._client, self._owned = client, owned
-        self.stop = Stop()
         self.dashboard: str | None = client.dashboard_link or None
 
     def run(

@@ -69,7 +69,7 @@ def choose_zoom(
 
     Examples
     --------
-    >>> from spoco_zoo.config import ClusteringConfig, NetConfig
+    >>> from spoco_zoo.config import ClusteringConfig, ModelRecipe, NetConfig
     >>> recipe = ModelRecipe(
     ...     net=NetConfig(), delta_var=0.5, delta_dist=2, kernel_threshold=0.5, background=None,
     ...     clustering=ClusteringConfig(), channel_names=("0",), patch=(64, 64),

@@ -1,0 +1,208 @@
+"""The whole of spoco-zoo for a notebook: five functions.
+
+They are there as ``spoco_zoo.train``, ``spoco_zoo.export``, ``spoco_zoo.segment``,
+``spoco_zoo.evaluate`` and ``spoco_zoo.load_model``, and do what the commands of the
+same names do, pages and pictures included.
+
+>>> import spoco_zoo
+>>> spoco_zoo.load_model.__module__
+'spoco_zoo.bundle.load'
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spoco_zoo.bundle.load import load_model
+from spoco_zoo.config import ClusteringConfig, SegmentConfig, TrainConfig
+from spoco_zoo.report.progress import progress as shown_progress
+
+if TYPE_CHECKING:
+    from spoco_zoo.bundle.export import ExportResult
+    from spoco_zoo.evaluate import Evaluation
+    from spoco_zoo.segment import SegmentResult
+    from spoco_zoo.train.run import TrainResult
+
+__all__ = ["evaluate", "export", "load_model", "segment", "train"]
+
+
+def train(
+    images: str | Path,
+    labels: str | Path,
+    out: str | Path,
+    *,
+    val_images: str | Path | None = None,
+    val_labels: str | Path | None = None,
+    device: str = "auto",
+    resume: bool = False,
+    progress: bool = True,
+    **settings: Any,
+) -> TrainResult:
+    """Train a model from images and object masks.
+
+    Parameters
+    ----------
+    images, labels : path
+        Folders of files paired by name, or two files.
+    out : path
+        New folder for the run: model, scores, pictures and ``report.html``.
+    val_images, val_labels : path, optional
+        Validation data; otherwise a share of the training data is set aside.
+    device : {"auto", "cpu", "cuda", "cuda:I"}
+    resume : bool
+        Go on with the run in `out`.
+    progress : bool
+        Show how far it is, on stderr.
+    **settings
+        Of `spoco_zoo.config.TrainConfig`, as ``ndim=3, annotation="sparse"``.
+
+    Returns
+    -------
+    TrainResult
+        ``metrics`` holds the scores on validation and test images.
+
+    Raises
+    ------
+    InputError
+        If data or settings cannot be used.
+    """
+    from spoco_zoo.workflow import train_with_pictures
+
+    config = TrainConfig.build(None, **settings)
+    with shown_progress(quiet=not progress) as display:
+        return train_with_pictures(
+            Path(images),
+            Path(labels),
+            Path(out),
+            config,
+            display,
+            val_images=None if val_images is None else Path(val_images),
+            val_labels=None if val_labels is None else Path(val_labels),
+            device=device,
+            resume=resume,
+        )
+
+
+def export(
+    run: str | Path, out: str | Path, *, name: str, authors: tuple[str, ...], **options: Any
+) -> ExportResult:
+    """Export a run as a bioimage.io bundle that has passed the official test.
+
+    Parameters
+    ----------
+    run : path
+        Folder of a finished run.
+    out : path
+        ``BUNDLE.zip``, or a new folder.
+    name : str
+    authors : tuple of str
+        Names, or ``"Name; affiliation"``.
+    **options
+        Of `spoco_zoo.bundle.options.ExportOptions`, as ``license="CC-BY-4.0"``.
+
+    Returns
+    -------
+    ExportResult
+
+    Raises
+    ------
+    InputError
+        If the run or an option cannot be used.
+    ExportError
+        If the bundle does not pass.
+    """
+    from spoco_zoo.bundle.export import ExportOptions
+    from spoco_zoo.bundle.export import export as export_run
+
+    return export_run(Path(run), Path(out), ExportOptions(name=name, authors=authors, **options))
+
+
+def segment(
+    image: str | Path,
+    model: str | Path,
+    *,
+    output: str | Path | None = None,
+    workers: int = 0,
+    device: str = "auto",
+    overwrite: bool = False,
+    progress: bool = True,
+    **settings: Any,
+) -> SegmentResult:
+    """Segment an image of any size into one consistent label image.
+
+    Parameters
+    ----------
+    image : str or path
+        OME-Zarr or TIFF.
+    model : str or path
+        Bundle, run, or id of a shipped model.
+    output : str or path, optional
+        New OME-Zarr, or ``.tif``; by default inside of an OME-Zarr, and beside a
+        TIFF.
+    workers : int
+        Worker processes; 0 for none.
+    device : {"auto", "cpu", "cuda", "cuda:I"}
+    overwrite : bool
+        Replace labels that are there.
+    progress : bool
+        Show how far it is, on stderr.
+    **settings
+        Of `spoco_zoo.config.SegmentConfig`, as ``channel="DAPI"``. Entries of a
+        mapping `clustering` replace those of the model.
+
+    Returns
+    -------
+    SegmentResult
+        ``output`` is where the labels are; `spoco_zoo.segment.open_labels` opens
+        them lazily.
+
+    Raises
+    ------
+    InputError
+        If input, model or settings cannot be used. Nothing has been written.
+    BlocksFailed
+        If the run is complete but for some blocks.
+    """
+    from spoco_zoo.workflow import segment_with_pictures
+
+    if isinstance(changes := settings.get("clustering"), dict):
+        tuned = load_model(model).recipe.clustering.model_dump()
+        settings["clustering"] = ClusteringConfig.checked({**tuned, **changes})
+    with shown_progress(quiet=not progress) as display:
+        return segment_with_pictures(
+            str(image),
+            str(model),
+            SegmentConfig.build(None, **settings),
+            display,
+            output=None if output is None else str(output),
+            workers=workers,
+            device=device,
+            overwrite=overwrite,
+        )
+
+
+def evaluate(prediction: str | Path, truth: str | Path, *, ignore: int | None = None) -> Evaluation:
+    """Compare labels with the truth.
+
+    Parameters
+    ----------
+    prediction, truth : path
+        Two files, two folders of files of the same names, or two OME-Zarr label
+        images.
+    ignore : int, optional
+        Value of the truth to leave out.
+
+    Returns
+    -------
+    Evaluation
+        ``mean.ap50`` is the average precision at IoU 0.5, mean over images.
+
+    Raises
+    ------
+    InputError
+        If files are missing, unreadable or of different shapes.
+    """
+    from spoco_zoo.evaluate import evaluate as compare
+
+    return compare(prediction, truth, ignore=ignore)
