@@ -38,7 +38,7 @@ def train(
     resume: bool = False,
     progress: bool = True,
     **settings: Any,
-) -> TrainResult:
+) -> TrainResult | None:
     """Train a model from images and object masks.
 
     Parameters
@@ -59,8 +59,9 @@ def train(
 
     Returns
     -------
-    TrainResult
-        ``metrics`` holds the scores on validation and test images.
+    TrainResult or None
+        ``metrics`` holds the scores on validation and test images. Under ``torchrun`` the first
+        process alone has a result.
 
     Raises
     ------

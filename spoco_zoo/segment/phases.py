@@ -20,6 +20,7 @@ from spoco_zoo.errors import BlocksFailed, LedgerError
 from spoco_zoo.segment.audit import count_per_block, throughput
 from spoco_zoo.segment.doubts import save_views
 from spoco_zoo.segment.execute import InProcess
+from spoco_zoo.segment.final import CoreItem, fill_coarse, relabel_block
 from spoco_zoo.segment.ledger import Ledger
 from spoco_zoo.segment.normalise import measure
 from spoco_zoo.segment.outcome import (
@@ -29,21 +30,19 @@ from spoco_zoo.segment.outcome import (
     clear_folder,
     face_entry,
 )
-from spoco_zoo.segment.plan import Plan, TiffTarget
+from spoco_zoo.segment.plan import Plan
 from spoco_zoo.segment.progress import Progress
 from spoco_zoo.segment.pyramid import AxisStep, pyramid_steps
 from spoco_zoo.segment.relabel import Numbering, write_table
 from spoco_zoo.segment.resize import network_labels, resize_steps
 from spoco_zoo.segment.rows import Lost, label_row, listed_row, rows_of
 from spoco_zoo.segment.stitch import Rule
+from spoco_zoo.segment.target import TiffTarget
 from spoco_zoo.segment.tasks import (
     Clusterer,
     Common,
-    CoreItem,
     FaceItem,
-    fill_coarse,
     join_faces,
-    relabel_block,
 )
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from dataclasses import dataclass
 from math import ceil, floor, prod
@@ -13,10 +12,10 @@ from typing import TYPE_CHECKING
 from spoco_zoo import ngff
 from spoco_zoo.config import ClusteringConfig, ModelRecipe, SegmentConfig
 from spoco_zoo.errors import ConfigError, StoreError
-from spoco_zoo.ngff import is_remote
 from spoco_zoo.segment.blocks import BlockGrid, Box, make_grid
 from spoco_zoo.segment.field import Field, make_field
 from spoco_zoo.segment.fit import choose_channels, choose_zoom
+from spoco_zoo.segment.target import TiffTarget, choose_target, run_folder
 from spoco_zoo.segment.tiling import (
     Tiling,
     choose_block,
@@ -28,22 +27,10 @@ from spoco_zoo.segment.tiling import (
 if TYPE_CHECKING:
     from spoco_zoo.ngff import Image, LabelTarget
 
-__all__ = ["Plan", "TiffTarget", "default_output", "make_plan", "run_folder"]
+__all__ = ["Plan", "make_plan"]
 
 DISK_BYTES = 1.5
 """Disk that a voxel may need: staged and final labels, slabs, pyramid, all compressed."""
-TIFF_SUFFIXES = (".tif", ".tiff")
-TIFF_VOXELS = 2**28
-"""A label TIFF is written from memory: above this, OME-Zarr is the default output."""
-
-
-@dataclass(frozen=True)
-class TiffTarget:
-    """A label TIFF, written in one piece at the end."""
-
-    path: str
-    axes: tuple[str, ...]
-    shape: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -243,7 +230,7 @@ def make_plan(
             "clustering": clustering,
         }
     )
-    target = _target(image, config, output, label_name, version, overwrite, source_region)
+    target = choose_target(image, config, output, label_name, version, overwrite, source_region)
     folder = run_folder(image, output, label_name)
     plan = Plan(
         source=image,
@@ -271,35 +258,6 @@ def make_plan(
             "Free some, or choose another --output.",
         )
     return plan
-
-
-def default_output(image: Image, label_name: str) -> str | None:
-    """Where the label goes if the user does not say: a new file beside a TIFF.
-
-    Returns
-    -------
-    str or None
-        None: into the image itself.
-    """
-    if image.kind != "tiff":
-        return None
-    stem = image.uri
-    for suffix in (*TIFF_SUFFIXES, ".ome"):
-        if stem.lower().endswith(suffix):
-            stem = stem[: -len(suffix)]
-    small = image.n_times * prod(image.spatial_shape()) <= TIFF_VOXELS
-    return f"{stem}.{label_name}{'.tif' if small else '.ome.zarr'}"
-
-
-def run_folder(image: Image, output: str | Path | None, label_name: str) -> Path:
-    """Folder of a run's ledger and scratch data: beside its output, or here if that is remote."""
-    if output is not None and is_remote(str(output)):
-        address = str(output).rstrip("/")
-        mark = hashlib.sha256(address.encode()).hexdigest()[:8]
-        return Path.cwd() / f"{address.rsplit('/', 1)[-1]}-{mark}.spoco-run"
-    if output is None:
-        return Path(f"{image.uri.rstrip('/')}.{label_name}.spoco-run")
-    return Path(f"{os.path.abspath(output)}.spoco-run")
 
 
 def _check_image(image: Image, recipe: ModelRecipe, config: SegmentConfig) -> tuple[int, ...]:
@@ -347,41 +305,6 @@ def _scaled(region: Box, old: tuple[int, ...], new: tuple[int, ...]) -> Box:
     start = [floor(a * m / n) for a, n, m in zip(region.start, old, new, strict=True)]
     stop = [ceil(b * m / n) for b, n, m in zip(region.stop, old, new, strict=True)]
     return Box(tuple(start), tuple(stop))
-
-
-def _target(
-    image: Image,
-    config: SegmentConfig,
-    output: str | Path | None,
-    label_name: str,
-    version: str | None,
-    overwrite: bool,
-    region: Box,
-) -> LabelTarget | TiffTarget:
-    """Where the label goes."""
-    if output is None or Path(output).suffix.lower() not in TIFF_SUFFIXES:
-        return ngff.plan_label(
-            image,
-            name=label_name,
-            output=output,
-            level=config.level,
-            roi=config.roi,
-            version=version,
-            overwrite=overwrite,
-        )
-    if is_remote(str(output)):
-        raise StoreError(
-            "a label TIFF must be written to a local file", str(output), "Choose another --output."
-        )
-    if Path(output).exists() and not overwrite:
-        raise StoreError(
-            "an existing file is not replaced",
-            str(output),
-            "Choose another --output, or add --overwrite.",
-        )
-    axes = tuple(a for a in image.axes if a != "c")
-    lead = (image.n_times,) if "t" in axes else ()
-    return TiffTarget(os.path.abspath(output), axes, (*lead, *region.shape))
 
 
 def _disk_free(folder: Path) -> int:

@@ -25,8 +25,9 @@ from spoco_zoo.segment.ledger import Ledger, RunLock, was_published
 from spoco_zoo.segment.models import ModelRef, read_model, remember_model, write_model
 from spoco_zoo.segment.outcome import Event, SegmentResult, clear_folder
 from spoco_zoo.segment.phases import Run
-from spoco_zoo.segment.plan import Plan, default_output, make_plan, run_folder
+from spoco_zoo.segment.plan import Plan, make_plan
 from spoco_zoo.segment.stopping import catch_interrupt
+from spoco_zoo.segment.target import default_output, run_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -14,8 +14,8 @@ from spoco_zoo import ngff
 from spoco_zoo.config import ClusteringConfig, ModelRecipe, NetConfig
 from spoco_zoo.errors import ConfigError, StoreError
 from spoco_zoo.segment.fit import choose_channels, choose_zoom
-from spoco_zoo.segment.plan import default_output
 from spoco_zoo.segment.resize import Stretch
+from spoco_zoo.segment.target import default_output
 
 
 def recipe(*, channels: int = 1, size: tuple[float, ...] | None = (0.5, 0.5)) -> ModelRecipe:

@@ -1,0 +1,98 @@
+"""Where the labels of a run go, and where its own files lie."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spoco_zoo import ngff
+from spoco_zoo.errors import StoreError
+from spoco_zoo.ngff import is_remote
+
+if TYPE_CHECKING:
+    from spoco_zoo.config import SegmentConfig
+    from spoco_zoo.ngff import Image, LabelTarget
+    from spoco_zoo.segment.blocks import Box
+
+__all__ = ["TiffTarget", "choose_target", "default_output", "run_folder"]
+
+TIFF_SUFFIXES = (".tif", ".tiff")
+TIFF_VOXELS = 2**28
+"""A label TIFF is written from memory: above this, OME-Zarr is the default output."""
+
+
+@dataclass(frozen=True)
+class TiffTarget:
+    """A label TIFF, written in one piece at the end."""
+
+    path: str
+    axes: tuple[str, ...]
+    shape: tuple[int, ...]
+
+
+def default_output(image: Image, label_name: str) -> str | None:
+    """Where the label goes if the user does not say: a new file beside a TIFF.
+
+    Returns
+    -------
+    str or None
+        None: into the image itself.
+    """
+    if image.kind != "tiff":
+        return None
+    stem = image.uri
+    for suffix in (*TIFF_SUFFIXES, ".ome"):
+        if stem.lower().endswith(suffix):
+            stem = stem[: -len(suffix)]
+    small = image.n_times * prod(image.spatial_shape()) <= TIFF_VOXELS
+    return f"{stem}.{label_name}{'.tif' if small else '.ome.zarr'}"
+
+
+def run_folder(image: Image, output: str | Path | None, label_name: str) -> Path:
+    """Folder of a run's ledger and scratch data: beside its output, or here if that is remote."""
+    if output is not None and is_remote(str(output)):
+        address = str(output).rstrip("/")
+        mark = hashlib.sha256(address.encode()).hexdigest()[:8]
+        return Path.cwd() / f"{address.rsplit('/', 1)[-1]}-{mark}.spoco-run"
+    if output is None:
+        return Path(f"{image.uri.rstrip('/')}.{label_name}.spoco-run")
+    return Path(f"{os.path.abspath(output)}.spoco-run")
+
+
+def choose_target(
+    image: Image,
+    config: SegmentConfig,
+    output: str | Path | None,
+    label_name: str,
+    version: str | None,
+    overwrite: bool,
+    region: Box,
+) -> LabelTarget | TiffTarget:
+    """Where the label goes."""
+    if output is None or Path(output).suffix.lower() not in TIFF_SUFFIXES:
+        return ngff.plan_label(
+            image,
+            name=label_name,
+            output=output,
+            level=config.level,
+            roi=config.roi,
+            version=version,
+            overwrite=overwrite,
+        )
+    if is_remote(str(output)):
+        raise StoreError(
+            "a label TIFF must be written to a local file", str(output), "Choose another --output."
+        )
+    if Path(output).exists() and not overwrite:
+        raise StoreError(
+            "an existing file is not replaced",
+            str(output),
+            "Choose another --output, or add --overwrite.",
+        )
+    axes = tuple(a for a in image.axes if a != "c")
+    lead = (image.n_times,) if "t" in axes else ()
+    return TiffTarget(os.path.abspath(output), axes, (*lead, *region.shape))
