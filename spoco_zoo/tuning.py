@@ -54,8 +54,8 @@ class MethodResult:
 
     @property
     def objective(self) -> float:
-        """Mean of AP at 0.5 and 0.75."""
-        return (self.tuning.scores.ap50 + self.tuning.scores.ap75) / 2
+        """Mean of AP at 0.5, 0.75 and 0.9."""
+        return self.tuning.scores.merit
 
     def to_dict(self) -> dict[str, Any]:
         """Settings and scores in plain values."""
@@ -75,7 +75,7 @@ class TuneResult:
     methods : tuple of MethodResult
         Best first; of equals the one that was asked for first.
     before : float
-        Mean of AP at 0.5 and 0.75 with the settings that the model came with.
+        Mean of AP at 0.5, 0.75 and 0.9 with the settings that the model came with.
     n_images : int
     page, settings : Path
         HTML page; YAML for ``segment --config``.
@@ -184,7 +184,7 @@ def tune_model(
     listen("tune", len(asked), len(asked))
     result = TuneResult(
         methods=tuple(sorted(results, key=lambda result: -result.objective)),
-        before=(before.ap50 + before.ap75) / 2,
+        before=before.merit,
         n_images=len(samples),
         page=folder / "report.html",
         settings=folder / SETTINGS_FILE,
@@ -292,7 +292,7 @@ def write_files(result: TuneResult, folder: Path, source: str) -> None:
         plot,
     )
     text = (
-        f"Means over {result.n_images} images, sorted by the mean of AP at IoU 0.5 and 0.75; the "
+        f"Means over {result.n_images} images, sorted by the mean of AP at IoU 0.5, 0.75, 0.9; the "
         f"model's own settings had {result.before:.3f}. These images chose the settings: report "
         "on others.",
         *result.warnings,
@@ -314,7 +314,7 @@ def sections(result: MethodResult) -> dict[str, list[tuple[float, float]]]:
         changed = [name for name in values if values[name] != best[name]]
         names = changed if len(changed) == 1 else list(SEARCHED) if not changed else []
         for name in names:
-            found.setdefault(name, []).append((values[name], (scores.ap50 + scores.ap75) / 2))
+            found.setdefault(name, []).append((values[name], scores.merit))
     return {name: sorted(points) for name, points in found.items() if len(points) > 1}
 
 

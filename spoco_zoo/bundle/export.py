@@ -6,6 +6,7 @@ members, describe them, test the result as a receiver would, move it in place.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.resources
 import shutil
 import tempfile
@@ -90,7 +91,7 @@ def export(run: Path, out: Path, options: ExportOptions) -> ExportResult:
     check_texts(options)
     require_supported_pydantic()
     _check_destination(out, options)
-    content = read_run(run)
+    content = chosen_content(read_run(run), options)
     geometry = tile_geometry(content.recipe)
     network = shipped_network(content, options)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -110,6 +111,25 @@ def export(run: Path, out: Path, options: ExportOptions) -> ExportResult:
     objects = int(example.labels.max(initial=0))
     checklist = write_checklist(out) if options.for_upload else None
     return ExportResult(out, result.formats, differences, objects, _unchecked(options), checklist)
+
+
+def chosen_content(content: RunContent, options: ExportOptions) -> RunContent:
+    """The run without the momentum network, if it shall not travel.
+
+    Raises
+    ------
+    ConfigError
+        If the run's clustering needs that network.
+    """
+    if options.momentum:
+        return content
+    if content.recipe.clustering.method == "consistency":
+        raise ConfigError(
+            "consistency clustering needs the momentum network",
+            "--no-momentum",
+            "Leave it out, or tune the run for another method.",
+        )
+    return dataclasses.replace(content, momentum=None)
 
 
 def shipped_network(content: RunContent, options: ExportOptions) -> nn.Module:

@@ -36,6 +36,8 @@ class ExportOptions:
         Weight formats; ``pytorch_state_dict`` comes first and is always there.
     with_labels : bool
         A second output, the labels of a whole image.
+    momentum : bool
+        The momentum network travels too; consistency clustering needs it.
     github_user : str or None
         Maintainer; the zoo asks for one.
     description, structure, modality : str or None
@@ -67,6 +69,7 @@ class ExportOptions:
     license: str = "MIT"
     formats: tuple[WeightFormat, ...] = FORMATS
     with_labels: bool = False
+    momentum: bool = True
     github_user: str | None = None
     description: str | None = None
     structure: str | None = None

@@ -40,6 +40,9 @@ def export(
     with_labels: Annotated[
         bool, typer.Option("--with-labels", help="A second output: labels of a whole image.")
     ] = False,
+    momentum: Annotated[
+        bool, typer.Option(help="The second network, for consistency clustering.")
+    ] = True,
     overwrite: Overwrite = False,
     check: Annotated[Path | None, typer.Option(help="Check this bundle and stop.")] = None,
     trust_code: Annotated[
@@ -72,6 +75,7 @@ def export(
         license=license,
         formats=tuple(formats.split(",")),  # type: ignore[arg-type]  # checked by export
         with_labels=with_labels,
+        momentum=momentum,
         github_user=github_user,
         description=description,
         structure=structure,

@@ -48,7 +48,7 @@ def draw_trials(
         axes.set_ylim(0, 1)
         axes.grid(alpha=0.25)
     if rest:
-        rest[0].set_ylabel("mean of AP@0.5 and AP@0.75")
+        rest[0].set_ylabel("mean of AP@0.5, 0.75, 0.9")
     for axes in (bars, *rest):
         axes.spines[["top", "right"]].set_visible(False)
     save_figure(figure, path)

@@ -267,7 +267,7 @@ class Trainer:
         scores, cases = self.judge(self.momentum)
         self.ap50 = scores.ap50
         self.stale += 1
-        if scores.ap50 + scores.ap75 > self.best:
-            self.best, self.stale = scores.ap50 + scores.ap75, 0
+        if scores.merit > self.best:
+            self.best, self.stale = scores.merit, 0
             self.folder.save_best(self.checkpoint())
         return cases[0]

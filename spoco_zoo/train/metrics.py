@@ -78,6 +78,11 @@ class Scores:
     n_predicted: int
     n_truth: int
 
+    @property
+    def merit(self) -> float:
+        """What training and tuning choose by: the mean AP at 0.5, 0.75 and 0.9."""
+        return (self.ap50 + self.ap75 + self.ap90) / 3
+
     def to_dict(self) -> dict[str, float]:
         """The scores by name, ready for JSON."""
         return asdict(self)

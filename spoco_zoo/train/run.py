@@ -217,8 +217,7 @@ def choose_network(trainer: Trainer) -> tuple[dict[str, dict[str, Tensor]], nn.M
     scores = []
     for state, _ in candidates:
         network.load_state_dict(state)
-        result = trainer.judge(network)[0]
-        scores.append(result.ap50 + result.ap75)
+        scores.append(trainer.judge(network)[0].merit)
     state, momentum = candidates[int(np.argmax(scores))]
     network.load_state_dict(state)
     return {"network": state, "momentum": momentum}, network

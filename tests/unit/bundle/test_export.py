@@ -20,7 +20,7 @@ from spoco_zoo.bundle import layout
 from spoco_zoo.bundle.export import ExportOptions, export
 from spoco_zoo.bundle.formats import OnnxNetwork, compare, load_torchscript, write_weights
 from spoco_zoo.bundle.layout import FORMATS, tile_geometry
-from spoco_zoo.bundle.load import recipe_from_config
+from spoco_zoo.bundle.load import load_model, recipe_from_config
 from spoco_zoo.bundle.official import official_test
 from spoco_zoo.bundle.sample import Sample, choose_crop, zscore
 from spoco_zoo.bundle.verify import check_bundle
@@ -196,6 +196,14 @@ def test_wrong_options_are_refused_before_any_work(
 ) -> None:
     with pytest.raises(ConfigError, match=rule):
         export(tmp_path / "none", tmp_path / "b.zip", dataclasses.replace(OPTIONS, **options))
+
+
+def test_the_momentum_network_may_stay_behind(exported_2d: Exported, tmp_path: Path) -> None:
+    options = dataclasses.replace(OPTIONS, formats=("pytorch_state_dict",), momentum=False)
+    result = export(exported_2d.run, tmp_path / "small.zip", options)
+    with zipfile.ZipFile(result.path) as file:
+        assert layout.MOMENTUM not in file.namelist()
+    assert load_model(result.path).momentum is None
 
 
 def test_a_failed_export_leaves_nothing(tmp_path: Path) -> None:

@@ -45,7 +45,9 @@ def test_the_winner_is_stored_in_the_run(tmp_path: Path, data: Path) -> None:
     assert set(found["methods"]) == {"instance", "meanshift"}
     assert found["stored"]
     assert found["objective"] >= found["objective_before"]
-    best = max(found["methods"].values(), key=lambda m: m["scores"]["ap50"] + m["scores"]["ap75"])
+    best = max(
+        found["methods"].values(), key=lambda m: sum(m["scores"][f"ap{n}"] for n in (50, 75, 90))
+    )
     assert found["methods"][found["best"]] == best
     clustering = load_model(run).recipe.clustering
     assert clustering.model_dump(mode="json") == best["settings"]
