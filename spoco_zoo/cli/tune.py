@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from spoco_zoo.cli.app import Device, app, exit_codes, show
+from spoco_zoo.cli.app import MAKE, Device, app, exit_codes, show
 
 __all__ = ["tune"]
 
 
-@app.command()
+@app.command(rich_help_panel=MAKE)
 @exit_codes
 def tune(
     model: Annotated[str, typer.Argument(metavar="RUN|BUNDLE", help="What to tune.")],
