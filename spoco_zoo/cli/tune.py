@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from spoco_zoo.cli.app import MAKE, Device, app, exit_codes, show
+from spoco_zoo.cli.app import MAKE, Device, app, display, exit_codes, show
 
 __all__ = ["tune"]
 
@@ -30,10 +30,9 @@ def tune(
 
     Example: spoco-zoo tune run --images images/ --labels labels/
     """
-    from spoco_zoo.report.progress import progress
     from spoco_zoo.tuning import tune_model
 
-    with progress() as display:
+    with display() as shown:
         result = tune_model(
             model,
             images,
@@ -42,8 +41,8 @@ def tune(
             methods=tuple(methods.split(",")) if methods else (),
             store=store,
             device=device,
-            listen=display.update,
+            listen=shown.update,
         )
         for warning in result.warnings:
-            display.note(f"note: {warning}")
+            shown.note(f"note: {warning}")
     show(result.to_dict())
