@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Case", "Clusterer", "Tuning", "embed_cases", "score_cases", "select_voxels", "tune"]
 
+# In units of delta_dist; after sparse annotation objects end farther from the background.
+FOREGROUNDS = (1.0, 1.25, 1.375, 1.5, 1.625, 1.75, 1.875, 2.0, 2.25, 2.5)
 MAX_VOXELS = 2**22  # larger validation images are judged on their central part
 
 
@@ -157,7 +159,7 @@ def tune(
     small, middle, _ = object_sizes
     sizes = {max(1, round(n)) for f in (0.3, 0.6, 1.0) for n in (f * small, f * middle / 6)}
     grid: dict[str, list[float]] = {
-        "foreground": [delta_dist * f for f in (1.0, 1.25, 1.375, 1.5, 1.625, 1.75, 1.875, 2.0)],
+        "foreground": [delta_dist * f for f in FOREGROUNDS],
         "bandwidth": [delta_var * f for f in (1, 1.5, 2, 3, 4)],
         "smoothness": [delta_var * f for f in (0.3, 0.6, 1.0, 1.5)],
         "min_size": sorted(sizes),
