@@ -44,8 +44,11 @@ from typer.testing import CliRunner
 
 from spoco_zoo import ngff
 from spoco_zoo.cli import app
+from spoco_zoo.config import SegmentConfig
 from spoco_zoo.errors import SpocoError
+from spoco_zoo.nets.model import load_run
 from spoco_zoo.segment import segment
+from spoco_zoo.segment.fit import choose_channels
 from spoco_zoo.train.metrics import Contingency, score_counts
 
 SECONDS = 400
@@ -195,7 +198,8 @@ class Fuzzer:
         wide = np.float64 if values.dtype.kind in "fb" else values.dtype
         plain = np.ascontiguousarray(values, wide)
         key = zlib.crc32(
-            repr((ndim, image.axes, plain.shape, str(wide))).encode() + plain.tobytes()
+            repr((ndim, image.axes, image.colour, plain.shape, str(wide))).encode()
+            + plain.tobytes()
         )
         if key not in self.references:
             self.references[key] = self._reference(image, plain, ndim)
@@ -214,7 +218,11 @@ class Fuzzer:
         datasets = [{"path": "0", "coordinateTransformations": scale}]
         block = {"version": "0.5", "multiscales": [{"axes": entries, "datasets": datasets}]}
         group.attrs["ome"] = block
-        segment(place / "image", self.models[ndim], output=place / "labels")
+        # A plain store does not say that its channels are colours: the choice is made for it.
+        recipe = load_run(self.models[ndim]).recipe
+        channels = choose_channels(image, 0, None, recipe)[0] if image.colour else ()
+        config = SegmentConfig(channel=channels[0] if channels else None)
+        segment(place / "image", self.models[ndim], config, output=place / "labels")
         return np.asarray(zarr.open_array(place / "labels" / "0", mode="r")[...])
 
     def _labels(self, case: Case, place: Path, rng: np.random.Generator) -> str:

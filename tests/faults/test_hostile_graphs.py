@@ -221,9 +221,13 @@ def test_names_that_are_commands_or_html_stay_names(
     tifffile.imwrite(file, values, ome=True, metadata=metadata, photometric="minisblack")
     arguments = ["segment", str(file), "--model", str(run), "--output", "o.zarr"]
     done = CliRunner().invoke(app, arguments)
-    assert done.exit_code == 0, done.stderr
-    page = next(tmp_path.glob("*.spoco-run/*.html")).read_text()
-    assert "<script" not in page
+    if name.isprintable():
+        assert done.exit_code == 0, done.stderr
+        page = next(tmp_path.glob("*.spoco-run/*.html")).read_text()
+        assert "<script" not in page
+    else:  # no XML may hold such a name, so the OME description is broken
+        assert done.exit_code == 2
+        assert done.stderr.rstrip().isprintable()
     assert not (tmp_path / "marker").exists()
     refused = CliRunner().invoke(app, [*arguments[:-1], "p.zarr", f"--label-name={name}"])
     assert refused.exit_code == 2
