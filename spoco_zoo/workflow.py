@@ -159,7 +159,7 @@ def _scores_section(metrics: Mapping[str, Any]) -> Section:
     rows: list[tuple[str, ...]] = [("set", "images", *SCORES)]
     for part in parts:
         values = metrics[part]
-        rows.append((part, str(values["n_images"]), *(f"{values[name]:.3f}" for name in SCORES)))
+        rows.append((part, str(values["n_images"]), *(_number(values[name]) for name in SCORES)))
     text = (
         "Mean over images. The clustering was tuned on the validation images; "
         "test images, if there are any, were used for nothing else.",
@@ -228,10 +228,15 @@ def write_evaluation_page(evaluation: Evaluation, path: Path) -> None:
     parts += [(image.name, image.scores) for image in evaluation.images]
     for name, scores in parts:
         values = scores.to_dict()
-        rows.append((name, *(f"{values[score]:.3f}" for score in SCORES)))
+        rows.append((name, *(_number(values[score]) for score in SCORES)))
     sections = evaluation_sections(
         evaluation.mean.to_dict(),
         evaluation.iou_histogram,
         {image.name: image.scores.ap50 for image in evaluation.images},
     )
     html_page(path, "Evaluation", [*sections, Section("Scores", table=tuple(rows)), provenance()])
+
+
+def _number(value: float) -> str:
+    """A score with three decimals, a count with none."""
+    return str(value) if isinstance(value, int) else f"{value:.3f}"

@@ -92,11 +92,12 @@ def segment_sections(summary: Mapping[str, Any], look: Sequence[str]) -> list[Se
     if len(per_block) > 1:
         bars = tuple((f"from {low}", float(count)) for low, count in per_block.items())
         sections.append(Section("Blocks by objects", bars=bars))
-    text = (
-        "Objects of neighbouring blocks are one if they overlap enough where both blocks look, "
-        "and if their mean embeddings are near.",
-    )
-    sections.append(Section("Seams", text, (("what", "count"), *_flat(summary["faces"]))))
+    if summary["faces"]["faces"]:
+        text = (
+            "Objects of neighbouring blocks are one if they overlap enough where both blocks look, "
+            "and if their mean embeddings are near.",
+        )
+        sections.append(Section("Seams", text, (("what", "count"), *_flat(summary["faces"]))))
     work = {name.removesuffix("_seconds"): value for name, value in blocks.items()
             if name.endswith("_seconds")}  # fmt: skip
     sections += [
