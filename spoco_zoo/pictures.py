@@ -53,17 +53,21 @@ def draw_middle(source: str, result: SegmentResult, config: SegmentConfig, path:
     image = ngff.open_image(source)
     labels = ngff.find_labels(result.output)
     shape = labels.spatial_shape(0)
-    offset = tuple(start for start, _ in config.roi) if config.roi else (0,) * len(shape)
     half = [
         min(n, PICTURE_SIDE if axis != "z" else 1)
         for n, axis in zip(shape, labels.spatial, strict=True)
     ]
     start = [(n - h) // 2 for n, h in zip(shape, half, strict=True)]
     inner = tuple(slice(a, a + h) for a, h in zip(start, half, strict=True))
-    outer = tuple(slice(w.start + o, w.stop + o) for w, o in zip(inner, offset, strict=True))
-    part = np.asarray(image.read(config.level, 0, None, outer), np.float32)
+    part = np.asarray(image.read(config.level, 0, None, in_image(inner, config)), np.float32)
     found = labels.read(0, 0, None, inner)
     overlay(part, found[0], path)
+
+
+def in_image(region: tuple[slice, ...], config: SegmentConfig) -> tuple[slice, ...]:
+    """A region of the labels in voxels of the image, of which they may show a part."""
+    offset = [start for start, _ in config.roi] if config.roi else [0] * len(region)
+    return tuple(slice(w.start + o, w.stop + o) for w, o in zip(region, offset, strict=True))
 
 
 def draw_doubts(source: str, result: SegmentResult, config: SegmentConfig, path: Path) -> bool:
@@ -76,7 +80,6 @@ def draw_doubts(source: str, result: SegmentResult, config: SegmentConfig, path:
         return False
     image, labels = ngff.open_image(source), ngff.find_labels(result.output)
     lead = len(labels.spatial) - 2
-    offset = [start for start, _ in config.roi] if config.roi else [0] * len(labels.spatial)
     panels: list[DoubtView] = []
     with np.load(views) as file:
         for i, doubt in enumerate(result.summary["doubts"]):
@@ -87,11 +90,8 @@ def draw_doubts(source: str, result: SegmentResult, config: SegmentConfig, path:
             stop = [v + 1 for v in doubt["voxel"][:lead]]
             stop += [c + n for c, n in zip(corner, below.shape, strict=True)]
             inner = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
-            outer = tuple(
-                slice(w.start + o, w.stop + o) for w, o in zip(inner, offset, strict=True)
-            )
             when = doubt["time"]
-            pixels = image.read(config.level, when, None, outer).mean(0)
+            pixels = image.read(config.level, when, None, in_image(inner, config)).mean(0)
             axis = doubt["axis"] - lead
             panels.append(
                 {

@@ -266,16 +266,11 @@ def state_of(path: str) -> State:
         return _state_of_remote(path)
     if not os.path.lexists(path):
         return "absent"
-    if os.path.isdir(path):
-        # A write that was cut short leaves a `.partial` file and nothing else.
-        entries = [entry for entry in os.listdir(path) if not entry.endswith(".partial")]
-        if not entries:
-            return "absent"
-    try:
-        group = zarr.open_group(path, mode="r", use_consolidated=False)
-    except (OSError, ValueError, KeyError):
+    if not os.path.isdir(path):
         return "foreign"
-    return _state_of_group(dict(group.attrs), entries)
+    # A write that was cut short leaves a `.partial` file and nothing else.
+    entries = [entry for entry in os.listdir(path) if not entry.endswith(".partial")]
+    return _state_of_store(path, entries)
 
 
 def _state_of_remote(uri: str) -> State:
@@ -292,10 +287,15 @@ def _state_of_remote(uri: str) -> State:
             f"{' '.join(str(error).split()) or type(error).__name__} at {uri}",
             "Check bucket, endpoint and credentials.",
         ) from error
+    return _state_of_store(uri, entries)
+
+
+def _state_of_store(address: str, entries: Sequence[str]) -> State:
+    """Tell what a folder, or its remote counterpart, is by its group and what lies in it."""
     if not entries:
         return "absent"
     try:
-        group = zarr.open_group(uri, mode="r", use_consolidated=False)
+        group = zarr.open_group(address, mode="r", use_consolidated=False)
     except (OSError, ValueError, KeyError):
         return "foreign"
     return _state_of_group(dict(group.attrs), entries)
