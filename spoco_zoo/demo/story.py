@@ -13,7 +13,7 @@ from spoco_zoo.bundle.options import ExportOptions
 from spoco_zoo.bundle.verify import check_bundle
 from spoco_zoo.config import SegmentConfig, TrainConfig
 from spoco_zoo.demo.cells import Tissue
-from spoco_zoo.demo.synth import crowded_cells, write_volume
+from spoco_zoo.demo.synth import draw, write_volume
 from spoco_zoo.errors import ConfigError, ExportError, StoreError
 from spoco_zoo.evaluate import evaluate
 from spoco_zoo.report.page import Figure, Section, html_page
@@ -28,8 +28,8 @@ __all__ = ["run_demo"]
 
 IMAGES = {2: 16, 3: 6}
 TRAINING_SHAPE = {2: (192, 192), 3: (40, 96, 96)}
-SIDE = {2: 1024, 3: 160}
-ITERATIONS = {2: 600, 3: 500}
+SIDE = {2: 1024, 3: 128}
+ITERATIONS = {2: 600, 3: 800}
 BATCH = {2: 4, 3: 1}
 DIAMETER = {2: 24.0, 3: 20.0}
 BLOCK = {2: 512, 3: 96}
@@ -131,10 +131,14 @@ def make_training_data(folder: Path, ndim: int, seed: int) -> None:
     """Write small images and labels as TIFF pairs."""
     for name in ("images", "labels"):
         (folder / name).mkdir(parents=True)
+    shape = TRAINING_SHAPE[ndim]
     for number in range(IMAGES[ndim]):
-        image, labels = crowded_cells(
-            TRAINING_SHAPE[ndim], seed * 1000 + number + 1, diameter=DIAMETER[ndim]
+        # Cut out of a larger tissue, as one annotates parts of an image: cells at the edge of
+        # a tissue of its own would lie along that edge, which no cell inside of the big one does.
+        tissue = Tissue(
+            tuple(3 * n for n in shape), seed * 1000 + number + 1, diameter=DIAMETER[ndim]
         )
+        image, labels = draw(tissue, tuple(slice(n, 2 * n) for n in shape))
         tifffile.imwrite(folder / "images" / f"{number:03}.tif", image, compression="zlib")
         tifffile.imwrite(folder / "labels" / f"{number:03}.tif", labels, compression="zlib")
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from spoco_zoo.demo.cells import Cells
 
-__all__ = ["Tissue", "Volume", "crowded_cells", "render", "write_volume"]
+__all__ = ["Tissue", "Volume", "crowded_cells", "draw", "render", "write_volume"]
 
 # Lengths in voxels of the finest axis.
 PSF, PSF_Z, HAZE = 1.0, 1.8, 5.0  # standard deviations of the focus and of what lies out of it
@@ -75,7 +75,23 @@ def crowded_cells(
         If a value is out of its range.
     """
     tissue = Tissue(tuple(shape), seed, diameter, anisotropy, gaps, style, coverage, dtype)
-    image, ids = render(tissue, tuple(slice(0, n) for n in tissue.shape))
+    return draw(tissue, tuple(slice(0, n) for n in tissue.shape))
+
+
+def draw(tissue: Tissue, where: tuple[slice, ...]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Draw one block of a tissue, its cells numbered from 1.
+
+    Parameters
+    ----------
+    tissue, where
+        As in `render`.
+
+    Returns
+    -------
+    image, labels
+        As of `crowded_cells`, of the block's shape.
+    """
+    image, ids = render(tissue, where)
     found, labels = np.unique(ids, return_inverse=True)
     labels = labels.reshape(ids.shape) + int(found[0] != 0)
     return image, labels.astype(np.uint16 if found.size < 1 << 16 else np.int32)
