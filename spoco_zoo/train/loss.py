@@ -67,6 +67,10 @@ def pull(rows: Tensor, means: Tensor, objects: Objects, delta_var: float) -> Ten
 def push(means: Tensor, pairs: Tensor, delta_dist: float) -> Tensor:
     """Distance term: mean over pairs of ``[2 delta_dist - d(mu_a, mu_b)]+^2`` (eq. 2).
 
+    Where there are fewer pairs than objects, the sum is divided by the number of
+    objects: with few of them annotated, neighbours are rare, and single pairs
+    would shake the whole network.
+
     Parameters
     ----------
     means : Tensor
@@ -79,7 +83,7 @@ def push(means: Tensor, pairs: Tensor, delta_dist: float) -> Tensor:
     """
     first, second = pairs.nonzero(as_tuple=True)
     short = (2 * delta_dist - _distance(means[first] - means[second])).clamp(min=0).square()
-    return short.sum() / max(first.numel(), 1)
+    return short.sum() / max(first.numel(), means.shape[0], 1)
 
 
 def regulariser(means: Tensor) -> Tensor:
@@ -175,7 +179,12 @@ def foreground(rows: Tensor, positive: Tensor, negative: Tensor, delta_dist: flo
 
 
 def positive_unlabeled(
-    rows: Tensor, positive: Tensor, negative: Tensor, unlabeled: Tensor, delta_dist: float
+    rows: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    unlabeled: Tensor,
+    around: Tensor,
+    delta_dist: float,
 ) -> Tensor:
     """The border of `foreground` where only some objects are annotated; needs no class prior.
 
@@ -188,23 +197,34 @@ def positive_unlabeled(
     Menon et al., ICML 2015). The sigmoid is bounded, so objects that nobody
     annotated pull little.
 
+    Sets that are averaged by themselves put the border too far out: few voxels
+    of objects weigh as much as many of background. So the unlabeled voxels
+    `around` annotated objects, most of which are background, weigh as much per
+    voxel as those within: where an object ends is learned there.
+
     Parameters
     ----------
     rows : Tensor
         float (P, E).
     positive, negative, unlabeled : Tensor
         bool (P,), voxels of objects, of known background, and the rest.
+    around : Tensor
+        bool (P,), voxels near to annotated objects, outside of them.
     delta_dist : float
         Distance of the border from the prototype.
     """
     logit = 4 * (_distance(rows) - delta_dist)
-    parts = (
+    as_background = torch.sigmoid(logit)
+    parts = [
         torch.nn.functional.softplus(-logit[positive]),
         torch.nn.functional.softplus(logit[negative]),
-        torch.sigmoid(logit[unlabeled]),
-    )
+        as_background[unlabeled],
+    ]
     means = [part.mean() for part in parts if part.numel()]
-    return torch.stack(means).sum() / 2 if means else logit.sum() * 0
+    if not means:
+        return logit.sum() * 0
+    near = (as_background * (around & unlabeled)).sum() / positive.sum().clamp(min=1)
+    return (torch.stack(means).sum() + near) / 2
 
 
 def consistency(

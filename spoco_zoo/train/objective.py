@@ -11,6 +11,7 @@ from torch import Tensor
 from spoco_zoo.train import instance, loss
 from spoco_zoo.train.data import BACKGROUND, UNKNOWN
 from spoco_zoo.train.objects import (
+    dilated,
     find_objects,
     flatten_embeddings,
     neighbours,
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from spoco_zoo.train.pairs import Pairs
 
 __all__ = ["Objective"]
+
+
+AROUND = 3  # voxels of the finest axis around annotated objects where their border is learned
 
 
 @dataclass(frozen=True)
@@ -172,4 +176,7 @@ class Objective:
         # What the network already holds for background is taken at its word, and pulled together.
         believed = unknown & (rows.detach().norm(dim=1) < delta_dist)
         pulled = loss.background_pull(rows, known | believed, delta_var)
-        return pulled + loss.positive_unlabeled(rows, flat > 0, known, unknown, delta_dist)
+        around = dilated(labels > 0, [max(0, round(AROUND / a)) for a in self.anisotropy])
+        return pulled + loss.positive_unlabeled(
+            rows, flat > 0, known, unknown, around.reshape(-1), delta_dist
+        )

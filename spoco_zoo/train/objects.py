@@ -20,12 +20,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Objects", "Windows", "find_objects", "flatten_embeddings", "scatter_mean"]
+__all__ = ["Objects", "Windows", "dilated", "find_objects", "flatten_embeddings", "scatter_mean"]
 
 
 @dataclass(frozen=True)
@@ -153,3 +154,10 @@ def neighbours(objects: Objects, margin: Sequence[int] | None) -> Tensor:
         )
         pairs = pairs & (gap < reach).all(dim=-1)
     return pairs & ~torch.eye(objects.count, dtype=torch.bool, device=pairs.device)
+
+
+def dilated(mask: Tensor, reach: Sequence[int]) -> Tensor:
+    """Bool (N, [Z,] Y, X): voxels with a True one within a box of `reach` voxels per axis."""
+    pool = F.max_pool2d if mask.ndim == 3 else F.max_pool3d
+    size = [2 * r + 1 for r in reach]
+    return pool(mask[:, None].float(), size, stride=1, padding=list(reach))[:, 0] > 0

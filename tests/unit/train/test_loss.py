@@ -13,6 +13,7 @@ from spoco_zoo.config import LossConfig
 from spoco_zoo.train import loss
 from spoco_zoo.train.objective import Objective
 from spoco_zoo.train.objects import (
+    dilated,
     find_objects,
     flatten_embeddings,
     neighbours,
@@ -77,7 +78,7 @@ class Slow:
                 gap = torch.maximum(low_a - high_b, low_b - high_a)
                 if margin is None or bool((gap < margin).all()):
                     values.append(max(0, 2 * DD - float((mean_a - mean_b).norm())) ** 2)
-        return sum(values) / max(len(values), 1)
+        return sum(values) / max(len(values), len(self.objects), 1)
 
     def regulariser(self) -> float:
         return sum(float(mean.norm()) for *_, mean, _, _ in self.objects) / len(self.objects)
@@ -190,12 +191,40 @@ def test_positive_unlabeled_puts_unannotated_objects_on_the_side_of_the_annotate
         moved = radius + torch.where(looks_like_object, shared[0], shared[1])
         rows = torch.stack([moved, torch.zeros(100)], dim=1)
         nobody = torch.zeros(100, dtype=torch.bool)
-        value = loss.positive_unlabeled(rows, positive, nobody, ~positive, 2.0)
+        value = loss.positive_unlabeled(rows, positive, nobody, ~positive, nobody, 2.0)
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
     objects, others = shared.detach().tolist()
     assert objects > 0.2 > -0.2 > others
+
+
+def test_a_single_pair_of_many_objects_weighs_as_one_of_them() -> None:
+    means = torch.zeros(10, 3)
+    pairs = torch.zeros(10, 10, dtype=torch.bool)
+    pairs[0, 1] = pairs[1, 0] = True
+    assert float(loss.push(means, pairs, DD)) == pytest.approx(2 * (2 * DD) ** 2 / 10, rel=1e-4)
+
+
+def test_what_lies_around_annotated_objects_weighs_as_much_as_they() -> None:
+    """Ten voxels like those of an object, most of them around annotated ones, in a big image."""
+    rows = torch.zeros(1000, 2, requires_grad=True)
+    number = torch.arange(1000)
+    positive, around = number < 5, (number >= 5) & (number < 12)
+    nobody = torch.zeros_like(positive)
+    loss.positive_unlabeled(rows + 1, positive, nobody, ~positive, around, 2.0).backward()
+    force = rows.grad.sum(1)
+    assert (force[positive] < 0).all()
+    assert (force[~positive] > 0).all()
+    assert (force[around] > 50 * force[number >= 12].max()).all()
+
+
+def test_dilation_reaches_as_far_as_it_says_along_each_axis() -> None:
+    mask = torch.zeros(2, 5, 9, 9, dtype=torch.bool)
+    mask[1, 2, 4, 4] = True
+    expected = torch.zeros_like(mask)
+    expected[1, 1:4, 1:8, 4:5] = True
+    assert torch.equal(dilated(mask, [1, 3, 0]), expected)
 
 
 def test_distances_and_their_gradient_equal_those_of_differences() -> None:
