@@ -247,7 +247,7 @@ class _Tries:
         self.count += 1
         waited = time.monotonic() - self.began
         # Workers do not all come back at the same moment.
-        pause = min(PAUSE * 2 ** (self.count - 1), LONGEST) * random.uniform(0.75, 1.25)
+        pause: float = min(PAUSE * 2 ** (self.count - 1), LONGEST) * random.uniform(0.8, 1.2)
         if waited + pause > (PATIENCE if _known.get(_root(self.address), True) else FIRST):
             raise RemoteError(
                 "a remote store must answer",

@@ -23,6 +23,7 @@ ANSWERS = {
     "SlowDown": (503, "Please reduce your request rate."),
     "InternalError": (500, "We encountered an internal error. Please try again."),
     "ExpiredToken": (403, "The provided token has expired."),
+    "NoSuchBucket": (404, "The specified bucket does not exist."),
     "InvalidAccessKeyId": (403, "The AWS Access Key Id you provided does not exist."),
 }
 
