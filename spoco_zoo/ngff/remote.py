@@ -42,6 +42,8 @@ REFUSED_CODES = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "NoCred
 
 _known: dict[str, bool] = {}
 """Buckets and servers whose answer somebody waits for, and whether they have ever answered."""
+_epoch = 0
+"""How often credentials were refused in this process."""
 
 
 def is_remote(uri: str) -> bool:
@@ -98,7 +100,7 @@ def ask(uri: str, call: Callable[[Any, str], Answer]) -> Answer:
         If nothing is there.
     """
     files, path = remote_files(uri)
-    tries = _Tries(uri, files)
+    tries = _Tries(uri)
     while True:
         try:
             return tries.over(call(files, path))
@@ -187,7 +189,7 @@ class RemoteStore(FsspecStore):
 
     async def _again(self, key: str, call: Callable[[], Awaitable[Answer]]) -> Answer:
         """Await a request of `key`, again if it falters."""
-        tries = _Tries(self._address(key), self.fs)
+        tries = _Tries(self._address(key))
         while True:
             try:
                 return tries.over(await call())
@@ -202,8 +204,8 @@ class RemoteStore(FsspecStore):
 class _Tries:
     """The tries of one request."""
 
-    def __init__(self, address: str, files: Any) -> None:
-        self.address, self.files = address, files
+    def __init__(self, address: str) -> None:
+        self.address = address
         self.began, self.count = time.monotonic(), 0
 
     def over(self, answer: Answer) -> Answer:
@@ -227,8 +229,7 @@ class _Tries:
         if isinstance(error, ABSENT) and code != "NoSuchBucket":
             raise error
         if status in REFUSED or code in REFUSED_CODES or isinstance(error, PermissionError):
-            # A file system reads its credentials once, and is kept for the next who asks.
-            type(self.files).clear_instance_cache()
+            _look_again()
             raise RemoteError(
                 "a remote store must accept the credentials",
                 f"{text} at {self.address}",
@@ -257,6 +258,12 @@ class _Tries:
         return pause
 
 
+def _look_again() -> None:
+    """Have the next file system read its credentials anew: they are read once, and it is kept."""
+    global _epoch
+    _epoch += 1
+
+
 def _options(uri: str, options: Mapping[str, Any] | None) -> dict[str, Any]:
     """Options of a file system, those for S3 completed."""
     found = dict(options or {})
@@ -265,7 +272,9 @@ def _options(uri: str, options: Mapping[str, Any] | None) -> dict[str, Any]:
 
         kept = {"mode": "standard", "total_max_attempts": 1}
         given = found.get("config_kwargs", conf.get("s3", {}).get("config_kwargs", {}))
-        found["config_kwargs"] = {**given, "retries": kept}
+        # File systems are kept by their options; this one differs after a refusal.
+        agent = f"spoco-zoo/{_epoch}"
+        found["config_kwargs"] = {**given, "retries": kept, "user_agent_extra": agent}
         # Otherwise each read of a whole object asks for its size first, and an error in answer
         # to that has no text that says why. Zarr reads many objects at once as it is.
         found.setdefault("max_concurrency", 1)

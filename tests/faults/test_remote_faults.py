@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "segment"))
@@ -24,7 +26,7 @@ from spoco_zoo.config import SegmentConfig
 from spoco_zoo.errors import RemoteError, StoreError
 from spoco_zoo.ngff import open_image, open_labels, remote
 from spoco_zoo.ngff.target import state_of
-from spoco_zoo.segment import segment
+from spoco_zoo.segment import SegmentResult, segment
 
 s3fs = pytest.importorskip("s3fs", reason="s3:// needs the extra s3")
 # s3fs leaves its connections to the garbage collector.
@@ -147,8 +149,8 @@ def output(
     proxy.order(None)
 
 
-def run(output: str, workers: int = 0) -> None:
-    segment(
+def run(output: str, workers: int = 0) -> SegmentResult:
+    return segment(
         IMAGE, code_model(TRUTH), SMALL, output=output, cluster=exact_cluster, workers=workers,
         dashboard=False,
     )  # fmt: skip
@@ -188,10 +190,7 @@ def test_a_fault_that_passes_shows_in_no_byte(
 
 def test_pauses_grow(proxy: FaultProxy, undisturbed: dict[str, bytes]) -> None:
     proxy.order(Fault("SlowDown", READS, "zarr.json", times=4))
-    store = remote.place_of(f"{IMAGE}")
-    from zarr.core.buffer import default_buffer_prototype
-    from zarr.core.sync import sync
-
+    store = remote.place_of(IMAGE)
     assert sync(store.get("zarr.json", default_buffer_prototype())) is not None
     pauses = np.diff(proxy.struck)
     assert pauses[0] < pauses[1] < pauses[2]
@@ -216,7 +215,9 @@ def test_a_fault_that_stays_is_one_line_and_the_same_call_goes_on_later(
     assert state_of(output) in ("absent", "unfinished")
     with pytest.raises(StoreError):
         open_labels(output)
-    run(output)
+    result = run(output)
+    # What is written comes after all blocks.
+    assert result.resumed == (result.blocks if fault.verbs == WRITES else result.resumed)
     assert same(direct, output, undisturbed)
 
 
@@ -268,3 +269,19 @@ def test_an_emptied_object_is_not_a_chunk_of_zeros(
         direct.pipe(name, b"")
     with pytest.raises(StoreError, match="empty"):
         open_image("s3://cells/emptied.ome.zarr").read(0, 0, None, (slice(0, 40), slice(0, 90)))
+
+
+def test_a_web_server_is_asked_again_too(
+    proxy: FaultProxy, direct: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everything = (slice(0, 40), slice(0, 90))
+    proxy.order(Fault("SlowDown", READS, times=3, after=1))
+    image = open_image(f"{proxy.address}/cells/image.ome.zarr")
+    np.testing.assert_array_equal(image.read(0, 0, None, everything)[0], TRUTH)
+    proxy.order(Fault("cut", READS, PIXELS, times=2))
+    np.testing.assert_array_equal(image.read(0, 0, None, everything)[0], TRUTH)
+    monkeypatch.setattr(remote, "PATIENCE", 0.5)
+    proxy.order(Fault("InternalError", READS, PIXELS))
+    with pytest.raises(RemoteError, match="500"):
+        image.read(0, 0, None, everything)
+    proxy.order(None)
