@@ -275,6 +275,9 @@ def test_a_web_server_is_asked_again_too(
     proxy: FaultProxy, direct: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     everything = (slice(0, 40), slice(0, 90))
+    direct.chmod("cells", acl="public-read")
+    for name in direct.find("cells/image.ome.zarr"):
+        direct.chmod(name, acl="public-read")
     proxy.order(Fault("SlowDown", READS, times=3, after=1))
     image = open_image(f"{proxy.address}/cells/image.ome.zarr")
     np.testing.assert_array_equal(image.read(0, 0, None, everything)[0], TRUTH)
