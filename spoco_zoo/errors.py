@@ -7,6 +7,7 @@
     |   +-- ConfigError                  a setting, or two that contradict each other
     |   +-- DataError                    images, labels, pairs of them
     |   +-- StoreError                   an OME-Zarr or TIFF that cannot be read or written
+    |   |   +-- RemoteError                  a server that refuses or stays away: ends a run
     |   +-- BundleError                  a model that is refused
     |   +-- LedgerError                  an earlier run that does not match this one
     +-- ExportError                  1   a bundle that did not pass its own checks
@@ -26,6 +27,7 @@ __all__ = [
     "InputError",
     "Interrupted",
     "LedgerError",
+    "RemoteError",
     "SpocoError",
     "StoreError",
     "TrainingError",
@@ -71,6 +73,10 @@ class DataError(InputError):
 
 class StoreError(InputError):
     """An image store that cannot be read, or a place that cannot be written."""
+
+
+class RemoteError(StoreError):
+    """An object store or web server that refuses, or has not answered for long."""
 
 
 class BundleError(InputError):

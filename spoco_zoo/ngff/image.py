@@ -11,9 +11,10 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from spoco_zoo.errors import StoreError
+from spoco_zoo.errors import RemoteError, StoreError
 from spoco_zoo.ngff.metadata import SPATIAL, Dataset, micrometres
-from spoco_zoo.ngff.store import emptied_blocks, is_remote
+from spoco_zoo.ngff.remote import is_remote, place_of
+from spoco_zoo.ngff.store import emptied_blocks
 from spoco_zoo.ngff.tiff import TiffArray, open_tiff_level
 
 __all__ = ["Image", "Level", "dataset_of", "find_channels", "open_level"]
@@ -260,9 +261,10 @@ def find_channels(image: Image, wanted: str | int | None, expected: int) -> tupl
 
 def open_level(uri: str, path: str, options: Mapping[str, Any] | None) -> zarr.Array[Any]:
     """Open the array of one level."""
-    remote = dict(options) if options and is_remote(uri) else None
     try:
-        return zarr.open_array(uri, path=path, mode="r", storage_options=remote)
+        return zarr.open_array(place_of(uri, options), path=path, mode="r")
+    except RemoteError:
+        raise
     except Exception as error:
         raise StoreError(
             "every level of an image must be a readable Zarr array",

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from spoco_zoo.errors import StoreError
+from spoco_zoo.errors import RemoteError, StoreError
 from spoco_zoo.ngff.image import Image
 from spoco_zoo.ngff.opening import open_image
 from spoco_zoo.ngff.parse import ome_block
@@ -173,6 +173,8 @@ def _choose(image: Image, name: str | None) -> Image:
     place = f"{image.uri}/labels"
     try:
         names = _listed(image)
+    except RemoteError:
+        raise
     except StoreError as error:
         raise StoreError(
             "a label image must be named, or an image that holds labels",

@@ -15,7 +15,8 @@ import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
 
-from spoco_zoo.errors import StoreError
+from spoco_zoo.errors import RemoteError, StoreError
+from spoco_zoo.ngff.remote import is_remote, meet, place_of, remote_files
 
 __all__ = [
     "beside",
@@ -32,34 +33,6 @@ __all__ = [
     "tiles",
     "write_blocks",
 ]
-
-
-def is_remote(uri: str) -> bool:
-    """Whether `uri` names a store behind fsspec, such as ``s3://`` or ``https://``."""
-    return "://" in uri and not uri.startswith("file://")
-
-
-def remote_files(uri: str) -> tuple[Any, str]:
-    """The fsspec file system of a remote `uri` and the path in it, nothing remembered.
-
-    Raises
-    ------
-    StoreError
-        If the package for that kind of address is not installed.
-    """
-    import fsspec
-
-    try:
-        files, path = fsspec.core.url_to_fs(uri)
-    except (ImportError, ValueError) as error:
-        raise StoreError(
-            "remote stores need their fsspec package",
-            f"{' '.join(str(error).split())} ({uri})",
-            "For s3:// install spoco-zoo[s3].",
-        ) from error
-    # Listings are cached for ever, and other processes write there too.
-    files.invalidate_cache()
-    return files, str(path)
 
 
 def local_path(uri: str | Path) -> str:
@@ -92,10 +65,13 @@ def open_group(uri: str, *, storage_options: Mapping[str, Any] | None = None) ->
     StoreError
         If there is no group, or its metadata cannot be parsed.
     """
-    options = dict(storage_options) if storage_options and is_remote(uri) else None
+    meet(uri)
     try:
         # Consolidated metadata may be older than the groups that they describe.
-        return zarr.open_group(uri, mode="r", storage_options=options, use_consolidated=False)
+        place = place_of(uri, storage_options)
+        return zarr.open_group(place, mode="r", use_consolidated=False)
+    except StoreError:
+        raise
     except json.JSONDecodeError as error:
         raise StoreError(
             "Zarr metadata must be valid JSON",
@@ -161,9 +137,11 @@ def create_array(
     shards = tuple(shard) if shard is not None and version == "0.5" else None
     wanted = (tuple(shape), np.dtype(dtype), tuple(chunk), shards)
     try:
-        existing = zarr.open_array(path, mode="r+")
+        existing = zarr.open_array(place_of(path), mode="r+")
     except (FileNotFoundError, zarr.errors.NodeNotFoundError):
         pass
+    except RemoteError:
+        raise
     except (ValueError, KeyError) as error:
         raise StoreError(
             "an array must have readable metadata", f"{error} in {path}", "Delete it."
@@ -193,7 +171,12 @@ def create_array(
         }
     try:
         return zarr.create_array(
-            path, shape=tuple(shape), dtype=dtype, chunks=tuple(chunk), fill_value=0, **layout
+            place_of(path),
+            shape=tuple(shape),
+            dtype=dtype,
+            chunks=tuple(chunk),
+            fill_value=0,
+            **layout,
         )
     except OSError as error:
         raise StoreError(
@@ -229,7 +212,9 @@ def open_scratch(path: str | Path, mode: Literal["r", "r+"] = "r+") -> zarr.Arra
         If it is missing or damaged.
     """
     try:
-        return zarr.open_array(str(path), mode=mode)
+        return zarr.open_array(place_of(str(path)), mode=mode)
+    except RemoteError:
+        raise
     except (OSError, ValueError, KeyError) as error:
         raise StoreError(
             "the staging array of a run must exist", f"{error} ({path})", "Start the run again."

@@ -11,11 +11,12 @@ from typing import Literal
 
 import zarr
 
-from spoco_zoo.errors import StoreError
+from spoco_zoo.errors import RemoteError, StoreError
 from spoco_zoo.ngff.image import Image, Level
 from spoco_zoo.ngff.metadata import SPATIAL, VERSIONS
 from spoco_zoo.ngff.reduce import pyramid_factors
-from spoco_zoo.ngff.store import is_remote, local_path, remote_files
+from spoco_zoo.ngff.remote import ask, is_remote, meet, place_of
+from spoco_zoo.ngff.store import local_path
 
 __all__ = ["MARK", "LabelTarget", "check_vacant", "coarser_level", "plan_label", "state_of"]
 
@@ -275,19 +276,12 @@ def state_of(path: str) -> State:
 
 def _state_of_remote(uri: str) -> State:
     """Tell what an object store holds under an address."""
-    files, path = remote_files(uri)
+    meet(uri)
     try:
-        entries = [name.rstrip("/").rsplit("/", 1)[-1] for name in files.ls(path, detail=False)]
+        listed = ask(uri, lambda files, path: files.ls(path, detail=False))
     except FileNotFoundError:
         return "absent"
-    # Each kind of store has its own error for a wrong key, a missing bucket, no network.
-    except Exception as error:
-        raise StoreError(
-            "the output must be reachable",
-            f"{' '.join(str(error).split()) or type(error).__name__} at {uri}",
-            "Check bucket, endpoint and credentials.",
-        ) from error
-    return _state_of_store(uri, entries)
+    return _state_of_store(uri, [name.rstrip("/").rsplit("/", 1)[-1] for name in listed])
 
 
 def _state_of_store(address: str, entries: Sequence[str]) -> State:
@@ -295,7 +289,9 @@ def _state_of_store(address: str, entries: Sequence[str]) -> State:
     if not entries:
         return "absent"
     try:
-        group = zarr.open_group(address, mode="r", use_consolidated=False)
+        group = zarr.open_group(place_of(address), mode="r", use_consolidated=False)
+    except RemoteError:
+        raise
     except (OSError, ValueError, KeyError):
         return "foreign"
     return _state_of_group(dict(group.attrs), entries)

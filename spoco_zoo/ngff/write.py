@@ -22,10 +22,11 @@ from typing import Any, Literal
 
 import zarr
 
-from spoco_zoo.errors import StoreError
+from spoco_zoo.errors import RemoteError, StoreError
 from spoco_zoo.ngff.image import dataset_of
 from spoco_zoo.ngff.metadata import multiscale_attributes
-from spoco_zoo.ngff.store import create_array, is_remote, open_scratch, remote_files
+from spoco_zoo.ngff.remote import ask, is_remote, place_of
+from spoco_zoo.ngff.store import create_array, open_scratch
 from spoco_zoo.ngff.target import MARK, LabelTarget, check_vacant, state_of
 
 __all__ = [
@@ -78,6 +79,8 @@ def create_label(
         remove_label(target)
     try:
         _create_arrays(target, dtype, shard, chunk)
+    except RemoteError:
+        raise
     except StoreError:
         if not target.overwrite or state_of(target.path) != "unfinished":
             raise
@@ -128,7 +131,7 @@ def publish_label(target: LabelTarget, *, sweep: bool = False) -> None:
     try:
         for stray in Path(target.path).rglob("*.partial") if sweep else ():
             stray.unlink(missing_ok=True)
-        group = zarr.open_group(target.path, mode="r+", use_consolidated=False)
+        group = zarr.open_group(place_of(target.path), mode="r+", use_consolidated=False)
         group.attrs.put(attributes)
         if target.in_place:
             names = _listed(target)
@@ -166,10 +169,15 @@ def remove_label(target: LabelTarget) -> None:
 
 def _remove_remote(uri: str) -> None:
     """Remove a label from an object store: made unfinished first, its metadata last."""
-    group = zarr.open_group(uri, mode="r+", use_consolidated=False)
+    group = zarr.open_group(place_of(uri), mode="r+", use_consolidated=False)
     # No rename there. From here on no viewer shows it, and a kill leaves it removable.
     group.attrs.put({MARK: {"state": "unfinished"}})
-    files, path = remote_files(uri)
+    ask(uri, _remove_entries)
+
+
+def _remove_entries(files: Any, path: str) -> None:
+    """Remove what lies in a group, its metadata last; what is gone already is no matter."""
+    files.invalidate_cache()
     metadata = {"zarr.json", ".zgroup", ".zattrs"}
     entries = sorted(
         files.ls(path, detail=False), key=lambda name: name.rsplit("/", 1)[-1] in metadata
@@ -189,7 +197,7 @@ def _create_arrays(
             _ensure_labels_group(target, zarr_format)
         if not is_remote(target.path):
             os.makedirs(os.path.dirname(target.path), exist_ok=True)
-        group = zarr.open_group(target.path, mode="a", zarr_format=zarr_format)
+        group = zarr.open_group(place_of(target.path), mode="a", zarr_format=zarr_format)
         if MARK not in group.attrs:
             group.attrs[MARK] = {"state": "unfinished"}
     except OSError as error:

@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from spoco_zoo.errors import ConfigError, SpocoError
+from spoco_zoo.errors import ConfigError, RemoteError, SpocoError
 from spoco_zoo.segment.stopping import Stop, shielded_children
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
-__all__ = ["DaskExecutor", "Executor", "InProcess", "is_full", "make_executor", "reason_of"]
+__all__ = ["DaskExecutor", "Executor", "InProcess", "ends_run", "make_executor", "reason_of"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -293,8 +293,12 @@ def _quiet() -> None:
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
 
 
-def is_full(error: BaseException) -> bool:
-    """Whether an error says that a disk is full, so that everything else would fail too."""
+def ends_run(error: BaseException) -> bool:
+    """Whether everything else would fail too: the disk is full, the object store is away."""
+    return _is_full(error) or isinstance(error, RemoteError)
+
+
+def _is_full(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in FULL
 
 
@@ -310,15 +314,15 @@ def _report(
     on_result: Callable[[Item, Result], None],
     on_failure: Callable[[Item, str], None],
 ) -> None:
-    """Hand on a result or a failure; a full disk ends the run, as it fails every item."""
+    """Hand on a result or a failure, or end the run if every other item would fail too."""
     try:
         if not isinstance(outcome, Exception):
             on_result(item, outcome)
             return
-        if is_full(outcome):
+        if ends_run(outcome):
             raise outcome
     except OSError as error:
-        if not is_full(error):
+        if not _is_full(error):
             raise
         raise SpocoError(
             f"the disk is full: {error.strerror}. Free some; the same command goes on."

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from spoco_zoo.segment.embed import Kept
-from spoco_zoo.segment.execute import is_full, reason_of
+from spoco_zoo.segment.execute import ends_run, reason_of
 from spoco_zoo.segment.models import find_device
 from spoco_zoo.segment.tasks import embed_block, file_block, read_block
 
@@ -82,8 +82,8 @@ def label_row(common: Common, numbers: tuple[int, ...]) -> Iterator[Outcome]:
 
     Raises
     ------
-    OSError
-        If the disk is full, which would fail all other blocks too.
+    OSError, RemoteError
+        If the disk is full or the object store away, which would fail all other blocks too.
     """
     finishers = _count_finishers(common)
     waiting: deque[tuple[int, Future[BlockResult | Lost]]] = deque()
@@ -146,6 +146,6 @@ def _filed(common: Common, field: BlockField | Lost) -> BlockResult | Lost:
 
 
 def _lost(error: Exception) -> Lost:
-    if is_full(error):
+    if ends_run(error):
         raise error
     return Lost(reason_of(error))

@@ -1,9 +1,10 @@
-"""Very many items through the scheduler's sliding window, and very many small blocks.
+"""Very many items through the scheduler's sliding window, many small blocks, many small runs.
 
 ::
 
     python -m tests.faults.load --items 100000 --workers 4      trivial tasks
     python -m tests.faults.load --blocks 10000 --workers 4      real blocks of a made-up tissue
+    python -m tests.faults.load --soak 30                       runs, for so many minutes
 
 One line of JSON: the driver's memory after the first tenth and at the end, the
 most items that were ever in flight, and open files at both moments.
@@ -104,11 +105,50 @@ def segment_blocks(count: int, workers: int) -> dict[str, Any]:
     }
 
 
+def soak(minutes: float, workers: int) -> dict[str, Any]:
+    """Segment small images again and again, every eighth with workers; memory and files."""
+    from planted import code_model, exact_cluster, tissue, write_image
+
+    from spoco_zoo.config import SegmentConfig
+    from spoco_zoo.segment import segment
+
+    me, marks, truth = psutil.Process(), {}, tissue((40, 90), 14, seed=2)
+    config = SegmentConfig(block=(32, 32), overlap=(8, 8), patch=(32, 32), halo=(4, 4))
+    began, rounds, parallel, passed = time.perf_counter(), 0, 0, 0.0
+    while passed < 1:
+        chosen = workers if rounds % 8 == 7 else 0
+        with tempfile.TemporaryDirectory() as folder:
+            image = write_image(Path(folder) / "image.ome.zarr", truth, "YX")
+            result = segment(
+                image, code_model(truth), config, output=Path(folder) / "o.zarr",
+                workers=chosen, dashboard=False, cluster=exact_cluster,
+            )  # fmt: skip
+        assert result.objects == 14
+        rounds, parallel = rounds + 1, parallel + (chosen > 0)
+        passed = (time.perf_counter() - began) / (60 * minutes)
+        state = {"rounds": rounds, "bytes": me.memory_info().rss, "files": me.num_fds()}
+        # After the first tenth, and with workers in it, what is loaded once is loaded.
+        if "early" not in marks and (parallel and passed >= 0.1):
+            marks["early"] = state
+        marks["late"] = state
+    early, late = marks.get("early", state), marks["late"]
+    return {
+        "rounds": rounds,
+        "with_workers": parallel,
+        "early": early,
+        "late": late,
+        "growth_mib": round((late["bytes"] - early["bytes"]) / 2**20, 1),
+        "growth_files": late["files"] - early["files"],
+        "seconds": round(time.perf_counter() - began, 1),
+    }
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--items", type=int, default=0)
     parser.add_argument("--blocks", type=int, default=0)
+    parser.add_argument("--soak", type=float, default=0.0, metavar="MINUTES")
     parser.add_argument("--workers", type=int, default=2)
     asked = parser.parse_args()
     if asked.items:
@@ -121,6 +161,8 @@ def main() -> None:
             executor.close()
     if asked.blocks:
         print(json.dumps({"load": "blocks"} | segment_blocks(asked.blocks, asked.workers)))
+    if asked.soak:
+        print(json.dumps({"load": "soak"} | soak(asked.soak, asked.workers)))
 
 
 if __name__ == "__main__":
