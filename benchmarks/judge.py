@@ -1,0 +1,46 @@
+"""Scores of finished runs on the images that a split file lists under ``test``.
+
+For runs that were not given the test images themselves, such as those trained on a copy of the
+labels. Each run's own recipe is used; one line of JSON per run::
+
+    python -m benchmarks.judge IMAGES LABELS benchmarks/splits/dsb2018-fluo.json RUN [RUN ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from spoco_zoo.config import TrainConfig
+from spoco_zoo.nets.model import load_run
+from spoco_zoo.nets.receptive import pooling_factor
+from spoco_zoo.segment.cluster import cluster
+from spoco_zoo.train.data import load_samples
+from spoco_zoo.train.files import pair_files
+from spoco_zoo.train.validate import embed_cases, score_cases
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("images", type=Path)
+    parser.add_argument("labels", type=Path)
+    parser.add_argument("split", type=Path)
+    parser.add_argument("runs", type=Path, nargs="+")
+    parser.add_argument("--part", default="test", help="of the split")
+    asked = parser.parse_args()
+    names = set(json.loads(asked.split.read_text())[asked.part])
+    pairs = [pair for pair in pair_files(asked.images, asked.labels) if pair.name in names]
+    samples = load_samples(pairs, TrainConfig())
+    for run in asked.runs:
+        model = load_run(run)
+        recipe = model.recipe
+        cases = embed_cases(model.network, samples, pooling_factor(recipe.net))
+        scores = score_cases(cases, cluster, recipe.clustering, recipe.background)
+        figures = {name: round(value, 4) for name, value in scores.to_dict().items()}
+        print(json.dumps({"run": run.name, "part": asked.part, "images": len(cases), **figures}))
+
+
+if __name__ == "__main__":
+    main()
