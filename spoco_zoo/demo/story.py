@@ -33,6 +33,8 @@ ITERATIONS = {2: 600, 3: 800}
 BATCH = {2: 4, 3: 1}
 DIAMETER = {2: 24.0, 3: 20.0}
 BLOCK = {2: 512, 3: 96}
+# The made-up cells of volumes are small, and three levels see all of one.
+FEATURES = {2: (16, 32, 64, 128), 3: (16, 32, 64)}
 
 
 def run_demo(
@@ -85,7 +87,11 @@ def run_demo(
     make_training_data(out / "data", ndim, seed)
     big, truth = make_big_image(out, ndim, side, seed, display)
     config = TrainConfig.build(
-        ndim=ndim, iterations=iterations or ITERATIONS[ndim], batch_size=BATCH[ndim], seed=seed
+        ndim=ndim,
+        iterations=iterations or ITERATIONS[ndim],
+        batch_size=BATCH[ndim],
+        features=FEATURES[ndim],
+        seed=seed,
     )
     train_with_pictures(out / "data/images", out / "data/labels", out / "run", config, display)
     display.note("exporting the model and running the official test")

@@ -29,8 +29,7 @@ __all__ = [
     "resolve",
 ]
 
-# A volume is shallow: with four levels, no voxel of a crop would see all that it looks at.
-FEATURES = {2: (16, 32, 64, 128), 3: (16, 32, 64)}
+FEATURES = {2: (16, 32, 64, 128), 3: (16, 32, 64, 128)}
 CROP = {2: (128, 128), 3: (32, 64, 64)}
 BATCH = {2: 8, 3: 2}
 # Single voxels of confocal volumes are about as noisy as their objects are bright, and
