@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import gc
-import os
-import shutil
-import socket
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,7 +26,6 @@ from spoco_zoo.segment import SegmentResult, segment
 s3fs = pytest.importorskip("s3fs", reason="s3:// needs the extra s3")
 # s3fs leaves its connections to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-SERVER = os.environ.get("SPOCO_MOTO_SERVER") or shutil.which("moto_server")
 SMALL = SegmentConfig(block=(32, 32), overlap=(8, 8), patch=(32, 32), halo=(4, 4))
 TRUTH = tissue((40, 90), 14, seed=2)
 IMAGE = "s3://cells/image.ome.zarr"
@@ -67,34 +61,9 @@ def told(fault: Fault | tuple[Fault, str]) -> str:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """A local S3 server in a process of its own."""
-    if SERVER is None:
-        pytest.skip("moto_server is not installed: pip install 'moto[server]', also elsewhere")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    process = subprocess.Popen(
-        [SERVER, "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        for _ in range(600):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait()
-
-
-@pytest.fixture(scope="module")
-def proxy(server: str) -> Iterator[FaultProxy]:
+def proxy(s3_server: str) -> Iterator[FaultProxy]:
     """Stands before the server; the way there is in the environment, the patience is short."""
-    made = FaultProxy(server)
+    made = FaultProxy(s3_server)
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {
             "AWS_ENDPOINT_URL": made.address,
@@ -117,9 +86,9 @@ def proxy(server: str) -> Iterator[FaultProxy]:
 
 
 @pytest.fixture(scope="module")
-def direct(server: str, proxy: FaultProxy, tmp_path_factory: pytest.TempPathFactory) -> object:
+def direct(s3_server: str, proxy: FaultProxy, tmp_path_factory: pytest.TempPathFactory) -> object:
     """The server's files, past the proxy, with an image among them."""
-    files = s3fs.S3FileSystem(endpoint_url=server, use_listings_cache=False)
+    files = s3fs.S3FileSystem(endpoint_url=s3_server, use_listings_cache=False)
     files.mkdir("cells")
     local = write_image(tmp_path_factory.mktemp("image") / "image.ome.zarr", TRUTH, "YX")
     files.put(str(local), "cells/image.ome.zarr", recursive=True)
@@ -166,16 +135,14 @@ def same(files: object, output: str, expected: dict[str, bytes]) -> bool:
     return stored(files, output.removeprefix("s3://")) == expected
 
 
-def ends(output: str, match: str) -> float:
-    """Seconds until a run has ended with one line and exit code 2, and no label is there."""
-    began = time.monotonic()
+def ends(output: str, match: str) -> None:
+    """A run ends with one line and exit code 2."""
     with pytest.raises(RemoteError, match=match) as caught:
         run(output)
     line = str(caught.value)
     assert caught.value.exit_code == 2
     assert "\n" not in line
     assert "s3://cells" in line
-    return time.monotonic() - began
 
 
 @pytest.mark.parametrize("fault", PASSING, ids=told)
@@ -207,10 +174,12 @@ def test_a_fault_that_stays_is_one_line_and_the_same_call_goes_on_later(
     undisturbed: dict[str, bytes],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(remote, "PATIENCE", 1.0)
-    proxy.order(fault)
-    assert ends(output, match) < 20
-    assert proxy.struck
+    with monkeypatch.context() as impatient:
+        impatient.setattr(remote, "PATIENCE", 1.0)
+        proxy.order(fault)
+        ends(output, match)
+    # Requests of several chunks at once, a few tries of each: it does not ask for ever.
+    assert 0 < len(proxy.struck) < 40
     proxy.order(None)
     assert state_of(output) in ("absent", "unfinished")
     with pytest.raises(StoreError):
@@ -231,7 +200,7 @@ def test_renewed_credentials_are_used_in_the_same_process(
     s3fs.S3FileSystem.clear_instance_cache()
     monkeypatch.setenv("AWS_SESSION_TOKEN", "old")
     proxy.order(Fault("ExpiredToken", (*READS, *WRITES), after=9, token="old"))
-    assert ends(output, "accept the credentials.*ExpiredToken.*Renew") < 20
+    ends(output, "accept the credentials.*ExpiredToken.*Renew")
     monkeypatch.setenv("AWS_SESSION_TOKEN", "new")
     run(output)
     assert same(direct, output, undisturbed)
@@ -244,7 +213,7 @@ def test_a_worker_says_what_it_was_refused(
     proxy.order(Fault("ExpiredToken", READS, PIXELS, after=3))
     with pytest.raises(RemoteError, match="ExpiredToken"):
         run(output, workers=1)
-    proxy.order(Fault("SlowDown", READS, PIXELS, after=3, times=2))
+    proxy.order(Fault("SlowDown", READS, PIXELS, times=2))
     run(output)
     assert same(direct, output, undisturbed)
 

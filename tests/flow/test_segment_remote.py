@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import socket
-import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +19,6 @@ from spoco_zoo.segment import dry_run, open_labels, segment
 pytest.importorskip("s3fs", reason="s3:// needs the extra s3")
 # s3fs leaves its connections to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-SERVER = os.environ.get("SPOCO_MOTO_SERVER") or shutil.which("moto_server")
 SMALL = SegmentConfig(block=(64, 64), overlap=(12, 12), patch=(64, 64), halo=(12, 12))
 BUCKET = "cells"
 CALLS = [0]
@@ -39,42 +32,13 @@ def fails_once(embeddings, config, background, /, *, momentum=None):
     return exact_cluster(embeddings, config, background)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    """A local S3 server in a process of its own."""
-    if SERVER is None:
-        pytest.skip("moto_server is not installed: pip install 'moto[server]', also elsewhere")
-    port = free_port()
-    process = subprocess.Popen(
-        [SERVER, "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        for _ in range(600):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait()
-
-
 @pytest.fixture
-def bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     """An empty bucket, found through the environment as with a real account."""
     import s3fs
 
     for name, value in {
-        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ENDPOINT_URL": s3_server,
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
         "AWS_DEFAULT_REGION": "us-east-1",
