@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import math
 import re
 from typing import TYPE_CHECKING, Any, cast
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from spoco_zoo.bundle.run_files import RunContent
     from spoco_zoo.config import ModelRecipe
 
-__all__ = ["check_texts", "describe", "script_parameters", "spoco_config"]
+__all__ = ["check_texts", "describe", "exact_scale", "script_parameters", "spoco_config"]
 
 NAME = re.compile(r"[\w+\- ()]{5,128}", re.ASCII)
 
@@ -187,18 +188,32 @@ def _space(content: RunContent) -> str:
     return "zyx"[-content.recipe.net.ndim :]
 
 
-def _scales(content: RunContent) -> list[dict[str, Any]]:
+def _scales(content: RunContent, geometry: TileGeometry) -> list[dict[str, Any]]:
     """Voxel size per axis as the format wants it; nothing where it is unknown."""
     size = content.recipe.voxel_size
     if size is None:
         return [{} for _ in _space(content)]
-    return [{"scale": float(v), "unit": "micrometer"} for v in size]
+    pairs = zip(size, geometry.halo, strict=True)
+    return [{"scale": exact_scale(v, halo), "unit": "micrometer"} for v, halo in pairs]
+
+
+def exact_scale(size: float, halo: int) -> float:
+    """The float nearest to a voxel size for which ``halo * size / size`` is the halo.
+
+    The format checks that, and 20 * 0.235 / 0.235 is 19.999999999999996.
+    """
+    below = above = float(size)
+    while True:
+        for candidate in (below, above):
+            if halo * candidate / candidate == halo:
+                return candidate
+        below, above = math.nextafter(below, 0), math.nextafter(above, math.inf)
 
 
 def _input(folder: Path, content: RunContent, geometry: TileGeometry) -> v0_5.InputTensorDescr:
     space = _space(content)
     names = [_identifier(name) for name in content.recipe.channel_names]
-    sizes = zip(geometry.minimum, geometry.step, _scales(content), strict=True)
+    sizes = zip(geometry.minimum, geometry.step, _scales(content, geometry), strict=True)
     return v0_5.InputTensorDescr(
         id=v0_5.TensorId(layout.INPUT_TENSOR),
         description="raw intensities; channels are what the model was trained on",
@@ -231,7 +246,7 @@ def _embeddings(
     folder: Path, content: RunContent, geometry: TileGeometry
 ) -> v0_5.OutputTensorDescr:
     names = [f"emb{i}" for i in range(content.recipe.net.embedding_dim)]
-    axes = zip(_space(content), geometry.halo, _scales(content), strict=True)
+    axes = zip(_space(content), geometry.halo, _scales(content, geometry), strict=True)
     return v0_5.OutputTensorDescr(
         id=v0_5.TensorId(layout.OUTPUT_TENSOR),
         description=f"pixel embeddings; {layout.CLUSTER_SCRIPT} makes labels of them",
@@ -248,7 +263,7 @@ def _embeddings(
 
 def _labels(folder: Path, content: RunContent, geometry: TileGeometry) -> v0_5.OutputTensorDescr:
     """Labels, with the halo of the embeddings, so that both are cropped alike."""
-    axes = zip(_space(content), geometry.halo, _scales(content), strict=True)
+    axes = zip(_space(content), geometry.halo, _scales(content, geometry), strict=True)
     return v0_5.OutputTensorDescr(
         id=v0_5.TensorId(layout.LABEL_TENSOR),
         description="objects 1..n, 0 background; of a whole image, never of tiles",

@@ -34,8 +34,8 @@ __all__ = [
 
 SAMPLE_FILE = "sample.npz"
 EPS = 1e-6
-LARGEST = {2: 512, 3: 96}
-"""Voxels per axis beyond which a test tensor would only slow the official test down."""
+LARGEST = {2: 512, 3: 64}
+"""Voxels per axis beyond which a test tensor would only make the bundle large."""
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,13 @@ import pytest
 import torch
 import yaml
 from bundle_runs import make_run
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 import spoco_zoo
 from spoco_zoo.bundle import layout
+from spoco_zoo.bundle.description import exact_scale
 from spoco_zoo.bundle.export import ExportOptions, export
 from spoco_zoo.bundle.formats import OnnxNetwork, compare, load_torchscript, write_weights
 from spoco_zoo.bundle.layout import FORMATS, tile_geometry
@@ -256,3 +259,10 @@ def test_crop_shows_the_objects_and_mirrors_small_images() -> None:
     assert np.array_equal(crop.image[0], crop.labels)
     small = choose_crop(Sample(np.ones((1, 7, 18), np.float32), np.ones((7, 18), int)), geometry)
     assert small.image.shape == (1, 16, 16)
+
+
+@given(st.floats(1e-4, 1e3), st.integers(0, 400))
+def test_a_halo_in_voxels_survives_its_way_through_micrometres(size: float, halo: int) -> None:
+    found = exact_scale(size, halo)
+    assert halo * found / found == halo
+    assert found == pytest.approx(size, rel=1e-14)
