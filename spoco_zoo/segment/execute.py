@@ -260,6 +260,9 @@ def _local(workers: int, gpus: Sequence[str | int], dashboard: bool) -> DaskExec
             "distributed.deploy.lost-worker-timeout": "30 minutes",
             # Deaths before an item is given up; it then gets a second chance by itself.
             "distributed.scheduler.allowed-failures": 1,
+            # Ten thousand events per topic, nobody's to read, made the driver grow for hours.
+            "distributed.admin.log-length": 100,
+            "distributed.admin.low-level-log-length": 100,
         }
     )
     # A share of the machine, unless the user has said how many threads a process may have.
