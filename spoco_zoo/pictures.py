@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spoco_zoo import ngff
+from spoco_zoo.report.colours import embedding_rgb
 from spoco_zoo.report.figures import overlay
 from spoco_zoo.report.page import Figure, html_page
 from spoco_zoo.report.seams import doubt_panels
 from spoco_zoo.report.sections import segment_sections
-from spoco_zoo.view import look_commands
+from spoco_zoo.segment import embed_part
+from spoco_zoo.view import Coloured, look_commands
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,9 +23,18 @@ if TYPE_CHECKING:
     from spoco_zoo.report.seams import DoubtView
     from spoco_zoo.segment import SegmentResult
 
-__all__ = ["write_segmentation_page"]
+__all__ = ["colour_embeddings", "write_segmentation_page"]
 
 PICTURE_SIDE = 1024  # voxels of the middle part that a picture of a large result shows
+
+
+def colour_embeddings(
+    source: str, model: str, config: SegmentConfig, *, device: str = "auto"
+) -> Coloured:
+    """Embeddings of a region of an image, or of its middle, by their principal components."""
+    part = embed_part(source, model, config, device=device)
+    rgb = embedding_rgb(part.embeddings)
+    return Coloured("embeddings", rgb, part.region.start, part.voxel_size)
 
 
 def write_segmentation_page(source: str, result: SegmentResult, config: SegmentConfig) -> None:

@@ -27,12 +27,17 @@ if TYPE_CHECKING:
 
     from spoco_zoo.ngff import Image
 
-__all__ = ["Scene", "ViewServer", "find_scene", "look_commands"]
+__all__ = ["Coloured", "Scene", "ViewServer", "find_scene", "look_commands"]
 
 COLOURS = ("#ffffff", "#ff4fd8", "#35e0ff", "#ffd23f", "#7dff6a", "#ff7a45")
 """Of one channel alone, and of several."""
 MOST_CHANNELS = 6
 SAMPLE = 2**20
+COLOURED = """void main() {
+  emitRGB(vec3(toNormalized(getDataValue(0)), toNormalized(getDataValue(1)),
+               toNormalized(getDataValue(2))));
+}
+"""
 TIFF_VOXELS = 2**28
 """A TIFF is shown from memory, up to this size."""
 SHADER = """#uicontrol invlerp normalized
@@ -42,11 +47,33 @@ void main() {{ float v = normalized(); emitRGBA(vec4(colour * v, v)); }}
 
 
 @dataclass(frozen=True)
+class Coloured:
+    """A part of a volume in colours of its own, such as those of embeddings.
+
+    Attributes
+    ----------
+    name : str
+    rgb : ndarray
+        uint8 ([Z,] Y, X, 3).
+    start : tuple of int
+        Its first voxel ([Z,] Y, X).
+    voxel_size : tuple of float or None
+        Micrometres per axis; None where it is unknown.
+    """
+
+    name: str
+    rgb: np.ndarray
+    start: tuple[int, ...]
+    voxel_size: tuple[float, ...] | None
+
+
+@dataclass(frozen=True)
 class Scene:
-    """What is shown: an image, labels, or both."""
+    """What is shown: an image, labels, or both, and parts in colours."""
 
     image: Image | None
     labels: tuple[Image, ...]
+    coloured: tuple[Coloured, ...] = ()
 
     @property
     def first(self) -> Image:
@@ -168,7 +195,7 @@ class ViewServer:
 
         first = scene.first
         names = first.spatial[::-1]
-        scales = _metres(first)[::-1]
+        scales = _metres(first.voxel_size(), len(names))[::-1]
         space = ng.CoordinateSpace(names=[*names], units="m", scales=[*scales])
         state.dimensions = space
         if scene.image is not None:
@@ -176,6 +203,9 @@ class ViewServer:
                 name = scene.image.channel_names[channel]
                 title = f"channel {name}" if name.isdecimal() else name
                 state.layers.append(name=title, layer=self._channel(scene.image, channel))
+        for part in scene.coloured:
+            layer = ng.ImageLayer(source=_local_colours(part), shader=COLOURED)
+            state.layers.append(name=part.name, layer=layer)
         for label in scene.labels:
             source = self._source(label, labels=True)
             layer = ng.SegmentationLayer(source=source, selected_alpha=0.45)
@@ -218,7 +248,11 @@ class ViewServer:
             return f"{scheme}://{self._address(image)}"
         where = [slice(0, n) for n in image.spatial_shape()]
         values = image.read(0, 0, [channel], where)[0]
-        space = ng.CoordinateSpace(names=[*image.spatial], units="m", scales=[*_metres(image)])
+        space = ng.CoordinateSpace(
+            names=[*image.spatial],
+            units="m",
+            scales=[*_metres(image.voxel_size(), len(image.spatial))],
+        )
         kind = "segmentation" if labels else "image"
         return ng.LocalVolume(_drawable(values), dimensions=space, volume_type=kind)
 
@@ -272,13 +306,27 @@ def _contrast(image: Image, channel: int) -> tuple[float, float]:
     return (float(low), float(high)) if high > low else (float(low), float(low) + 1)
 
 
+def _local_colours(part: Coloured) -> Any:
+    """A source of three channels, cut from memory."""
+    import neuroglancer as ng
+
+    ndim = part.rgb.ndim - 1
+    space = ng.CoordinateSpace(
+        names=[*"zyx"[-ndim:], "c^"],
+        units=["m"] * ndim + [""],
+        scales=[*_metres(part.voxel_size, ndim), 1],
+    )
+    return ng.LocalVolume(
+        part.rgb, dimensions=space, voxel_offset=[*part.start, 0], volume_type="image"
+    )
+
+
 def _drawable(values: np.ndarray) -> np.ndarray:
     """Values in a type that the page can draw."""
     known = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "float32")
     return values if values.dtype.name in known else values.astype(np.float32)
 
 
-def _metres(image: Image) -> tuple[float, ...]:
-    """Voxel size in metres; one micrometre where it is unknown."""
-    size = image.voxel_size()
-    return tuple(s * 1e-6 for s in size) if size else (1e-6,) * len(image.spatial)
+def _metres(size: tuple[float, ...] | None, ndim: int) -> tuple[float, ...]:
+    """Voxel size in metres from micrometres; one micrometre where it is unknown."""
+    return tuple(s * 1e-6 for s in size) if size else (1e-6,) * ndim

@@ -1,6 +1,7 @@
 """From a model and an image of any size to one label image."""
 
 from spoco_zoo.ngff import open_labels
+from spoco_zoo.segment.glance import embed_part
 from spoco_zoo.segment.guess import Guess, guess_time
 from spoco_zoo.segment.outcome import Event, Failure, SegmentResult
 from spoco_zoo.segment.plan import Plan, make_plan
@@ -14,6 +15,7 @@ __all__ = [
     "Plan",
     "SegmentResult",
     "dry_run",
+    "embed_part",
     "guess_time",
     "make_plan",
     "open_labels",

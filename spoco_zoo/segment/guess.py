@@ -8,11 +8,10 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from spoco_zoo.segment.blocks import Box
-from spoco_zoo.segment.embed import embed
-from spoco_zoo.segment.inference import made_ready
+from spoco_zoo.segment.glance import ready_part
 from spoco_zoo.segment.models import find_device
-from spoco_zoo.segment.normalise import Statistics, check_finite, normalise
-from spoco_zoo.segment.planes import cluster_planes, planewise
+from spoco_zoo.segment.normalise import Statistics
+from spoco_zoo.segment.planes import cluster_planes
 from spoco_zoo.segment.stitch import Rule
 
 if TYPE_CHECKING:
@@ -73,22 +72,20 @@ def guess_time(
     -------
     Guess
     """
-    region, place = _sample(plan), find_device(device)
-    needed = plan.field.needed(region)
-    raw = plan.image.read(plan.level, 0, plan.channels, needed.slices)
-    check_finite(raw, needed, plan.image.uri)
-    # Good enough for a guess; the run measures the whole volume.
-    pixels = normalise(raw, Statistics(float(raw.mean()), float(raw.std())))
-    flat = plan.recipe.net.ndim < len(region.shape)
-    network = made_ready(model.network, place, plan.config.precision)
-    run = planewise(network) if flat else network
-    if flat:
+    region = _sample(plan)
+    # One part's own statistics are good enough for a guess; the run measures the whole volume.
+    run = ready_part(
+        plan,
+        model,
+        region,
+        lambda raw: Statistics(float(raw.mean()), float(raw.std())),
+        find_device(device),
+    )
+    if plan.recipe.net.ndim < len(region.shape):
         cluster = cluster_planes(cluster, Rule(plan.config.stitch_iou, plan.recipe.delta_dist))
-    channels = plan.recipe.net.embedding_dim
-    # The first forward prepares the kernels and is not counted.
-    found = embed(run, pixels, plan.field, region, channels=channels, device=place)
+    run()  # The first forward prepares the kernels and is not counted.
     began = time.perf_counter()
-    found = embed(run, pixels, plan.field, region, channels=channels, device=place)
+    found = run()
     found.embeddings.sum().item()
     forward = (time.perf_counter() - began) / max(found.patches, 1)
     began = time.perf_counter()

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,11 @@ from typer.testing import CliRunner
 
 from spoco_zoo import ngff, view
 from spoco_zoo.cli import app
+from spoco_zoo.config import SegmentConfig
 from spoco_zoo.demo.synth import crowded_cells
 from spoco_zoo.errors import ConfigError, StoreError
+from spoco_zoo.pictures import colour_embeddings
+from spoco_zoo.segment import embed_part
 
 pytest.importorskip("neuroglancer", reason="needs the extra `view`")
 
@@ -131,6 +135,41 @@ def test_a_browser_shows_image_and_labels(tmp_path: Path, ndim: int, kind: str) 
     if ndim == 3:
         volume = picture[320:580, 40:360]
         assert (volume.min(axis=-1) > 60).mean() > 0.03
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not BROWSER, reason="needs chromium")
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_a_browser_shows_embeddings_where_they_were_computed(tmp_path: Path, ndim: int) -> None:
+    store = write_cells(tmp_path, ndim, "0.5")
+    roi = ((4, 12), (20, 60), (10, 50)) if ndim == 3 else ((60, 180), (50, 170))
+    coloured = colour_embeddings(str(store), "nuclei-fluo-2d", SegmentConfig(roi=roi))
+    assert coloured.rgb.shape == (*(b - a for a, b in roi), 3)
+    scene = replace(view.find_scene(str(store)), labels=(), coloured=(coloured,))
+    server = view.ViewServer(scene)
+    try:
+        picture = drawn(server, tmp_path)
+    finally:
+        server.close()
+    # The image is grey; colour is where the region is, left of the middle, and nowhere else.
+    # In 3D the upper left of the four panels is the plane of x and y. The coloured lines
+    # around region and image are thin: less than a tenth of what is coloured.
+    pane = picture[20:580] if ndim == 2 else picture[20:290, :400]
+    columns = np.nonzero(np.ptp(pane, axis=-1) > 30)[1]
+    assert len(columns) > 5000
+    first, last = np.percentile(columns, (10, 90))
+    assert last < 0.6 * pane.shape[1]
+    assert 0.1 * pane.shape[1] < first
+
+
+def test_embeddings_shown_are_those_of_a_run(tmp_path: Path) -> None:
+    store = write_cells(tmp_path, 2, "0.5")
+    whole = embed_part(store, "nuclei-fluo-2d")
+    assert whole.embeddings.shape[1:] == whole.region.shape
+    # The voxel size of the image is not that of training: the network sees it resampled.
+    roi = ((60, 180), (50, 170))
+    part = embed_part(store, "nuclei-fluo-2d", SegmentConfig(roi=roi))
+    np.testing.assert_array_equal(part.embeddings, whole.embeddings[:, *part.region.slices])
 
 
 def test_a_label_alone_is_shown_over_its_image(tmp_path: Path) -> None:
