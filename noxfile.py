@@ -56,7 +56,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Strict types of the package."""
+    """Strict types of the package and the benchmarks."""
     run_module(session, "mypy")
 
 

@@ -21,12 +21,14 @@ import importlib.util
 import json
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 from sklearn.metrics import adjusted_rand_score
+from torch import nn
 
 from spoco_zoo.bundle.load import load_model
 from spoco_zoo.config import ClusteringConfig, TrainConfig
@@ -34,7 +36,8 @@ from spoco_zoo.nets.receptive import pooling_factor
 from spoco_zoo.segment.cluster import cluster, drop_or_absorb, split_parts
 from spoco_zoo.segment.cluster.field import TensorField
 from spoco_zoo.segment.cluster.meanshift import mark_foreground
-from spoco_zoo.train.data import load_samples, pair_files
+from spoco_zoo.train.data import load_samples
+from spoco_zoo.train.files import pair_files
 from spoco_zoo.train.metrics import mean, score
 from spoco_zoo.train.validate import Case, embed_cases
 
@@ -45,32 +48,28 @@ if TYPE_CHECKING:
 
     from spoco_zoo.nets.model import Model
 
+T = TypeVar("T")
 METHODS = ("instance", "meanshift", "hdbscan", "consistency")
 
 
-def reference(name: str, config: ClusteringConfig) -> Callable[[NDArray[Any]], NDArray[Any]]:
+def reference(name: str, config: ClusteringConfig, rows: NDArray[Any]) -> NDArray[Any]:
     """A library's clustering of rows (n, E); labels from 0, noise -1."""
     if name == "sklearn":
         from sklearn.cluster import MeanShift
 
-        return MeanShift(bandwidth=config.bandwidth, bin_seeding=True).fit_predict
-    smallest = max(2, config.min_size)
+        return np.asarray(MeanShift(bandwidth=config.bandwidth, bin_seeding=True).fit_predict(rows))
+    settings = {
+        "min_cluster_size": max(2, config.min_size),
+        "min_samples": config.min_samples,
+        "cluster_selection_epsilon": config.bandwidth,
+    }
     if name == "hdbscan":
         import hdbscan
 
-        return hdbscan.HDBSCAN(
-            min_cluster_size=smallest,
-            min_samples=config.min_samples,
-            cluster_selection_epsilon=config.bandwidth,
-            core_dist_n_jobs=1,
-        ).fit_predict
+        return np.asarray(hdbscan.HDBSCAN(**settings, core_dist_n_jobs=1).fit_predict(rows))
     import fast_hdbscan
 
-    return fast_hdbscan.HDBSCAN(
-        min_cluster_size=smallest,
-        min_samples=config.min_samples,
-        cluster_selection_epsilon=config.bandwidth,
-    ).fit_predict
+    return np.asarray(fast_hdbscan.HDBSCAN(**settings).fit_predict(rows))
 
 
 def by_library(
@@ -81,14 +80,14 @@ def by_library(
     labels = mark_foreground(field, config, background)
     where = np.flatnonzero(labels)
     if len(where) > config.min_size:
-        found = reference(name, config)(field.rows(where))
+        found = reference(name, config, field.rows(where))
         labels.reshape(-1)[where] = found + 1
     split_parts(labels)
     drop_or_absorb(field, labels, config.min_size, background is not None)
     return labels
 
 
-def timed(work: Callable[[], Any]) -> tuple[Any, float]:
+def timed(work: Callable[[], T]) -> tuple[T, float]:
     """Result and CPU seconds."""
     began = time.process_time()
     result = work()
@@ -101,7 +100,7 @@ def resident(field: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
 
 
-def peak_memory(work: Callable[[], Any]) -> int:
+def peak_memory(work: Callable[[], object]) -> int:
     """Bytes by which resident memory rises at its peak, labels included."""
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
@@ -112,11 +111,13 @@ def peak_memory(work: Callable[[], Any]) -> int:
 
 def read_cases(model: Model, options: argparse.Namespace) -> tuple[list[Case], list[float]]:
     """Embeddings of the test images, cut to `side`, and the CPU seconds of each forward."""
-    recipe = model.recipe
+    recipe, network, momentum = model.recipe, model.network, model.momentum
+    assert isinstance(network, nn.Module)
+    assert momentum is None or isinstance(momentum, nn.Module)
     split_file = options.run / "split.json"
     names = json.loads(split_file.read_text()).get("test", []) if split_file.is_file() else []
     pairs = pair_files(options.images_folder, options.labels_folder)
-    pairs = [pair for pair in pairs if not names or pair[0].name.split(".")[0] in names]
+    pairs = [pair for pair in pairs if not names or pair.name in names]
     config = TrainConfig(ndim=recipe.net.ndim)
     cases, seconds = [], []
     factor = pooling_factor(recipe.net)
@@ -124,9 +125,9 @@ def read_cases(model: Model, options: argparse.Namespace) -> tuple[list[Case], l
         (sample,) = load_samples([pair], config)
         cut = tuple(slice(0, options.side) for _ in sample.labels.shape)
         sample = replace(sample, image=sample.image[(slice(None), *cut)], labels=sample.labels[cut])
-        (_, forward) = timed(lambda s=sample: embed_cases(model.network, [s], factor))
+        (_, forward) = timed(partial(embed_cases, network, [sample], factor))
         seconds.append(forward)
-        cases += embed_cases(model.network, [sample], factor, momentum=model.momentum)
+        cases += embed_cases(network, [sample], factor, momentum=momentum)
     return [
         replace(c, embeddings=c.embeddings.clone(), labels=np.maximum(c.labels, 0)) for c in cases
     ], seconds
@@ -153,7 +154,7 @@ def compare(
     background: tuple[float, ...] | None,
 ) -> dict[str, float]:
     """A library on the same voxels: its time, AP, and how far our labels agree with its."""
-    theirs = [timed(lambda c=case: by_library(library, c, config, background)) for case in cases]
+    theirs = [timed(partial(by_library, library, case, config, background)) for case in cases]
     pairs = [(a.ravel(), b.ravel()) for (a, _), (b, _) in zip(ours, theirs, strict=True)]
     agree = [adjusted_rand_score(b, a) for a, b in pairs]
     inside = [adjusted_rand_score(b[(a > 0) | (b > 0)], a[(a > 0) | (b > 0)]) for a, b in pairs]
@@ -229,7 +230,7 @@ def main() -> None:
     libraries = {"meanshift": ["sklearn"], "hdbscan": ["hdbscan"]}
     if importlib.util.find_spec("fast_hdbscan"):
         libraries["hdbscan"].append("fast_hdbscan")
-        reference("fast_hdbscan", recipe.clustering)(np.random.default_rng(0).random((300, 3)))
+        reference("fast_hdbscan", recipe.clustering, np.random.default_rng(0).random((300, 3)))
     corner = (slice(0, options.bag_side),) * recipe.net.ndim
     small = [
         replace(c, embeddings=c.embeddings[(slice(None), *corner)].clone(), labels=c.labels[corner])
@@ -257,20 +258,22 @@ def main() -> None:
             config = ClusteringConfig.checked(tuned[method]["settings"])
 
         def run(
-            case: Case, config: ClusteringConfig = config, background: Any = recipe.background
-        ) -> Any:
+            case: Case,
+            config: ClusteringConfig = config,
+            background: tuple[float, ...] | None = recipe.background,
+        ) -> NDArray[np.int32]:
             return cluster(case.embeddings, config, background, momentum=case.momentum)
 
         run(small[0])  # imports and first allocations
-        ours = [timed(lambda c=case, f=run: f(c)) for case in cases]
+        ours = [timed(partial(run, case)) for case in cases]
         found[method] = ours[options.show][0]
         entry: dict[str, Any] = summary(cases, ours)
         entry["share_of_forward"] = round(entry["seconds"] / sum(forward), 4)
-        entry["peak_mb"] = round(peak_memory(lambda f=run: f(cases[0])) / 1e6)
+        entry["peak_mb"] = round(peak_memory(partial(run, cases[0])) / 1e6)
         for library in () if options.no_libraries else libraries.get(method, ()):
             entry[f"{library}_exact"] = compare(cases, ours, library, config, recipe.background)
             if options.bag_side:
-                bag = [timed(lambda c=case, f=run, k=config: f(c, k, None)) for case in small]
+                bag = [timed(partial(run, case, background=None)) for case in small]
                 entry[f"{library}_bag"] = compare(small, bag, library, config, None)
         result[method] = entry
     if options.picture:

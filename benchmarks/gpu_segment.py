@@ -25,6 +25,7 @@ import threading
 import time
 from math import prod
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -34,8 +35,11 @@ from spoco_zoo.config import SegmentConfig
 from spoco_zoo.segment import dry_run, segment
 from spoco_zoo.values import integers
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-def best_time(work, repeats: int = 10) -> float:
+
+def best_time(work: Callable[[], object], repeats: int = 10) -> float:
     """Shortest seconds of some work on the device."""
     work()
     times = []
@@ -116,8 +120,12 @@ def main() -> None:
         print("gpu_segment needs a CUDA device: torch sees none here.", file=sys.stderr)
         sys.exit(2)
     shape = integers(options.shape, "shape")
+    assert shape is not None
     config = SegmentConfig.build(
-        **{n: integers(getattr(options, n), n) for n in ("block", "overlap", "patch", "halo")}
+        block=integers(options.block, "block"),
+        overlap=integers(options.overlap, "overlap"),
+        patch=integers(options.patch, "patch"),
+        halo=integers(options.halo, "halo"),
     )
     matrix, bandwidth = device_peaks()
     with tempfile.TemporaryDirectory() as temporary:
@@ -134,6 +142,7 @@ def main() -> None:
     # The first forward picks its kernels.
     calls = tissue.CALLS[1:]
     forward = sum(call.seconds for call in calls)
+    assert isinstance(model.network, tissue.TissueNet)
     flops, moved = forward_work(model.network.unet, (1, 1, *plan.tiling.patch))
     patches = sum(prod(c.shape) for c in calls) / prod(plan.tiling.patch)
     blocks = result.summary["seconds"]["blocks"]

@@ -12,6 +12,8 @@ import argparse
 import json
 from pathlib import Path
 
+from torch import nn
+
 from spoco_zoo.config import TrainConfig
 from spoco_zoo.nets.model import load_run
 from spoco_zoo.nets.receptive import pooling_factor
@@ -36,6 +38,7 @@ def main() -> None:
     for run in asked.runs:
         model = load_run(run)
         recipe = model.recipe
+        assert isinstance(model.network, nn.Module)
         cases = embed_cases(model.network, samples, pooling_factor(recipe.net))
         scores = score_cases(cases, cluster, recipe.clustering, recipe.background)
         figures = {name: round(value, 4) for name, value in scores.to_dict().items()}

@@ -54,7 +54,7 @@ def read_test_images(run: Path, images: Path, labels: Path) -> list[tuple[np.nda
 def levelled(image: np.ndarray) -> np.ndarray:
     """The image at mean 8,000 and standard deviation 3,000, 16 bit."""
     scaled = (image - image.mean()) / max(image.std(), 1e-6)
-    return np.clip(scaled * 3000 + 8000, 0, 65535).astype(np.uint16)
+    return np.asarray(np.clip(scaled * 3000 + 8000, 0, 65535), np.uint16)
 
 
 def lay_out(pairs: list[tuple[np.ndarray, np.ndarray]], side: int, seed: int) -> list[Tile]:

@@ -37,6 +37,7 @@ def run_one(options: argparse.Namespace) -> None:
         halo=integers(options.halo, "halo"),
     )
     features = integers(options.features, "features")
+    assert features is not None
     model = tissue.tissue_model(Path(options.image), features)
     output = Path(f"{options.image}.labels.zarr")
     began = time.perf_counter()

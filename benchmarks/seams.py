@@ -46,7 +46,7 @@ def tissue(shape: tuple[int, ...], cells: int, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     markers = np.zeros(shape, np.int32)
     markers.flat[rng.choice(markers.size, cells, replace=False)] = np.arange(1, cells + 1)
-    return watershed(np.zeros(shape, np.uint8), markers)
+    return np.asarray(watershed(np.zeros(shape, np.uint8), markers))
 
 
 def connected(ids: np.ndarray) -> np.ndarray:
@@ -112,7 +112,7 @@ def by_contact(blocks: Blocks, grid: BlockGrid, rule: Rule) -> np.ndarray:
     a, b = np.unique(np.concatenate(pairs, axis=1), axis=1)
     a, b = a[(a > 0) & (b > 0)], b[(a > 0) & (b > 0)]
     graph = coo_array((np.ones(len(a), np.int8), (a, b)), shape=(total + 1, total + 1))
-    return connected_components(graph, directed=False)[1][final]
+    return np.asarray(connected_components(graph, directed=False)[1][final])
 
 
 def compare(found: np.ndarray, truth: np.ndarray) -> dict[str, float]:
@@ -247,6 +247,9 @@ def main() -> None:
         shape, block, overlap = (
             integers(getattr(options, name), name) for name in ("shape", "block", "overlap")
         )
+        assert shape is not None
+        assert block is not None
+        assert overlap is not None
         truth = tissue(shape, options.cells, options.seed)
         grid, rule = make_grid(shape, block, overlap), Rule(0.5, 2.0)
         blocks = perfect_blocks(truth, grid)

@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -32,8 +33,13 @@ from spoco_zoo.segment.blocks import Box
 from spoco_zoo.segment.models import ModelRef, find_device, obtain_model, remember_model
 from spoco_zoo.values import integers
 
+if TYPE_CHECKING:
+    from spoco_zoo.nets.model import Model
 
-def forward_alone(model, shapes: set[tuple[int, ...]], device: str, repeats: int) -> dict:
+
+def forward_alone(
+    model: Model, shapes: set[tuple[int, ...]], device: str, repeats: int
+) -> dict[tuple[int, ...], float]:
     """Median seconds of one forward for each shape of input."""
     remember_model(model)
     place = find_device(device)

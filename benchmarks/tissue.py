@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from itertools import product
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -89,7 +89,7 @@ def write_tissue(path: Path, shape: tuple[int, ...]) -> int:
     axes = [{"name": a, "type": "space", "unit": "micrometer"} for a in "zyx"[-ndim:]]
     scale = [{"type": "scale", "scale": [1.0] * ndim}]
     datasets = [{"path": "0", "coordinateTransformations": scale}]
-    multiscale = {"name": "tissue", "axes": axes, "datasets": datasets}
+    multiscale: dict[str, Any] = {"name": "tissue", "axes": axes, "datasets": datasets}
     group.attrs["ome"] = {"version": "0.5", "multiscales": [multiscale]}
     return round(np.prod([n / DIAMETER[ndim] for n in shape]))
 
@@ -107,7 +107,7 @@ class TissueNet(nn.Module):
         began = time.perf_counter()
         number = torch.round(x[:, 0].float() * (self.std + 1e-6) + self.mean).long() - 1
         digits = torch.stack([number // PERIOD**k % PERIOD for k in range(3)], dim=1)
-        embeddings = 0.05 * self.unet(x)
+        embeddings: Tensor = 0.05 * self.unet(x)
         embeddings[:, :3] += CODE * digits
         if x.is_cuda:
             torch.cuda.synchronize()
@@ -119,7 +119,7 @@ def tissue_model(path: Path, features: tuple[int, ...] = (16, 32, 64, 128)) -> M
     """The model that knows the tissue at `path`."""
     image = ngff.open_image(path)
     statistics = measure(image, 0, 0, (0,))
-    ndim = len(image.spatial)
+    ndim: Literal[2, 3] = 2 if len(image.spatial) == 2 else 3
     net = NetConfig(
         ndim=ndim,
         embedding_dim=EMBEDDING,

@@ -126,7 +126,7 @@ def run_step(step: Step, data: tuple[Tensor, ...]) -> tuple[float, Tensor]:
     embeddings, momentum, labels = data
     leaf = embeddings.clone().requires_grad_()
     value = step(leaf, labels, momentum, 0)
-    value.backward()  # type: ignore[no-untyped-call]
+    value.backward()
     assert leaf.grad is not None
     return float(value.detach()), leaf.grad
 
