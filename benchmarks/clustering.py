@@ -7,7 +7,8 @@ files. Of a run that lists test images only those are used. Prints one line of J
 
 Three settings of the libraries are timed, each with the parameters of our method:
 on the foreground voxels that our method sees (`exact`, followed by the same
-splitting into connected parts), and on all voxels of a block as a bag of points
+splitting into connected parts); on all voxels, of which those in the foreground
+keep their labels (`everywhere`); and on all voxels of a block as a bag of points
 (`bag`, as these libraries are used without a background prototype; our method then
 has none either). Seconds are CPU seconds of one thread, which other work on the
 machine disturbs less than wall time; memory is the rise of the process's peak (Linux).
@@ -73,15 +74,24 @@ def reference(name: str, config: ClusteringConfig, rows: NDArray[Any]) -> NDArra
 
 
 def by_library(
-    name: str, case: Case, config: ClusteringConfig, background: tuple[float, ...] | None
+    name: str,
+    case: Case,
+    config: ClusteringConfig,
+    background: tuple[float, ...] | None,
+    *,
+    everywhere: bool = False,
 ) -> NDArray[np.int32]:
-    """Labels from a library's clusters of the same foreground voxels."""
+    """Labels from a library's clusters of the same foreground voxels.
+
+    With `everywhere` it is given all voxels, and those in the foreground keep their labels.
+    """
     field = TensorField(case.embeddings)
     labels = mark_foreground(field, config, background)
-    where = np.flatnonzero(labels)
+    inside = labels.reshape(-1) > 0
+    where = np.arange(labels.size) if everywhere else np.flatnonzero(inside)
     if len(where) > config.min_size:
         found = reference(name, config, field.rows(where))
-        labels.reshape(-1)[where] = found + 1
+        labels.reshape(-1)[where] = (found + 1) * inside[where]
     split_parts(labels)
     drop_or_absorb(field, labels, config.min_size, background is not None)
     return labels
@@ -152,9 +162,12 @@ def compare(
     library: str,
     config: ClusteringConfig,
     background: tuple[float, ...] | None,
+    *,
+    everywhere: bool = False,
 ) -> dict[str, float]:
     """A library on the same voxels: its time, AP, and how far our labels agree with its."""
-    theirs = [timed(partial(by_library, library, case, config, background)) for case in cases]
+    run = partial(by_library, library, everywhere=everywhere)
+    theirs = [timed(partial(run, case, config, background)) for case in cases]
     pairs = [(a.ravel(), b.ravel()) for (a, _), (b, _) in zip(ours, theirs, strict=True)]
     agree = [adjusted_rand_score(b, a) for a, b in pairs]
     inside = [adjusted_rand_score(b[(a > 0) | (b > 0)], a[(a > 0) | (b > 0)]) for a, b in pairs]
@@ -164,9 +177,7 @@ def compare(
         "times_slower": round(result["seconds"] / sum(s for _, s in ours), 1),
         "ari": round(float(np.mean(agree)), 4),
         "ari_foreground": round(float(np.mean(inside)), 4),
-        "peak_mb": round(
-            peak_memory(lambda: by_library(library, cases[0], config, background)) / 1e6
-        ),
+        "peak_mb": round(peak_memory(partial(run, cases[0], config, background)) / 1e6),
     }
 
 
@@ -217,6 +228,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=8)
     parser.add_argument("--side", type=int, default=512)
     parser.add_argument("--bag-side", type=int, default=128, help="0 leaves the bags out")
+    parser.add_argument("--everywhere", action="store_true", help="libraries on all voxels, too")
     parser.add_argument("--no-libraries", action="store_true")
     parser.add_argument("--bandwidth", type=float, help="instead of the model's own")
     parser.add_argument("--picture", type=Path, help="PNG of where the methods differ")
@@ -272,6 +284,10 @@ def main() -> None:
         entry["peak_mb"] = round(peak_memory(partial(run, cases[0])) / 1e6)
         for library in () if options.no_libraries else libraries.get(method, ()):
             entry[f"{library}_exact"] = compare(cases, ours, library, config, recipe.background)
+            if options.everywhere:
+                entry[f"{library}_everywhere"] = compare(
+                    cases, ours, library, config, recipe.background, everywhere=True
+                )
             if options.bag_side:
                 bag = [timed(partial(run, case, background=None)) for case in small]
                 entry[f"{library}_bag"] = compare(small, bag, library, config, None)

@@ -137,15 +137,9 @@ def create_array(
     shards = tuple(shard) if shard is not None and version == "0.5" else None
     wanted = (tuple(shape), np.dtype(dtype), tuple(chunk), shards)
     try:
-        existing = zarr.open_array(place_of(path), mode="r+")
+        existing = _open_array(path, "r+")
     except (FileNotFoundError, zarr.errors.NodeNotFoundError):
         pass
-    except RemoteError:
-        raise
-    except (ValueError, KeyError) as error:
-        raise StoreError(
-            "an array must have readable metadata", f"{error} in {path}", "Delete it."
-        ) from error
     else:
         found = (existing.shape, existing.dtype, existing.chunks, existing.shards)
         if found != wanted:
@@ -212,12 +206,27 @@ def open_scratch(path: str | Path, mode: Literal["r", "r+"] = "r+") -> zarr.Arra
         If it is missing or damaged.
     """
     try:
-        return zarr.open_array(place_of(str(path)), mode=mode)
+        return _open_array(str(path), mode)
     except RemoteError:
         raise
-    except (OSError, ValueError, KeyError) as error:
+    except OSError as error:
         raise StoreError(
             "the staging array of a run must exist", f"{error} ({path})", "Start the run again."
+        ) from error
+
+
+def _open_array(path: str, mode: Literal["r", "r+"]) -> zarr.Array[Any]:
+    """Open an array; whatever zarr makes of damaged metadata becomes one line."""
+    try:
+        return zarr.open_array(place_of(path), mode=mode)
+    except (OSError, RemoteError):
+        raise
+    except Exception as error:  # zarr passes what it reads on to constructors: any kind may come
+        reason = " ".join(str(error).split())[:200]
+        raise StoreError(
+            "an array must have readable metadata",
+            f"{reason} in {path}",
+            "Delete it, or start again with --overwrite.",
         ) from error
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from spoco_zoo.config import SegmentConfig
 from spoco_zoo.errors import Interrupted, SpocoError, StoreError
 from spoco_zoo.nets.model import Model
 from spoco_zoo.segment.execute import FULL, InProcess, make_executor
-from spoco_zoo.segment.ledger import Ledger, RunLock, was_published
+from spoco_zoo.segment.ledger import Ledger, RunLock, is_unfinished, was_published
 from spoco_zoo.segment.models import ModelRef, read_model, remember_model, write_model
 from spoco_zoo.segment.outcome import Event, SegmentResult, clear_folder
 from spoco_zoo.segment.phases import Run
@@ -138,7 +139,8 @@ def segment(
 
         cluster = own
     loaded = read_model(model)
-    plan = dry_run(
+    decide = partial(
+        dry_run,
         source,
         loaded,
         config,
@@ -147,12 +149,15 @@ def segment(
         version=version,
         overwrite=overwrite,
     )
+    plan = decide()
     told = on_event or (lambda event: None)
     for note in plan.notes:
         told(Event("plan", 1, 1, note))
     with _one_line(), _locked(plan.folder):
         if overwrite:
             clear_folder(plan.folder)
+        elif not is_unfinished(plan.folder):
+            plan = decide()  # another run may have ended between planning and locking
         name = f"{getattr(cluster, '__module__', '')}.{getattr(cluster, '__qualname__', cluster)}"
         ledger = Ledger(plan.folder, plan.fingerprint(loaded.fingerprint, name))
         executor = make_executor(workers, gpus=gpus, scheduler=scheduler, dashboard=dashboard)

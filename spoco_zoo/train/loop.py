@@ -26,7 +26,7 @@ from spoco_zoo.train.journal import Journal, Progress
 from spoco_zoo.train.momentum import make_momentum, momentum_at, update_momentum
 from spoco_zoo.train.objective import Objective
 from spoco_zoo.train.parallel import Ranks, average_buffers, share_of_batch, wrap
-from spoco_zoo.train.validate import Case, embed_cases, score_cases
+from spoco_zoo.train.validate import Case, embed_cases, place_border
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -257,14 +257,18 @@ class Trainer:
         second = self.momentum if self.clustering.method == "consistency" else None
         return embed_cases(network, samples, pooling_factor(self.setup.net), momentum=second)
 
-    def judge(self, network: nn.Module) -> tuple[Scores, list[Case]]:
-        """Scores of a network in evaluation mode on the watched validation images."""
-        cases = self.embed(network, self.split.val[:WATCHED])
-        return score_cases(cases, self.clusterer, self.clustering, self.background), cases
+    def judge(
+        self, network: nn.Module, samples: Sequence[Sample]
+    ) -> tuple[ClusteringConfig, Scores, list[Case]]:
+        """Scores of a network in evaluation mode, and the clustering that gave them."""
+        cases = self.embed(network, samples)
+        delta_dist = self.config.loss.delta_dist
+        found = place_border(cases, self.clusterer, self.clustering, self.background, delta_dist)
+        return *found, cases
 
     def _validate(self) -> Case:
         """Score the momentum network, keep the best, return the first image for a picture."""
-        scores, cases = self.judge(self.momentum)
+        self.clustering, scores, cases = self.judge(self.momentum, self.split.val[:WATCHED])
         self.ap50 = scores.ap50
         self.stale += 1
         if scores.merit > self.best:

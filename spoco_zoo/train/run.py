@@ -213,12 +213,14 @@ def choose_network(trainer: Trainer) -> tuple[dict[str, dict[str, Tensor]], nn.M
         (trainer.momentum.state_dict(), trainer.momentum.state_dict()),
         (trainer.network.state_dict(), trainer.momentum.state_dict()),
     ]
-    network = make_momentum(trainer.network)
-    scores = []
+    network, samples = make_momentum(trainer.network), tuning_images(trainer.split)
+    judged = []
     for state, _ in candidates:
         network.load_state_dict(state)
-        scores.append(trainer.judge(network)[0].merit)
-    state, momentum = candidates[int(np.argmax(scores))]
+        judged.append(trainer.judge(network, samples)[:2])
+    winner = int(np.argmax([scores.merit for _, scores in judged]))
+    trainer.clustering = judged[winner][0]
+    state, momentum = candidates[winner]
     network.load_state_dict(state)
     return {"network": state, "momentum": momentum}, network
 

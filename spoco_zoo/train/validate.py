@@ -20,10 +20,20 @@ if TYPE_CHECKING:
 
     from spoco_zoo.train.data import Sample
 
-__all__ = ["Case", "Clusterer", "Tuning", "embed_cases", "score_cases", "select_voxels", "tune"]
+__all__ = [
+    "Case",
+    "Clusterer",
+    "Tuning",
+    "embed_cases",
+    "place_border",
+    "score_cases",
+    "select_voxels",
+    "tune",
+]
 
 # In units of delta_dist; after sparse annotation objects end farther from the background.
 FOREGROUNDS = (1.0, 1.25, 1.375, 1.5, 1.625, 1.75, 1.875, 2.0, 2.25, 2.5)
+BORDERS = (1.25, 1.5, 1.625, 1.75, 1.875, 2.0)
 MAX_VOXELS = 2**22  # larger validation images are judged on their central part
 
 
@@ -128,6 +138,25 @@ def _known(prediction: NDArray[np.int32], truth: NDArray[np.int32]) -> NDArray[n
     keep = outside <= 0.5 * sizes
     keep[0] = False
     return np.where(keep[prediction], prediction, 0)
+
+
+def place_border(
+    cases: Sequence[Case],
+    clusterer: Clusterer,
+    config: ClusteringConfig,
+    background: tuple[float, ...] | None,
+    delta_dist: float,
+) -> tuple[ClusteringConfig, Scores]:
+    """Scores where objects begin at the distance from the background that suits them best.
+
+    This distance differs from network to network, and more so after sparse
+    annotation: at one fixed distance the better of two networks may look worse.
+    """
+    options = [config]
+    if background is not None:
+        options += [config.model_copy(update={"foreground": delta_dist * f}) for f in BORDERS]
+    scored = [(option, score_cases(cases, clusterer, option, background)) for option in options]
+    return max(scored, key=lambda pair: pair[1].merit)
 
 
 def tune(

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,12 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 from campaign import Campaign
+from planted import code_model, exact_cluster
 from struck import Run
 
 from spoco_zoo.config import SegmentConfig
-from spoco_zoo.errors import LedgerError
+from spoco_zoo.errors import LedgerError, StoreError
+from spoco_zoo.segment import segment
 from spoco_zoo.segment.ledger import LOCK, RunLock
 
 
@@ -154,3 +157,35 @@ def test_settings_refuse_numbers_that_are_none() -> None:
 
     with pytest.raises(ConfigError):
         SegmentConfig.checked({"stitch_iou": float("nan")})
+
+
+def test_a_flipped_letter_in_the_metadata_of_staged_labels_was_a_traceback(run: Run) -> None:
+    strike_until(run, '"phase": "block"')
+    metadata = run.scratch / "local.zarr" / "zarr.json"
+    metadata.write_text(metadata.read_text().replace("chunk_shape", "chunk_shapE"))
+    done = run.attempt()
+    assert done.code == 2
+    assert "metadata" in done.err
+    assert run.attempt(overwrite=True).code == 0
+
+
+def test_a_run_that_waited_for_the_lock_of_one_that_finished_began_a_new_ledger(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = code_model(np.load(run.world.truth))
+    begin = partial(
+        segment, run.image, model, run.world.config, output=run.output, label_name="label",
+        cluster=exact_cluster,
+    )  # fmt: skip
+    enter = RunLock.__enter__
+
+    def late(self: RunLock) -> RunLock:
+        # Between this run's plan and its lock, another one does all the work.
+        monkeypatch.setattr(RunLock, "__enter__", enter)
+        begin()
+        return enter(self)
+
+    monkeypatch.setattr(RunLock, "__enter__", late)
+    with pytest.raises(StoreError, match="existing label"):
+        begin()
+    assert [p.name for p in run.scratch.iterdir()] == ["segment.json"]
