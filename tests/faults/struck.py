@@ -120,7 +120,8 @@ class Run:
 
     def start(self, **faults: Any) -> tuple[Any, tuple[Path, Path]]:
         """Begin an attempt."""
-        shutil.rmtree(self.marks, ignore_errors=True)
+        # One folder per attempt: another one may still be at work.
+        self.marks = self.place / f"marks{self.campaign.attempts}"
         self.marks.mkdir()
         os.chmod(self.marks, 0o777)
         attempt = Attempt(
