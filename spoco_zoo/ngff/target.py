@@ -288,6 +288,8 @@ def _state_of_store(address: str, entries: Sequence[str]) -> State:
     """Tell what a folder, or its remote counterpart, is by its group and what lies in it."""
     if not entries:
         return "absent"
+    if set(entries) == {".zattrs"}:
+        return "unfinished"  # killed while the two files of a group were written
     try:
         group = zarr.open_group(place_of(address), mode="r", use_consolidated=False)
     except RemoteError:

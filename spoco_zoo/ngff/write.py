@@ -101,14 +101,14 @@ def open_label_array(
     return open_scratch(os.path.join(target.path, target.levels[level].path), mode)
 
 
-def publish_label(target: LabelTarget, *, sweep: bool = False) -> None:
+def publish_label(target: LabelTarget) -> None:
     """Write the label's metadata, then list it in ``labels/``: the last two writes.
+
+    Temporary files that writers left which were killed are removed before.
 
     Parameters
     ----------
     target : LabelTarget
-    sweep : bool
-        First remove the temporary files that writers left which were killed.
 
     Raises
     ------
@@ -129,7 +129,7 @@ def publish_label(target: LabelTarget, *, sweep: bool = False) -> None:
         extra={"image-label": label},
     )
     try:
-        for stray in Path(target.path).rglob("*.partial") if sweep else ():
+        for stray in Path(target.path).rglob("*.partial"):
             stray.unlink(missing_ok=True)
         group = zarr.open_group(place_of(target.path), mode="r+", use_consolidated=False)
         group.attrs.put(attributes)

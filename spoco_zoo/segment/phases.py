@@ -268,7 +268,7 @@ class Run:
             axes = "".join(target.axes).upper()
             ngff.write_label_tiff(target.path, levels[0][...], size, axes=axes)
         elif not self.progress.published:
-            ngff.publish_label(target, sweep=self.resumed > 0)
+            ngff.publish_label(target)
 
     def report(self, numbering: Numbering) -> None:
         """Write the report, then the ledger line that says that all is done."""

@@ -235,9 +235,10 @@ class Run:
         tail = int(self.rng.integers(0, min(size, 400) + 1)) if self.rng.random() < 0.7 else size
         kept = size - int(self.rng.integers(0, tail + 1))
         # A kill cuts the last line at most; whole lines are lost with a disk.
-        lost = ledger.read_bytes()[kept:]
-        # The line before the tidying up is on the disk before that begins.
-        self.damaged |= b"\n" in lost[:-1] or b"publish" in lost
+        content = ledger.read_bytes()
+        last = content[:-1].rpartition(b"\n")[2]
+        # The lines about publishing are on the disk before anything follows them.
+        self.damaged |= b"\n" in content[kept:-1] or (kept < size and b"publish" in last)
         with ledger.open("rb+") as file:
             file.truncate(kept)
         return True

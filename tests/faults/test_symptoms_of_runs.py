@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import zarr
 
 sys.path.insert(0, str(Path(__file__).parent))
 from campaign import Campaign
@@ -189,3 +190,16 @@ def test_a_run_that_waited_for_the_lock_of_one_that_finished_began_a_new_ledger(
     with pytest.raises(StoreError, match="existing label"):
         begin()
     assert [p.name for p in run.scratch.iterdir()] == ["segment.json"]
+
+
+@pytest.mark.parametrize("left", [".zattrs", ".zgroup", ".zgroup.0123.partial"])
+def test_a_kill_between_two_files_of_a_group_left_something_that_was_not_ours(
+    control: Campaign, tmp_path: Path, left: str
+) -> None:
+    world = next(w for w in control.worlds if w.in_place and (w.image / ".zgroup").exists())
+    run = Run(control, world, np.random.default_rng(0), control.folder / tmp_path.name)
+    label = run.image / "labels" / "label"
+    zarr.create_group(label.parent, zarr_format=2, attributes={"labels": []})
+    label.mkdir()
+    (label / left).write_text("{}" if left == ".zattrs" else '{"zarr_format": 2}')
+    assert run.attempt().code == 0  # compares every file
