@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 PATIENCE = 300
 """Seconds after which an attempt hangs."""
 CODES = {0, 1, 2, 3, 130, -signal.SIGKILL, -signal.SIGTERM}
+MOVE = "Move it away"  # what cannot be recognised as ours is never deleted: the user is asked to
 KINDS = (
     "kill driver", "terminate driver", "interrupt driver", "kill worker", "stop worker",
     "disk full", "read-only target", "cut ledger", "stale ledger", "damaged source",
@@ -108,8 +109,7 @@ class Run:
             if self.finished:
                 break
             done = self.attempt()
-        if not self.finished and self.damaged and "Move it away" in done.err:
-            # What cannot be recognised as ours is never deleted: the user is asked to.
+        if not self.finished and self.damaged and MOVE in done.err:
             label = self.image / "labels" / "label" if self.world.in_place else self.result
             shutil.rmtree(label)
             done = self.attempt()
@@ -250,8 +250,8 @@ class Run:
             return False
         other = self.world.config.model_copy(update={"stitch_iou": 0.75})
         done = self.attempt(config=other)
-        if done.code == 2 and self.damaged and "existing label" in done.err:
-            return False  # lines were lost that said whose the label is
+        if done.code == 2 and self.damaged and ("existing label" in done.err or MOVE in done.err):
+            return False  # what said whose the label is was lost
         if done.code != 2 or "stitch_iou" not in done.err:
             raise LostError(f"a stale ledger ended with {done.code}: {done.err}")
         return ledger.read_bytes()[: len(before) - 500] == before[: len(before) - 500]
