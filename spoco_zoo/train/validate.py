@@ -33,7 +33,7 @@ __all__ = [
 
 # In units of delta_dist; after sparse annotation objects end farther from the background.
 FOREGROUNDS = (1.0, 1.25, 1.375, 1.5, 1.625, 1.75, 1.875, 2.0, 2.25, 2.5)
-BORDERS = (1.25, 1.5, 1.625, 1.75, 1.875, 2.0)
+BORDERS = FOREGROUNDS[1:8]  # tried at every validation
 MAX_VOXELS = 2**22  # larger validation images are judged on their central part
 
 
