@@ -90,7 +90,7 @@ def test_a_dry_run_counts_the_patches_and_guesses_the_time(
     assert not plan.folder.exists()
     result = segment(image, model, config, output=output, cluster=exact_cluster)
     assert guess.forwards == result.summary["blocks"]["patches"]
-    assert 0 < guess.seconds < 600
+    assert guess.seconds > 0
     assert f"{guess.forwards} patches" in guess.text()
 
 
