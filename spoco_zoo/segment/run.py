@@ -25,7 +25,7 @@ from spoco_zoo.segment.execute import FULL, InProcess, make_executor
 from spoco_zoo.segment.ledger import Ledger, RunLock, is_unfinished, was_published
 from spoco_zoo.segment.models import ModelRef, read_model, remember_model, write_model
 from spoco_zoo.segment.outcome import Event, SegmentResult, clear_folder
-from spoco_zoo.segment.phases import Run
+from spoco_zoo.segment.phases import REPORT, Run
 from spoco_zoo.segment.plan import Plan, make_plan
 from spoco_zoo.segment.stopping import catch_interrupt
 from spoco_zoo.segment.target import default_output, run_folder
@@ -156,8 +156,8 @@ def segment(
     with _one_line(), _locked(plan.folder):
         if overwrite:
             clear_folder(plan.folder)
-        elif not is_unfinished(plan.folder):
-            plan = decide()  # another run may have ended between planning and locking
+        elif (plan.folder / REPORT).exists() and not is_unfinished(plan.folder):
+            plan = decide()  # a run that ended here may have done so since this one was planned
         name = f"{getattr(cluster, '__module__', '')}.{getattr(cluster, '__qualname__', cluster)}"
         ledger = Ledger(plan.folder, plan.fingerprint(loaded.fingerprint, name))
         executor = make_executor(workers, gpus=gpus, scheduler=scheduler, dashboard=dashboard)
