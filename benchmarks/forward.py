@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from spoco_zoo.bundle.load import load_model
-from spoco_zoo.segment.inference import folded, made_ready
+from spoco_zoo.segment.inference import LAYOUT, folded, made_ready
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,12 +54,11 @@ def main() -> None:
     model = load_model(options.bundle)
     network, net = model.network, model.recipe.net
     assert isinstance(network, nn.Module)
-    layout = torch.channels_last if net.ndim == 2 else torch.channels_last_3d
     compiled = torch.compile(folded(network))
     ways: dict[str, Callable[[Tensor], Tensor]] = {
         "eager": network,
         "folded, channels last": made_ready(network, torch.device("cpu"), "float32"),
-        "compiled": lambda x: compiled(x.contiguous(memory_format=layout)),
+        "compiled": lambda x: compiled(x.contiguous(memory_format=LAYOUT[x.ndim])),
         "ONNX Runtime": onnx_runner(options.bundle, options.threads),
     }
     shape = (1, net.in_channels, *(options.side,) * net.ndim)
