@@ -31,7 +31,6 @@ import torch
 from torch import nn
 
 from benchmarks import tissue
-from spoco_zoo.config import SegmentConfig
 from spoco_zoo.segment import dry_run, segment
 from spoco_zoo.values import integers
 
@@ -113,20 +112,14 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--shape", default="512,512,512")
-    for name in ("block", "overlap", "patch", "halo"):
-        parser.add_argument(f"--{name}")
+    tissue.add_sizes(parser)
     options = parser.parse_args()
     if not torch.cuda.is_available():
         print("gpu_segment needs a CUDA device: torch sees none here.", file=sys.stderr)
         sys.exit(2)
     shape = integers(options.shape, "shape")
     assert shape is not None
-    config = SegmentConfig.build(
-        block=integers(options.block, "block"),
-        overlap=integers(options.overlap, "overlap"),
-        patch=integers(options.patch, "patch"),
-        halo=integers(options.halo, "halo"),
-    )
+    config = tissue.read_sizes(options)
     matrix, bandwidth = device_peaks()
     with tempfile.TemporaryDirectory() as temporary:
         image, output = Path(temporary, "image.ome.zarr"), Path(temporary, "labels.ome.zarr")

@@ -21,21 +21,15 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks import tissue
 from spoco_zoo.values import integers
 
 
 def run_one(options: argparse.Namespace) -> None:
     """Segment the image in `options.image` and print what it took."""
-    from benchmarks import tissue
-    from spoco_zoo.config import SegmentConfig
     from spoco_zoo.segment import segment
 
-    config = SegmentConfig.build(
-        block=integers(options.block, "block"),
-        overlap=integers(options.overlap, "overlap"),
-        patch=integers(options.patch, "patch"),
-        halo=integers(options.halo, "halo"),
-    )
+    config = tissue.read_sizes(options)
     features = integers(options.features, "features")
     assert features is not None
     model = tissue.tissue_model(Path(options.image), features)
@@ -73,17 +67,15 @@ def main() -> None:
     parser.add_argument("--workers", default="1,2")
     parser.add_argument("--features", default="16,32,64,128")
     parser.add_argument("--folder", help="for the volumes; by default a temporary one")
-    for name in ("block", "overlap", "patch", "halo", "image"):
-        parser.add_argument(f"--{name}")
+    parser.add_argument("--image", help="used by this script itself: one run on this volume")
+    tissue.add_sizes(parser)
     options = parser.parse_args()
     if options.image:
         run_one(options)
         return
-    from benchmarks.tissue import write_tissue
-
     passed = [
         v
-        for n in ("block", "overlap", "patch", "halo", "features")
+        for n in (*tissue.SIZES, "features")
         if getattr(options, n)
         for v in (f"--{n}", getattr(options, n))
     ]
@@ -91,7 +83,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.folder) as temporary:
         for side in options.sides.split(","):
             image = Path(temporary, f"{side}.ome.zarr")
-            write_tissue(image, (int(side),) * 3)
+            tissue.write_tissue(image, (int(side),) * 3)
             first = None
             for workers in options.workers.split(","):
                 command = [sys.executable, "-m", "benchmarks.scaling", "--image", str(image)]

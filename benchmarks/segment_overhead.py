@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING
 import torch
 
 from benchmarks import tissue
-from spoco_zoo.config import SegmentConfig
 from spoco_zoo.segment import dry_run, segment
 from spoco_zoo.segment.blocks import Box
 from spoco_zoo.segment.models import ModelRef, find_device, obtain_model, remember_model
@@ -63,21 +62,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--shape", default="2048,2048")
-    parser.add_argument("--block")
-    parser.add_argument("--overlap")
-    parser.add_argument("--patch")
-    parser.add_argument("--halo")
+    tissue.add_sizes(parser)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     shape = integers(options.shape, "shape")
     assert shape is not None
-    config = SegmentConfig.build(
-        block=integers(options.block, "block"),
-        overlap=integers(options.overlap, "overlap"),
-        patch=integers(options.patch, "patch"),
-        halo=integers(options.halo, "halo"),
-    )
+    config = tissue.read_sizes(options)
     with tempfile.TemporaryDirectory() as temporary:
         image, output = Path(temporary, "image.ome.zarr"), Path(temporary, "labels.ome.zarr")
         cells = tissue.write_tissue(image, shape)

@@ -10,6 +10,7 @@ forward costs what it costs in earnest and what comes out is known.
 
 from __future__ import annotations
 
+import argparse
 import time
 from itertools import product
 from pathlib import Path
@@ -20,10 +21,11 @@ import torch
 from torch import Tensor, nn
 
 from spoco_zoo import ngff
-from spoco_zoo.config import ClusteringConfig, ModelRecipe, NetConfig
+from spoco_zoo.config import ClusteringConfig, ModelRecipe, NetConfig, SegmentConfig
 from spoco_zoo.nets.model import Model
 from spoco_zoo.nets.registry import build_network
 from spoco_zoo.segment.normalise import measure
+from spoco_zoo.values import integers
 
 PERIOD = 5  # cells of the tile along each axis
 DIAMETER = {2: 24, 3: 20}
@@ -39,8 +41,24 @@ class Call(NamedTuple):
     seconds: float
 
 
+SIZES = ("block", "overlap", "patch", "halo")
+"""Flags of a benchmark that are settings of `segment`, each like 128,128,128."""
+
 CALLS: list[Call] = []
 """Forwards of this process, in order."""
+
+
+def add_sizes(parser: argparse.ArgumentParser) -> None:
+    """Flags for the sizes of blocks and patches; by default `segment` chooses."""
+    for name in SIZES:
+        parser.add_argument(f"--{name}")
+
+
+def read_sizes(options: argparse.Namespace) -> SegmentConfig:
+    """The settings of these flags."""
+    return SegmentConfig.build(
+        None, **{name: integers(getattr(options, name), name) for name in SIZES}
+    )
 
 
 def make_tile(ndim: int, seed: int = 0) -> np.ndarray:

@@ -237,6 +237,8 @@ class TrainConfig(Config):
     iterations: Positive = 6000
     batch_size: Positive | None = None
     crop: tuple[Positive, ...] | None = None
+    augmentation: float = Field(default=1.0, ge=0, le=2)
+    """Strength of the random changes; with 0 crops are flipped and turned by right angles only."""
     learning_rate: float = Field(default=2e-3, gt=0)
     weight_decay: float = Field(default=1e-4, ge=0)
     warmup: Unsigned = 100

@@ -257,7 +257,6 @@ def _embeddings(
         ],
         data=v0_5.IntervalOrRatioDataDescr(type="float32"),
         test_tensor=_file(folder, layout.TEST_OUTPUT),
-        sample_tensor=_file(folder, layout.SAMPLE_OUTPUT),
     )
 
 

@@ -165,7 +165,6 @@ def write_example(
         np.save(folder / layout.TEST_LABEL_OUTPUT, found)
         _write_tiff(folder / layout.SAMPLE_LABELS, found[0])
     _write_tiff(folder / layout.SAMPLE_INPUT, example.image[0])
-    _write_tiff(folder / layout.SAMPLE_OUTPUT, example.embeddings[0])
     write_cover(folder / layout.COVER, example)
     return example
 

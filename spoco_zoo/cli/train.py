@@ -80,6 +80,10 @@ def train(
     crop: Annotated[
         str | None, typer.Option(help="Crop shape, as in 128,128.", rich_help_panel=LEARN)
     ] = None,
+    augmentation: Annotated[
+        float | None,
+        typer.Option(help="Strength of random changes. [1]", rich_help_panel=LEARN),
+    ] = None,
     learning_rate: Annotated[
         float | None, typer.Option(help="Peak learning rate.", rich_help_panel=LEARN)
     ] = None,
@@ -134,6 +138,7 @@ def train(
         iterations=iterations,
         batch_size=batch_size,
         crop=integers(crop, "crop"),
+        augmentation=augmentation,
         learning_rate=learning_rate,
         patience=patience,
         loss=named_numbers(loss, "loss"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import multiprocessing
 import os
 import time
 from itertools import islice
@@ -24,7 +25,15 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
-__all__ = ["DaskExecutor", "Executor", "InProcess", "ends_run", "make_executor", "reason_of"]
+__all__ = [
+    "DaskExecutor",
+    "Executor",
+    "InProcess",
+    "ends_run",
+    "make_executor",
+    "reason_of",
+    "refuse_in_worker",
+]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -160,6 +169,7 @@ class DaskExecutor:
         self._client.close()  # type: ignore[no-untyped-call]
         for part in self._owned:
             part.close()
+        _forget_closed()
 
     def _window(self) -> int:
         info = self._client.scheduler_info(n_workers=-1)
@@ -206,6 +216,22 @@ def make_executor(
     if workers == 0 and len(gpus) == 0:
         return InProcess()
     return _local(workers or len(gpus), gpus, dashboard)
+
+
+def refuse_in_worker() -> None:
+    """Refuse to go on in a worker that is only just importing the script that started it.
+
+    Raises
+    ------
+    ConfigError
+        If this process is such a worker.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise ConfigError(
+            'a script must start workers below `if __name__ == "__main__":`',
+            "a call that every worker repeats when it imports the script",
+            "Move the call into a function that this block calls, or leave workers out.",
+        )
 
 
 def _connect(scheduler: str) -> Client:
@@ -281,14 +307,29 @@ def _local(workers: int, gpus: Sequence[str | int], dashboard: bool) -> DaskExec
         # A free port even without a dashboard: the server for metrics is always there.
         "dashboard_address": ":0",
     }
-    with shielded_children():
-        cluster = SpecCluster(  # type: ignore[no-untyped-call]
-            workers=specs,
-            scheduler={"cls": Scheduler, "options": options},
-            silence_logs=logging.ERROR,
-        )
+    try:
+        with shielded_children():
+            cluster = SpecCluster(  # type: ignore[no-untyped-call]
+                workers=specs,
+                scheduler={"cls": Scheduler, "options": options},
+                silence_logs=logging.ERROR,
+            )
+    except RuntimeError as error:
+        raise SpocoError(
+            f"the worker processes did not start ({reason_of(error)}); "
+            "what they said stands above, and workers=0 does without them"
+        ) from None
     client = Client(cluster)  # type: ignore[no-untyped-call]
     return DaskExecutor(client, [cluster])
+
+
+def _forget_closed() -> None:
+    """Drop a cache of distributed's without a bound, which holds every server that ever was."""
+    from distributed import core
+
+    clear = getattr(getattr(core, "_expects_comm", None), "cache_clear", None)
+    if clear is not None:
+        clear()
 
 
 def _quiet() -> None:

@@ -21,7 +21,7 @@ from spoco_zoo import ngff
 from spoco_zoo.config import SegmentConfig
 from spoco_zoo.errors import Interrupted, SpocoError, StoreError
 from spoco_zoo.nets.model import Model
-from spoco_zoo.segment.execute import FULL, InProcess, make_executor
+from spoco_zoo.segment.execute import FULL, InProcess, make_executor, refuse_in_worker
 from spoco_zoo.segment.ledger import Ledger, RunLock, is_unfinished, was_published
 from spoco_zoo.segment.models import ModelRef, read_model, remember_model, write_model
 from spoco_zoo.segment.outcome import Event, SegmentResult, clear_folder
@@ -134,6 +134,7 @@ def segment(
     Interrupted
         On Ctrl-C, after the blocks in flight. Called again, it goes on.
     """
+    refuse_in_worker()
     if cluster is None:
         from spoco_zoo.segment.cluster import cluster as own
 

@@ -7,7 +7,7 @@ generator per step and applied on the device of the batch, in 2D and 3D alike.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +39,10 @@ class Photometry:
     gamma: float = 0.25
     noise: float = 0.15
     blur: float = 1.2
+
+    def scaled(self, strength: float) -> Photometry:
+        """The same with every strength times `strength`."""
+        return Photometry(**{name: value * strength for name, value in asdict(self).items()})
 
 
 def view(batch: Tensor, photometry: Photometry, generator: torch.Generator) -> Tensor:

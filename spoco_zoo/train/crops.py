@@ -15,7 +15,7 @@ in one interpolation, in 2D and 3D, on any device.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -58,6 +58,15 @@ class Geometry:
     scale: float = 0.3
     elastic: float = 2.0
     anisotropy: tuple[float, ...] = (1.0, 1.0)
+
+    def scaled(self, strength: float) -> Geometry:
+        """The same with share, magnification and bending times `strength`."""
+        return replace(
+            self,
+            bent=min(1.0, self.bent * strength),
+            scale=self.scale * strength,
+            elastic=self.elastic * strength,
+        )
 
 
 def draw_geometry(

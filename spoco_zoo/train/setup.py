@@ -138,8 +138,8 @@ def resolve(config: TrainConfig, samples: Sequence[Sample], device: torch.device
         crop=choose_crop(config, pooling_factor(net), samples),
         batch_size=config.batch_size or BATCH[config.ndim],
         validate_every=config.validate_every or max(1, config.iterations // 10),
-        geometry=Geometry(anisotropy=anisotropy),
-        photometry=Photometry(noise=NOISE[config.ndim]),
+        geometry=Geometry(anisotropy=anisotropy).scaled(config.augmentation),
+        photometry=Photometry(noise=NOISE[config.ndim]).scaled(config.augmentation),
         anisotropy=anisotropy,
         precision=choose_precision(config.precision, device),
     )

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
 
-from distributed import Client
+from distributed import Client, Scheduler
 
 sys.path.insert(0, str(Path(__file__).parent))
 from load import pass_items
 
-from spoco_zoo.segment.execute import AHEAD, DaskExecutor
+from spoco_zoo.segment.execute import AHEAD, DaskExecutor, make_executor
 
 
 def test_the_window_holds_no_more_than_it_should_and_forgets_what_is_done() -> None:
@@ -23,3 +24,13 @@ def test_the_window_holds_no_more_than_it_should_and_forgets_what_is_done() -> N
         assert found["late"]["files"] <= found["early"]["files"] + 4
         assert len(client.futures) <= AHEAD
         assert found["growth_mib"] < 50
+
+
+def test_a_closed_cluster_leaves_nothing_in_the_driver() -> None:
+    def schedulers() -> int:
+        gc.collect()
+        return sum(type(thing) is Scheduler for thing in gc.get_objects())
+
+    for _ in range(2):
+        make_executor(1, dashboard=False).close()
+    assert schedulers() == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -99,3 +100,29 @@ def test_workers_and_their_order_do_not_show(tmp_path: Path) -> None:
         outputs[f"order {seed}"] = store_bytes(tmp_path / f"s{seed}.zarr")
     assert len(outputs[0]) > 10
     assert all(found == outputs[0] for found in outputs.values())
+
+
+SCRIPT = """
+import subprocess
+import sys
+sys.path.insert(0, {planted!r})
+from planted import code_model, exact_cluster, tissue
+from spoco_zoo.segment import segment
+truth = tissue((40, 90), 14, seed=2)
+segment({image!r}, code_model(truth), output={output!r}, workers=1, cluster=exact_cluster)
+"""
+
+
+def test_a_script_that_starts_workers_at_its_top_is_told_so(tmp_path: Path) -> None:
+    image = write_image(tmp_path / "image.ome.zarr", tissue((40, 90), 14, seed=2), "YX")
+    script = tmp_path / "script.py"
+    planted = str(Path(__file__).parents[1] / "unit" / "segment")
+    output = str(tmp_path / "labels.ome.zarr")
+    script.write_text(SCRIPT.format(planted=planted, image=str(image), output=output))
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 1
+    assert 'below `if __name__ == "__main__":`' in done.stderr
+    assert "the worker processes did not start" in done.stderr.splitlines()[-1]
+    assert not Path(output).exists()

@@ -27,10 +27,13 @@ if TYPE_CHECKING:
 __all__ = ["clusters", "draw_sample", "find_modes", "mark_foreground"]
 
 MAX_STEPS = 300
-MANY = 1 << 17  # voxels whose density the modes are modes of
+MANY = 1 << 18  # voxels whose density the modes are modes of
 FINE = 1 / 8  # of the bandwidth; side of the cells whose voxels count as one
 TOLERANCE = 1e-3  # of the bandwidth; a point that moves less has arrived
 MEETING = 0.05  # of the bandwidth; points this near on their way go on as one
+GROUP = 512  # cells that are compared with points as one
+GROUP_CUDA = 1 << 14  # there a table is ready before groups are found
+EXACT = "donot_use_mm_for_euclid_dist"
 CHUNK = 1 << 16  # entries of one point-to-voxel table, so that it stays in the cache
 
 
@@ -72,40 +75,92 @@ def find_modes(voxels: Tensor, bandwidth: float, sample: int = 4096, seed: int =
     if len(voxels) > 4 * sample:  # with fewer the detour saves nothing
         picks = np.sort(np.random.default_rng(seed).choice(len(voxels), sample, replace=False))
         few = voxels[torch.from_numpy(picks).to(voxels.device)]
-        points = _climb(points, _weighted(few, 0.0), bandwidth, 10 * TOLERANCE)
-    cells = _weighted(voxels, FINE * bandwidth)
-    points = _climb(points, cells, bandwidth, TOLERANCE)
-    support = _neighbourhood_sums(points, cells, bandwidth)[:, -1]
+        points = _climb(points, Density(_weighted(few, 0.0), bandwidth), 10 * TOLERANCE)
+    density = Density(_weighted(voxels, FINE * bandwidth), bandwidth)
+    points = _climb(points, density, TOLERANCE)
+    support = density.around(points)[:, -1]
     order = torch.argsort(support, descending=True, stable=True)
     return _thin(points[order[support[order] > 0]], bandwidth)
 
 
-def _climb(points: Tensor, cells: Tensor, bandwidth: float, tolerance: float) -> Tensor:
-    """Move each point to the mean of the voxels within `bandwidth`, until it rests."""
+def _climb(points: Tensor, density: Density, tolerance: float) -> Tensor:
+    """Move each point to the mean of the voxels within the bandwidth, until it rests."""
     arrived = []
     for _ in range(MAX_STEPS):
-        sums = _neighbourhood_sums(points, cells, bandwidth)
+        sums = density.around(points)
         count = sums[:, -1:]
         # A point without voxels around it stays; it may find some in another density.
         moved = torch.where(count > 0, sums[:, :-1] / count.clamp(min=1), points)
-        far = (moved - points).norm(dim=1) >= tolerance * bandwidth
+        far = (moved - points).norm(dim=1) >= tolerance * density.bandwidth
         arrived.append(moved[~far])
-        points = _one_per_cell(moved[far], MEETING * bandwidth)
+        points = _one_per_cell(moved[far], MEETING * density.bandwidth)
         if not len(points):
             break
-    return _one_per_cell(torch.cat([*arrived, points]), tolerance * bandwidth)
+    return _one_per_cell(torch.cat([*arrived, points]), tolerance * density.bandwidth)
 
 
-def _neighbourhood_sums(points: Tensor, cells: Tensor, bandwidth: float) -> Tensor:
-    """Sums of the cells (see `_weighted`) whose means lie within `bandwidth` of each point."""
-    sums = points.new_zeros((len(points), cells.shape[1]))
-    # |v|^2 - 2 v.p <= b^2 - |p|^2 is a matrix product and a comparison, both in place.
-    limit = bandwidth**2 - (points * points).sum(1, keepdim=True)
-    for part in cells.split(max(64, CHUNK // max(1, len(points)))):
-        inner = part[:, :-1] / part[:, -1:]
-        table = torch.addmm((inner * inner).sum(1), points, inner.T, alpha=-2)
-        sums.addmm_(table.le_(limit), part)
-    return sums
+class Density:
+    """Voxels, or cells that stand for several, in groups of neighbours, each in a ball.
+
+    Of all pairs of a point and a cell some hundredths are near. So a group is compared
+    with the points that are near its ball only.
+
+    Parameters
+    ----------
+    cells : Tensor
+        float (m, E + 1), see `_weighted`.
+    bandwidth : float
+    """
+
+    def __init__(self, cells: Tensor, bandwidth: float) -> None:
+        self.bandwidth = bandwidth
+        means = cells[:, :-1] / cells[:, -1:]
+        groups = _groups(means, GROUP_CUDA if cells.is_cuda else GROUP)
+        # One row per channel: products with so few columns are slow the other way round.
+        self.cells = [cells[group].T.contiguous() for group in groups]
+        self.means = [means[group] for group in groups]
+        self.squares = [(rows * rows).sum(1) for rows in self.means]
+        balls = [_ball(rows) for rows in self.means]
+        self.centres = torch.stack([centre for centre, _ in balls])
+        self.radii = torch.stack([radius for _, radius in balls])
+
+    def around(self, points: Tensor) -> Tensor:
+        """Sums (n, E + 1) of the cells whose means lie within the bandwidth of each point."""
+        sums = points.new_zeros((points.shape[1] + 1, len(points)))
+        # |v|^2 - 2 v.p <= b^2 - |p|^2 is a matrix product and a comparison, both in place.
+        limit = self.bandwidth**2 - (points * points).sum(1, keepdim=True)
+        reach = (self.radii + self.bandwidth) * (1 + 1e-4)
+        near = torch.cdist(self.centres, points, compute_mode=EXACT) <= reach[:, None]
+        counts = near.sum(1).tolist()
+        mine = near.nonzero()[:, 1].split(counts)
+        for g, index in enumerate(mine):
+            if len(index):
+                table = torch.addmm(self.squares[g], points[index], self.means[g].T, alpha=-2)
+                inside = table.le_(limit[index])
+                sums.index_add_(1, index, self.cells[g] @ inside.T)
+        return sums.T
+
+
+def _groups(points: Tensor, size: int) -> list[Tensor]:
+    """Indices of groups of at most `size` neighbours: halves along the widest axis, and so on."""
+    whole = torch.arange(len(points), device=points.device)
+    ready, waiting = [], [whole] if len(points) else []
+    while waiting:
+        group = waiting.pop()
+        if len(group) <= size:
+            ready.append(group)
+            continue
+        rows = points[group]
+        axis = int((rows.amax(0) - rows.amin(0)).argmax())
+        order = group[rows[:, axis].argsort(stable=True)]
+        waiting += order.tensor_split(2)
+    return ready
+
+
+def _ball(points: Tensor) -> tuple[Tensor, Tensor]:
+    """Centre and radius of a ball around points (n, E), n > 0."""
+    centre = (points.amax(0) + points.amin(0)) / 2
+    return centre, (points - centre).norm(dim=1).max()
 
 
 def _weighted(voxels: Tensor, side: float) -> Tensor:

@@ -90,3 +90,12 @@ def test_two_views_differ_in_intensity_and_keep_the_shape(shape: tuple[int, ...]
 def test_views_keep_a_constant_crop_finite() -> None:
     batch = torch.zeros((2, 1, 16, 16))
     assert bool(torch.isfinite(view(batch, Photometry(), torch.Generator().manual_seed(0))).all())
+
+
+def test_without_augmentation_a_view_is_the_crop_and_crops_stay_on_the_grid() -> None:
+    batch = torch.randn((2, 1, 16, 16), generator=torch.Generator().manual_seed(0))
+    none = Photometry().scaled(0.0)
+    seen = view(batch, none, torch.Generator().manual_seed(1))
+    torch.testing.assert_close(seen, batch, atol=1e-5, rtol=0)
+    assert Geometry(bent=0.5, scale=0.3, elastic=2.0).scaled(0.0) == Geometry(0.0, 0.0, 0.0)
+    assert Geometry(bent=0.8).scaled(2.0).bent == 1.0
