@@ -176,10 +176,7 @@ def measure(field, labels, count, known=None):
 
 
 def slabs(shape):
-    """Slices along the first axis of about `SLAB` voxels; each is read with a plane on both sides.
-
-    So no slab is thinner than four planes: two more make it half as dear again, and no worse.
-    """
+    """Slices along the first axis of about `SLAB` voxels; not thinner than four planes."""
     thick = max(4, SLAB // max(1, math.prod(shape[1:])))
     return [slice(at, min(at + thick, shape[0])) for at in range(0, shape[0], thick)]
 
