@@ -4,7 +4,8 @@
 
 Writes dense synthetic 3D tissue of each size to disk, shard by shard, and segments
 it with worker processes of one thread each, every run in a process of its own.
-One line of JSON per run: microseconds per voxel, peak RSS of the largest worker
+One line of JSON per run: microseconds per voxel, of wall time and of CPU time (the
+one to look at where other work shares the machine), peak RSS of the largest worker
 and of the driver, objects found; for more than one worker also the efficiency
 against the first run of the same side.
 """
@@ -39,6 +40,9 @@ def run_one(options: argparse.Namespace) -> None:
         options.image, model, config, output=output, workers=int(options.workers), dashboard=False
     )
     wall = time.perf_counter() - began
+    # Children are the workers, which have ended by now.
+    children, own = (resource.getrusage(who)
+        for who in (resource.RUSAGE_CHILDREN, resource.RUSAGE_SELF))
     voxels = result.summary["sizes"]["voxels"]
     row = {
         "benchmark": "scaling",
@@ -51,9 +55,13 @@ def run_one(options: argparse.Namespace) -> None:
         "block_microseconds_per_voxel": round(
             1e6 * result.summary["seconds"]["blocks"] / voxels, 3
         ),
-        # Kilobytes on Linux. Children are the workers, which have ended by now.
-        "worker_peak_mib": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024,
-        "driver_peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "worker_cpu_microseconds_per_voxel": round(
+            1e6 * (children.ru_utime + children.ru_stime) / voxels, 3
+        ),
+        "worker_system_seconds": round(children.ru_stime, 1),
+        # Kilobytes on Linux.
+        "worker_peak_mib": children.ru_maxrss // 1024,
+        "driver_peak_mib": own.ru_maxrss // 1024,
         "phases": result.summary["seconds"],
     }
     print(json.dumps(row))
