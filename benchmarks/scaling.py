@@ -33,7 +33,7 @@ def run_one(options: argparse.Namespace) -> None:
     config = tissue.read_sizes(options)
     features = integers(options.features, "features")
     assert features is not None
-    model = tissue.tissue_model(Path(options.image), features)
+    model = tissue.tissue_model(Path(options.image), features, options.channels)
     output = Path(f"{options.image}.labels.zarr")
     began = time.perf_counter()
     result = segment(
@@ -41,8 +41,9 @@ def run_one(options: argparse.Namespace) -> None:
     )
     wall = time.perf_counter() - began
     # Children are the workers, which have ended by now.
-    children, own = (resource.getrusage(who)
-        for who in (resource.RUSAGE_CHILDREN, resource.RUSAGE_SELF))
+    children, own = (
+        resource.getrusage(who) for who in (resource.RUSAGE_CHILDREN, resource.RUSAGE_SELF)
+    )
     voxels = result.summary["sizes"]["voxels"]
     row = {
         "benchmark": "scaling",
@@ -74,6 +75,7 @@ def main() -> None:
     parser.add_argument("--sides", default="128,192")
     parser.add_argument("--workers", default="1,2")
     parser.add_argument("--features", default="16,32,64,128")
+    parser.add_argument("--channels", type=int, default=tissue.EMBEDDING, help="of the embedding")
     parser.add_argument("--folder", help="for the volumes; by default a temporary one")
     parser.add_argument("--image", help="used by this script itself: one run on this volume")
     tissue.add_sizes(parser)
@@ -83,9 +85,9 @@ def main() -> None:
         return
     passed = [
         v
-        for n in (*tissue.SIZES, "features")
+        for n in (*tissue.SIZES, "features", "channels")
         if getattr(options, n)
-        for v in (f"--{n}", getattr(options, n))
+        for v in (f"--{n}", str(getattr(options, n)))
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with tempfile.TemporaryDirectory(dir=options.folder) as temporary:

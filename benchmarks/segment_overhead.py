@@ -2,15 +2,16 @@
 
     python -m benchmarks.segment_overhead [--shape 8192,8192]
 
-Segments dense synthetic tissue in
-this process, and afterwards runs the network alone on patches of the same shapes.
-Prints one line of JSON:
+Segments dense synthetic tissue in this process, and afterwards runs the network
+alone on patches of the same shapes. Prints one line of JSON:
 
 - ``overhead``: wall time of `segment` over the summed forward time of the patches
   that it ran, taken alone. The target is at most 1.3.
 - ``overhead_in_run``: the same over the forward times measured within the run.
 - ``overhead_each_once``: over the forward time if every patch of the volume's grid
   were run once. What blocks run twice is in this one.
+- ``overhead_cpu``: as ``overhead``, but CPU time over CPU time, with one thread only
+  (OMP_NUM_THREADS=1). It is the one to look at where other work shares the machine.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -36,9 +37,26 @@ if TYPE_CHECKING:
     from spoco_zoo.nets.model import Model
 
 
+class Seconds(NamedTuple):
+    """What some work took."""
+
+    wall: float
+    cpu: float
+
+    def over(self, other: Seconds) -> Seconds:
+        """Ratios."""
+        return Seconds(round(self.wall / other.wall, 3), round(self.cpu / other.cpu, 3))
+
+
+def total(calls: Counter[tuple[int, ...]], alone: dict[tuple[int, ...], Seconds]) -> Seconds:
+    """What these forwards would take alone, one image each."""
+    parts = [(n * shape[0], alone[1, *shape[1:]]) for shape, n in calls.items()]
+    return Seconds(sum(n * t.wall for n, t in parts), sum(n * t.cpu for n, t in parts))
+
+
 def forward_alone(
     model: Model, shapes: set[tuple[int, ...]], device: str, repeats: int
-) -> dict[tuple[int, ...], float]:
+) -> dict[tuple[int, ...], Seconds]:
     """Median seconds of one forward for each shape of input."""
     remember_model(model)
     place = find_device(device)
@@ -50,10 +68,10 @@ def forward_alone(
             network(x)
             times = []
             for _ in range(repeats):
-                began = time.perf_counter()
+                began, cpu = time.perf_counter(), time.thread_time()
                 network(x).sum().item()
-                times.append(time.perf_counter() - began)
-            found[shape] = statistics.median(times)
+                times.append(Seconds(time.perf_counter() - began, time.thread_time() - cpu))
+            found[shape] = Seconds(*map(statistics.median, zip(*times, strict=True)))
     return found
 
 
@@ -74,9 +92,9 @@ def main() -> None:
         cells = tissue.write_tissue(image, shape)
         model = tissue.tissue_model(image)
         plan = dry_run(image, model, config, output=output)
-        began = time.perf_counter()
+        began, cpu = time.perf_counter(), time.process_time()
         result = segment(image, model, config, output=output, device=options.device)
-        wall = time.perf_counter() - began
+        whole = Seconds(time.perf_counter() - began, time.process_time() - cpu)
         calls = list(tissue.CALLS)
         once = Counter(
             (1, 1, *p.input.shape) for p in plan.field.patches(Box((0,) * len(shape), shape))
@@ -85,9 +103,9 @@ def main() -> None:
         alone = forward_alone(
             model, {(1, *s[1:]) for s in shapes} | set(once), options.device, options.repeats
         )
-    pure = sum(n * s[0] * alone[1, *s[1:]] for s, n in shapes.items())
-    pure_once = sum(n * alone[s] for s, n in once.items())
-    in_run = sum(call.seconds for call in calls)
+    pure, pure_once = total(shapes, alone), total(once, alone)
+    in_run = Seconds(sum(call.seconds for call in calls), sum(call.cpu for call in calls))
+    single = torch.get_num_threads() == 1
     blocks = result.summary["blocks"]
     voxels = 1
     for n in shape:
@@ -104,17 +122,21 @@ def main() -> None:
                 "blocks": plan.grid.total,
                 "threads": torch.get_num_threads(),
                 "device": str(find_device(options.device)),
-                "overhead": round(wall / pure, 3),
-                "overhead_in_run": round(wall / in_run, 3),
-                "overhead_each_once": round(wall / pure_once, 3),
+                "overhead": whole.over(pure).wall,
+                "overhead_in_run": whole.over(in_run).wall,
+                "overhead_each_once": whole.over(pure_once).wall,
+                "overhead_cpu": whole.over(pure).cpu if single else None,
+                "overhead_in_run_cpu": whole.over(in_run).cpu if single else None,
+                "overhead_each_once_cpu": whole.over(pure_once).cpu if single else None,
                 "patches": blocks["patches"],
                 "patches_of_grid": sum(once.values()),
-                "wall_seconds": round(wall, 2),
-                "forward_seconds": round(pure, 2),
-                "forward_seconds_in_run": round(in_run, 2),
+                "wall_seconds": round(whole.wall, 2),
+                "cpu_seconds": round(whole.cpu, 2),
+                "forward_seconds": round(pure.wall, 2),
+                "forward_seconds_in_run": round(in_run.wall, 2),
                 **{k: round(v, 2) for k, v in blocks.items() if k.endswith("_seconds")},
                 "phases": result.summary["seconds"],
-                "microseconds_per_voxel": round(1e6 * wall / voxels, 3),
+                "microseconds_per_voxel": round(1e6 * whole.wall / voxels, 3),
                 "objects": result.objects,
                 "cells": cells,
             }

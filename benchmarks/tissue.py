@@ -39,6 +39,8 @@ class Call(NamedTuple):
 
     shape: tuple[int, ...]
     seconds: float
+    cpu: float
+    """Seconds of CPU of the calling thread, which is all of it where there is but one."""
 
 
 SIZES = ("block", "overlap", "patch", "halo")
@@ -122,25 +124,28 @@ class TissueNet(nn.Module):
         self.mean, self.std = mean, std
 
     def forward(self, x: Tensor) -> Tensor:
-        began = time.perf_counter()
+        began, cpu = time.perf_counter(), time.thread_time()
         number = torch.round(x[:, 0].float() * (self.std + 1e-6) + self.mean).long() - 1
         digits = torch.stack([number // PERIOD**k % PERIOD for k in range(3)], dim=1)
         embeddings: Tensor = 0.05 * self.unet(x)
         embeddings[:, :3] += CODE * digits
         if x.is_cuda:
             torch.cuda.synchronize()
-        CALLS.append(Call(tuple(x.shape), time.perf_counter() - began))
+        seconds = time.perf_counter() - began
+        CALLS.append(Call(tuple(x.shape), seconds, time.thread_time() - cpu))
         return embeddings
 
 
-def tissue_model(path: Path, features: tuple[int, ...] = (16, 32, 64, 128)) -> Model:
-    """The model that knows the tissue at `path`."""
+def tissue_model(
+    path: Path, features: tuple[int, ...] = (16, 32, 64, 128), channels: int = EMBEDDING
+) -> Model:
+    """The model that knows the tissue at `path`, with so many channels of embedding, 3 at least."""
     image = ngff.open_image(path)
     statistics = measure(image, 0, 0, (0,))
     ndim: Literal[2, 3] = 2 if len(image.spatial) == 2 else 3
     net = NetConfig(
         ndim=ndim,
-        embedding_dim=EMBEDDING,
+        embedding_dim=channels,
         features=features,
         pooling=((2,) * ndim,) * (len(features) - 1),
     )

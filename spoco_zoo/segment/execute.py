@@ -40,6 +40,8 @@ Result = TypeVar("Result")
 
 PATIENCE = 120.0
 """Seconds that a scheduler may take to write its file."""
+FEW = 8
+"""Workers that a running scheduler is taken to have at least: they may be on their way."""
 AHEAD = 2
 """Items per worker in flight: one at work, one waiting."""
 NEVER = Stop()
@@ -51,6 +53,10 @@ class Executor(Protocol):
     """Runs one task over many items, until `stop` is asked for; then it raises `Interrupted`."""
 
     stop: Stop
+
+    @property
+    def workers(self) -> int:
+        """How many items may be at work at once, now or later in the run."""
 
     def run(
         self,
@@ -70,6 +76,7 @@ class InProcess:
 
     dashboard: str | None = None
     stop = NEVER
+    workers = 1
 
     def run(
         self,
@@ -107,6 +114,11 @@ class DaskExecutor:
     def __init__(self, client: Client, owned: Sequence[Any] = ()) -> None:
         self._client, self._owned = client, owned
         self.dashboard: str | None = client.dashboard_link or None
+
+    @property
+    def workers(self) -> int:
+        """See `Executor.workers`."""
+        return self._present() if self._owned else max(self._present(), FEW)
 
     def run(
         self,
@@ -172,8 +184,11 @@ class DaskExecutor:
         _forget_closed()
 
     def _window(self) -> int:
+        return AHEAD * self._present()
+
+    def _present(self) -> int:
         info = self._client.scheduler_info(n_workers=-1)
-        return AHEAD * max(len(info["workers"]), 1)
+        return max(len(info["workers"]), 1)
 
     def _check_connected(self, error: Exception) -> None:
         if self._client.status != "running":

@@ -16,10 +16,10 @@ __all__ = ["MMAP_THRESHOLD", "TRIM_THRESHOLD", "keep_freed_memory"]
 # Numbers of glibc's malloc.h.
 _TRIM, _MMAP = -1, -3
 
-TRIM_THRESHOLD = 2**28
+TRIM_THRESHOLD = 2**26
 """Bytes at the end of an arena that stay with the process."""
-MMAP_THRESHOLD = 2**25
-"""Larger arrays still come from the system and go back at once; glibc allows no more."""
+MMAP_THRESHOLD = 2**23
+"""Larger arrays, of which a block has few, still come from the system and go back at once."""
 
 
 def keep_freed_memory() -> bool:

@@ -35,7 +35,7 @@ from spoco_zoo.segment.progress import Progress
 from spoco_zoo.segment.pyramid import AxisStep, pyramid_steps
 from spoco_zoo.segment.relabel import Numbering, write_table
 from spoco_zoo.segment.resize import network_labels, resize_steps
-from spoco_zoo.segment.rows import Lost, label_row, listed_row, rows_of
+from spoco_zoo.segment.rows import Lost, label_row, listed_row, longest_row, rows_of
 from spoco_zoo.segment.stitch import Rule
 from spoco_zoo.segment.target import TiffTarget
 from spoco_zoo.segment.tasks import (
@@ -56,8 +56,6 @@ if TYPE_CHECKING:
 __all__ = ["Run"]
 
 REPORT, DOUBTS = "segment.json", "doubts.npz"
-ROWS, LONGEST_ROW = 32, 8
-"""Blocks go to workers in rows: so many at least, so long at most."""
 
 
 class Run:
@@ -129,7 +127,7 @@ class Run:
     def label_blocks(self, common: Common) -> None:
         """Embed and cluster every block, row by row."""
         grid, here = self.plan.grid, isinstance(self.executor, InProcess)
-        longest = grid.counts[-1] if here else min(max(grid.total // ROWS, 1), LONGEST_ROW)
+        longest = grid.counts[-1] if here else longest_row(grid.total, self.executor.workers)
         task = partial(label_row if here else listed_row, common)
         orphans: list[int] = []
         count = self._count("blocks", grid.total, self.progress.blocks_done)

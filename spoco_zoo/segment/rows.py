@@ -31,10 +31,14 @@ if TYPE_CHECKING:
     from spoco_zoo.segment.blocks import BlockGrid
     from spoco_zoo.segment.tasks import BlockField, BlockResult, Common
 
-__all__ = ["Lost", "Outcome", "label_row", "listed_row", "rows_of"]
+__all__ = ["Lost", "Outcome", "label_row", "listed_row", "longest_row", "rows_of"]
 
 GPU_FINISHERS = 4
 """Blocks that may be clustered at once while a GPU embeds the next; each needs its memory."""
+
+
+ROWS, LONGEST_ROW = 4, 8
+"""Blocks go to workers in rows: so many at least for each worker, so long at most."""
 
 
 class Lost(NamedTuple):
@@ -65,6 +69,19 @@ def rows_of(numbers: Iterable[int], grid: BlockGrid, most: int) -> Iterator[tupl
         row.append(number)
     if row:
         yield tuple(row)
+
+
+def longest_row(blocks: int, workers: int) -> int:
+    """How many blocks a worker may be given at once.
+
+    Parameters
+    ----------
+    blocks : int
+        Of the run.
+    workers : int
+        Each should get a few rows, so that none is idle at the end.
+    """
+    return min(max(blocks // (ROWS * workers), 1), LONGEST_ROW)
 
 
 def label_row(common: Common, numbers: tuple[int, ...]) -> Iterator[Outcome]:
