@@ -11,6 +11,9 @@ a second one would install several gigabytes again::
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -34,6 +37,8 @@ CONSUMERS = {
     "torch-em": ("torch-em", "torch-em==0.10.9", "torch==2.13.0"),
     "biapy": ("biapy", "biapy==3.7.1", "torch==2.13.0"),
 }
+# Which of the versions that pyproject.toml allows, in the words of uv.
+RESOLUTIONS = {"lowest": "lowest-direct", "highest": "highest"}
 PYTEST = ("pytest", "-n", "auto", "--maxprocesses", "4", "--dist", "loadfile")
 
 
@@ -77,6 +82,63 @@ def campaign(session: nox.Session) -> None:
     """Random faults and random inputs by the hundred: see docs/reliability.md for the figures."""
     run_module(session, "tests.faults.campaign", "--runs", "200")
     run_module(session, "tests.faults.fuzz", "--runs", "270")
+
+
+@nox.session
+def environments(session: nox.Session) -> None:
+    """Test the wheel: nox -s environments -- [PYTHON [lowest|highest [TESTS ...]]].
+
+    PYTHON is a version that is installed, or a path. What pyproject.toml names gets the lowest
+    version that it allows, or everything the highest. A fresh environment takes some gigabytes,
+    is kept in .nox, and holds the wheel; the tests run where the package's source is not.
+    """
+    chosen = session.posargs or [sys.executable]
+    resolution = RESOLUTIONS[chosen[1]] if len(chosen) > 1 else "highest"
+    home = (session.cache_dir / "environments").resolve()
+    shutil.rmtree(home, ignore_errors=True)
+    wheel = (sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(home / "dist"), ".")
+    session.run(*wheel, external=True)
+    python = resolved_environment(session, home, chosen[0], resolution)
+    copy_without_package(home / "tree")
+    session.chdir(home / "tree")
+    env = ENVIRONMENT | {
+        "PYTHONPATH": None,
+        "PATH": os.pathsep.join([str(python.parent), os.environ["PATH"]]),
+    }
+    found = "import spoco_zoo; assert 'site-packages' in spoco_zoo.__file__, spoco_zoo.__file__"
+    session.run(str(python), "-c", found, env=env, external=True)
+    # The rules of the house are about the source.
+    tests = chosen[2:] or ("tests/unit", "tests/flow", "--ignore", "tests/unit/test_house.py")
+    session.run(str(python), "-m", *PYTEST, *tests, env=env, external=True)
+
+
+def resolved_environment(session: nox.Session, home: Path, python: str, resolution: str) -> Path:
+    """Python of a new environment that holds the wheel and what the resolution chose."""
+    session.run(sys.executable, "-m", "venv", str(home / "uv"), external=True)
+    session.run(str(home / "uv/bin/python"), "-m", "pip", "install", "-q", "uv", external=True)
+    pins, new = home / "pins.txt", home / "env" / "bin" / "python"
+    extras = ("--extra", "dev", "--extra", "s3")
+    choose = ("--resolution", resolution, "--python", python, "-q", "-o", str(pins))
+    uv(session, home, "pip", "compile", "pyproject.toml", *extras, *choose)
+    uv(session, home, "venv", "-q", "--python", python, str(home / "env"))
+    wheels = [str(path) for path in (home / "dist").glob("*.whl")]
+    uv(session, home, "pip", "install", "-q", "--python", str(new), "-r", str(pins), *wheels)
+    return new
+
+
+def uv(session: nox.Session, home: Path, *command: str) -> None:
+    """Run uv, which here uses the interpreters that are there and fetches none."""
+    env = {"UV_PYTHON_DOWNLOADS": "never"}
+    session.run(str(home / "uv/bin/uv"), *command, env=env, external=True)
+
+
+def copy_without_package(tree: Path) -> None:
+    """Copy what git knows of this repository, but for the package."""
+    listed = subprocess.run(["git", "ls-files", "-z"], capture_output=True, check=True)
+    for name in listed.stdout.decode().split("\0"):
+        if name and not name.startswith("spoco_zoo/"):
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(name, tree / name)
 
 
 @nox.session

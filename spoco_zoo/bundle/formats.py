@@ -259,7 +259,8 @@ def load_torchscript(content: IO[bytes]) -> nn.Module:
 def jit_is_deprecated() -> Iterator[None]:
     """Silence torch's note that TorchScript will go: the zoo has no other entry for it yet."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*torch.jit.*", category=DeprecationWarning)
+        for category in (DeprecationWarning, FutureWarning):  # the second since torch 2.15
+            warnings.filterwarnings("ignore", message=".*torch.jit.*", category=category)
         yield
 
 

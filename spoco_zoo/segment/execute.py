@@ -13,7 +13,7 @@ import logging
 import multiprocessing
 import os
 import time
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -44,6 +44,8 @@ FEW = 8
 """Workers that a running scheduler is taken to have at least: they may be on their way."""
 AHEAD = 2
 """Items per worker in flight: one at work, one waiting."""
+FORGETFUL = 1000
+"""Items after which a local cluster drops what it remembers of each."""
 NEVER = Stop()
 """For whoever runs tasks without an eye on Ctrl-C; a run puts its own in its place."""
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -162,7 +164,9 @@ class DaskExecutor:
                 finished.add(future)  # type: ignore[no-untyped-call]
 
         submit()
-        while ours:
+        for number in count(1):
+            if not ours:
+                return
             future = next(finished)
             item = ours.pop(future)
             outcome: Result | Exception
@@ -173,6 +177,8 @@ class DaskExecutor:
                 self._check_connected(error)
                 outcome = error
             future.release()
+            if number % FORGETFUL == 0:
+                _forget_items(self._owned)
             yield item, outcome
             submit()
 
@@ -345,6 +351,20 @@ def _forget_closed() -> None:
     clear = getattr(getattr(core, "_expects_comm", None), "cache_clear", None)
     if clear is not None:
         clear()
+
+
+def _forget_items(clusters: Sequence[Any]) -> None:
+    """Drop the name that dask keeps of every item, and the note that it was one."""
+    from dask.utils import key_split
+
+    clear = getattr(key_split, "cache_clear", None)
+    if clear is not None:
+        clear()
+    for cluster in clusters:
+        spans = getattr(cluster.scheduler.extensions.get("spans"), "spans", {})
+        for span in list(spans.values()):
+            # Emptied and not replaced: the scheduler, in its own thread, may just be adding.
+            (span.metadata or {}).get("collections", []).clear()
 
 
 def _quiet() -> None:

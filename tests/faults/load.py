@@ -7,12 +7,15 @@
     python -m tests.faults.load --soak 30                       runs, for so many minutes
 
 One line of JSON: the driver's memory after the first tenth and at the end, the
-most items that were ever in flight, and open files at both moments.
+most items that were ever in flight, and open files at both moments. For the runs
+also half way, and how many blocks of memory Python itself holds: what grows without
+them lies in a library's own memory.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import sys
 import tempfile
@@ -105,6 +108,18 @@ def segment_blocks(count: int, workers: int) -> dict[str, Any]:
     }
 
 
+def held(rounds: int) -> dict[str, int]:
+    """What this process holds after so many rounds, less what only waits to be collected."""
+    gc.collect()
+    me = psutil.Process()
+    return {
+        "rounds": rounds,
+        "bytes": me.memory_info().rss,
+        "files": me.num_fds(),
+        "python_blocks": sys.getallocatedblocks(),
+    }
+
+
 def soak(minutes: float, workers: int) -> dict[str, Any]:
     """Segment small images again and again, every eighth with workers; memory and files."""
     from planted import code_model, exact_cluster, tissue, write_image
@@ -112,7 +127,8 @@ def soak(minutes: float, workers: int) -> dict[str, Any]:
     from spoco_zoo.config import SegmentConfig
     from spoco_zoo.segment import segment
 
-    me, marks, truth = psutil.Process(), {}, tissue((40, 90), 14, seed=2)
+    marks: dict[str, dict[str, int]] = {}
+    truth = tissue((40, 90), 14, seed=2)
     config = SegmentConfig(block=(32, 32), overlap=(8, 8), patch=(32, 32), halo=(4, 4))
     began, rounds, parallel, passed = time.perf_counter(), 0, 0, 0.0
     while passed < 1:
@@ -126,16 +142,17 @@ def soak(minutes: float, workers: int) -> dict[str, Any]:
         assert result.objects == 14
         rounds, parallel = rounds + 1, parallel + (chosen > 0)
         passed = (time.perf_counter() - began) / (60 * minutes)
-        state = {"rounds": rounds, "bytes": me.memory_info().rss, "files": me.num_fds()}
         # After the first tenth, and with workers in it, what is loaded once is loaded.
         if "early" not in marks and (parallel and passed >= 0.1):
-            marks["early"] = state
-        marks["late"] = state
-    early, late = marks.get("early", state), marks["late"]
+            marks["early"] = held(rounds)
+        if "middle" not in marks and passed >= 0.5:
+            marks["middle"] = held(rounds)
+    late = held(rounds)
+    early = marks.setdefault("early", late)
     return {
         "rounds": rounds,
         "with_workers": parallel,
-        "early": early,
+        **marks,
         "late": late,
         "growth_mib": round((late["bytes"] - early["bytes"]) / 2**20, 1),
         "growth_files": late["files"] - early["files"],

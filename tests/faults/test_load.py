@@ -6,12 +6,13 @@ import gc
 import sys
 from pathlib import Path
 
+from dask.utils import key_split
 from distributed import Client, Scheduler
 
 sys.path.insert(0, str(Path(__file__).parent))
 from load import pass_items
 
-from spoco_zoo.segment.execute import AHEAD, DaskExecutor, make_executor
+from spoco_zoo.segment.execute import AHEAD, FORGETFUL, DaskExecutor, make_executor
 
 
 def test_the_window_holds_no_more_than_it_should_and_forgets_what_is_done() -> None:
@@ -24,6 +25,20 @@ def test_the_window_holds_no_more_than_it_should_and_forgets_what_is_done() -> N
         assert found["late"]["files"] <= found["early"]["files"] + 4
         assert len(client.futures) <= AHEAD
         assert found["growth_mib"] < 50
+
+
+def test_the_driver_grew_with_every_item_that_a_local_cluster_had_done() -> None:
+    executor = make_executor(1, dashboard=False)
+    assert isinstance(executor, DaskExecutor)
+    try:
+        assert pass_items(executor, 2 * FORGETFUL + 50)["items"] == 2 * FORGETFUL + 50
+        (cluster,) = executor._owned
+        spans = cluster.scheduler.extensions["spans"].spans.values()
+        # What came after the last time, and what was in flight then.
+        assert 0 < sum(len(span.metadata["collections"]) for span in spans) <= 50 + AHEAD
+        assert 0 < key_split.cache_info().currsize <= 2 * (50 + AHEAD)
+    finally:
+        executor.close()
 
 
 def test_a_closed_cluster_leaves_nothing_in_the_driver() -> None:
