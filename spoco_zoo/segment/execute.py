@@ -8,7 +8,6 @@ item. Results come back in any order.
 
 from __future__ import annotations
 
-import errno
 import logging
 import multiprocessing
 import os
@@ -17,7 +16,8 @@ from itertools import count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from spoco_zoo.errors import ConfigError, RemoteError, SpocoError
+from spoco_zoo.errors import ConfigError, SpocoError
+from spoco_zoo.segment.failures import ends_run, is_full, reason_of
 from spoco_zoo.segment.stopping import Stop, shielded_children
 
 if TYPE_CHECKING:
@@ -29,9 +29,7 @@ __all__ = [
     "DaskExecutor",
     "Executor",
     "InProcess",
-    "ends_run",
     "make_executor",
-    "reason_of",
     "refuse_in_worker",
 ]
 
@@ -48,7 +46,6 @@ FORGETFUL = 1000
 """Items after which a local cluster drops what it remembers of each."""
 NEVER = Stop()
 """For whoever runs tasks without an eye on Ctrl-C; a run puts its own in its place."""
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class Executor(Protocol):
@@ -372,21 +369,6 @@ def _quiet() -> None:
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
 
 
-def ends_run(error: BaseException) -> bool:
-    """Whether everything else would fail too: the disk is full, the object store is away."""
-    return _is_full(error) or isinstance(error, RemoteError)
-
-
-def _is_full(error: BaseException) -> bool:
-    return isinstance(error, OSError) and error.errno in FULL
-
-
-def reason_of(error: BaseException) -> str:
-    """One line that says what went wrong."""
-    text = " ".join(str(error).split())
-    return text if isinstance(error, SpocoError) else f"{type(error).__name__}: {text}"[:300]
-
-
 def _report(
     item: Item,
     outcome: Result | Exception,
@@ -401,7 +383,7 @@ def _report(
         if ends_run(outcome):
             raise outcome
     except OSError as error:
-        if not _is_full(error):
+        if not is_full(error):
             raise
         raise SpocoError(
             f"the disk is full: {error.strerror}. Free some; the same command goes on."

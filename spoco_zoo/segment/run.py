@@ -21,7 +21,8 @@ from spoco_zoo import ngff
 from spoco_zoo.config import SegmentConfig
 from spoco_zoo.errors import Interrupted, SpocoError, StoreError
 from spoco_zoo.nets.model import Model
-from spoco_zoo.segment.execute import FULL, InProcess, make_executor, refuse_in_worker
+from spoco_zoo.segment.execute import InProcess, make_executor, refuse_in_worker
+from spoco_zoo.segment.failures import is_full
 from spoco_zoo.segment.ledger import Ledger, RunLock, is_unfinished, was_published
 from spoco_zoo.segment.models import ModelRef, read_model, remember_model, write_model
 from spoco_zoo.segment.outcome import Event, SegmentResult, clear_folder
@@ -190,7 +191,7 @@ def _one_line() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in FULL:
+        if is_full(error):
             raise SpocoError(
                 f"the disk is full: {error.strerror}. Free some; the same command goes on."
             ) from error

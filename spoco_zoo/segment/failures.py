@@ -1,0 +1,27 @@
+"""What a failure of one item means for the others, and the line that says so."""
+
+from __future__ import annotations
+
+import errno
+
+from spoco_zoo.errors import RemoteError, SpocoError
+
+__all__ = ["ends_run", "is_full", "reason_of"]
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def ends_run(error: BaseException) -> bool:
+    """Whether everything else would fail too: the disk is full, the object store is away."""
+    return is_full(error) or isinstance(error, RemoteError)
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether there was no room to write: on the disk, in the quota, or in one file."""
+    return isinstance(error, OSError) and error.errno in FULL
+
+
+def reason_of(error: BaseException) -> str:
+    """One line that says what went wrong."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, SpocoError) else f"{type(error).__name__}: {text}"[:300]
