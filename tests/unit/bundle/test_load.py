@@ -58,7 +58,12 @@ def test_clustering_given_by_hand_replaces_the_model_s(exported_2d: Exported) ->
 
 
 @pytest.mark.parametrize("source", ["no-such-model", "nowhere/model.zip", "../x", "NUCLEI", ""])
-def test_unknown_models_name_those_that_exist(source: str, tmp_path: Path) -> None:
+def test_unknown_models_name_those_that_exist(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    monkeypatch.chdir(inner)  # whatever lies beside the repository
     if source == "":
         source = str(tmp_path / "none")
     with pytest.raises(BundleError, match="shipped models: "):
