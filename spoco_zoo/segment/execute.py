@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from spoco_zoo.errors import ConfigError, SpocoError
-from spoco_zoo.segment.failures import ends_run, is_full, reason_of
+from spoco_zoo.segment.failures import ends_run, is_full, no_room, reason_of
 from spoco_zoo.segment.stopping import Stop, shielded_children
 
 if TYPE_CHECKING:
@@ -385,7 +385,5 @@ def _report(
     except OSError as error:
         if not is_full(error):
             raise
-        raise SpocoError(
-            f"the disk is full: {error.strerror}. Free some; the same command goes on."
-        ) from error
+        raise no_room(error) from error
     on_failure(item, reason_of(outcome))

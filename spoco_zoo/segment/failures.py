@@ -6,7 +6,7 @@ import errno
 
 from spoco_zoo.errors import RemoteError, SpocoError
 
-__all__ = ["ends_run", "is_full", "reason_of"]
+__all__ = ["ends_run", "is_full", "no_room", "reason_of"]
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -19,6 +19,11 @@ def ends_run(error: BaseException) -> bool:
 def is_full(error: BaseException) -> bool:
     """Whether there was no room to write: on the disk, in the quota, or in one file."""
     return isinstance(error, OSError) and error.errno in FULL
+
+
+def no_room(error: OSError) -> SpocoError:
+    """What a run ends with when there was no room to write."""
+    return SpocoError(f"the disk is full: {error.strerror}. Free some; the same command goes on.")
 
 
 def reason_of(error: BaseException) -> str:

@@ -35,8 +35,6 @@ __all__ = ["Lost", "Outcome", "label_row", "listed_row", "longest_row", "rows_of
 
 GPU_FINISHERS = 4
 """Blocks that may be clustered at once while a GPU embeds the next; each needs its memory."""
-
-
 ROWS, LONGEST_ROW = 4, 8
 """Blocks go to workers in rows: so many at least for each worker, so long at most."""
 

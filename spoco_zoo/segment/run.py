@@ -22,7 +22,7 @@ from spoco_zoo.config import SegmentConfig
 from spoco_zoo.errors import Interrupted, SpocoError, StoreError
 from spoco_zoo.nets.model import Model
 from spoco_zoo.segment.execute import InProcess, make_executor, refuse_in_worker
-from spoco_zoo.segment.failures import is_full
+from spoco_zoo.segment.failures import is_full, no_room
 from spoco_zoo.segment.ledger import Ledger, RunLock, is_unfinished, was_published
 from spoco_zoo.segment.models import ModelRef, read_model, remember_model, write_model
 from spoco_zoo.segment.outcome import Event, SegmentResult, clear_folder
@@ -192,9 +192,7 @@ def _one_line() -> Iterator[None]:
         yield
     except OSError as error:
         if is_full(error):
-            raise SpocoError(
-                f"the disk is full: {error.strerror}. Free some; the same command goes on."
-            ) from error
+            raise no_room(error) from error
         if error.errno in DENIED:
             raise StoreError(
                 "the output folder must be writable", str(error), "Choose another with --output."

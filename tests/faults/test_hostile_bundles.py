@@ -294,7 +294,9 @@ class WritesAFile(torch.nn.Module):
         torch.save(torch.zeros(1), self.marker)
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.*")
+@pytest.mark.filterwarnings(
+    "ignore:.*torch.jit.*:DeprecationWarning", "ignore:.*torch.jit.*:FutureWarning"
+)
 def test_torchscript_that_writes_files_is_not_loaded(good: Members, tmp_path: Path) -> None:
     marker, content = tmp_path / "marker", io.BytesIO()
     torch.jit.save(torch.jit.script(WritesAFile(str(marker))), content)

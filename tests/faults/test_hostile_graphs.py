@@ -90,7 +90,9 @@ def gigantic_onnx() -> bytes:
     return onnx_model(nodes, [shape])
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.*")
+@pytest.mark.filterwarnings(
+    "ignore:.*torch.jit.*:DeprecationWarning", "ignore:.*torch.jit.*:FutureWarning"
+)
 @pytest.mark.parametrize(
     ("kind", "make"),
     [
@@ -107,7 +109,9 @@ def test_absurd_graphs_end_within_their_limits(kind: str, make) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.*")
+@pytest.mark.filterwarnings(
+    "ignore:.*torch.jit.*:DeprecationWarning", "ignore:.*torch.jit.*:FutureWarning"
+)
 def test_a_sound_graph_passes_its_trial() -> None:
     try_network(torchscript(torch.nn.Conv2d(1, 2, 1)), "torchscript", "w", (1, 1, 4, 4), 0)
 

@@ -78,7 +78,9 @@ def test_items_of_a_batch_do_not_touch(ndim: int, with_background: bool) -> None
     assert np.array_equal(head_labels(Instances(**settings), fields), np.stack(expected))
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.*")
+@pytest.mark.filterwarnings(
+    "ignore:.*torch.jit.*:DeprecationWarning", "ignore:.*torch.jit.*:FutureWarning"
+)
 @pytest.mark.parametrize("ndim", [2, 3])
 @pytest.mark.parametrize("with_background", [True, False])
 def test_torchscript_gives_the_same(ndim: int, with_background: bool) -> None:
