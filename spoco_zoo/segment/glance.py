@@ -10,11 +10,12 @@ import numpy as np
 
 from spoco_zoo import ngff
 from spoco_zoo.config import SegmentConfig
+from spoco_zoo.intensities import normalise
 from spoco_zoo.segment.blocks import Box
 from spoco_zoo.segment.embed import embed
 from spoco_zoo.segment.inference import made_ready
 from spoco_zoo.segment.models import find_device, read_model
-from spoco_zoo.segment.normalise import check_finite, measure, normalise
+from spoco_zoo.segment.normalise import check_finite, measure
 from spoco_zoo.segment.plan import make_plan
 from spoco_zoo.segment.planes import planewise
 
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
 
     import torch
 
+    from spoco_zoo.intensities import Statistics
     from spoco_zoo.nets.model import Embedder, Model
     from spoco_zoo.segment.embed import Embedded
-    from spoco_zoo.segment.normalise import Statistics
     from spoco_zoo.segment.plan import Plan
 
 __all__ = ["GLANCE", "Part", "embed_part", "middle", "ready_part"]

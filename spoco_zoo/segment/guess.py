@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
+from spoco_zoo.intensities import Statistics
 from spoco_zoo.segment.blocks import Box
 from spoco_zoo.segment.glance import ready_part
 from spoco_zoo.segment.models import find_device
-from spoco_zoo.segment.normalise import Statistics
 from spoco_zoo.segment.planes import cluster_planes
 from spoco_zoo.segment.stitch import Rule
 

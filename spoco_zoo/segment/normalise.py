@@ -1,23 +1,24 @@
-"""Intensity normalisation: one mean and one standard deviation per volume and time point."""
+"""What an image is normalised by: one mean and one standard deviation per volume and time point."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import product
 from math import prod
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from spoco_zoo.errors import DataError
+from spoco_zoo.intensities import statistics_of
 from spoco_zoo.segment.blocks import Box
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
+    from spoco_zoo.intensities import Statistics
     from spoco_zoo.ngff import Image
 
-__all__ = ["Statistics", "check_finite", "measure", "normalise"]
+__all__ = ["check_finite", "measure"]
 
 PIECE = 2**21
 """Voxels read at a time."""
@@ -25,37 +26,12 @@ MOST_PIECES = 64
 """More pieces than this, evenly spread, are not read: 2^27 voxels."""
 
 
-class Statistics(NamedTuple):
-    """Mean and standard deviation over all channels and voxels, in units of the image."""
-
-    mean: float
-    std: float
-
-
 LARGEST = 1e37
 """Of an intensity: normalised as float32, neither it nor a difference of two overflows."""
 
 
-@dataclass
-class _Moments:
-    """Running count, mean and sum of squared deviations; pieces are merged after Chan et al."""
-
-    count: int = 0
-    mean: float = 0.0
-    squares: float = 0.0
-
-    def add(self, values: np.ndarray) -> None:
-        values = values.astype(np.float64)
-        count, mean = values.size, float(values.mean())
-        squares = float(np.square(values - mean).sum())
-        total, step = self.count + count, mean - self.mean
-        self.squares += squares + step * step * self.count * count / total
-        self.mean += step * count / total
-        self.count = total
-
-
 def measure(image: Image, level: int, time: int, channels: Sequence[int]) -> Statistics:
-    """Mean and standard deviation of one time point, read piece by piece.
+    """Mean, standard deviation and limits of one time point, read piece by piece.
 
     It is the level that is segmented, as in training: a coarser one has less
     noise and so a smaller deviation. Of more than 2^27 voxels an evenly spread
@@ -76,20 +52,14 @@ def measure(image: Image, level: int, time: int, channels: Sequence[int]) -> Sta
     DataError
         If a value is NaN or infinite.
     """
-    moments = _Moments()
-    for box in _pieces(image.spatial_shape(level)):
-        values = image.read(level, time, channels, box.slices)
-        check_finite(values, box, image.uri)
-        moments.add(values)
-    return Statistics(moments.mean, (moments.squares / moments.count) ** 0.5)
 
+    def pieces() -> Iterator[np.ndarray]:
+        for box in _pieces(image.spatial_shape(level)):
+            values = image.read(level, time, channels, box.slices)
+            check_finite(values, box, image.uri)
+            yield values
 
-def normalise(values: np.ndarray, statistics: Statistics) -> np.ndarray:
-    """``(x - mean) / (std + 1e-6)`` as float32, same shape."""
-    scaled = values.astype(np.float32)
-    scaled -= np.float32(statistics.mean)
-    scaled /= np.float32(statistics.std + 1e-6)
-    return scaled
+    return statistics_of(pieces)
 
 
 def check_finite(values: np.ndarray, box: Box, name: str) -> None:

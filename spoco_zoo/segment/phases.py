@@ -8,6 +8,7 @@ result, so its ledger lines carry that number (the epoch) and count only for it.
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from dataclasses import asdict
 from functools import partial
@@ -97,8 +98,10 @@ class Run:
         """Statistics of the image, the staging array, and what workers must know."""
         plan, grid = self.plan, self.plan.grid
         for when in range(len(self.progress.statistics), grid.times):
-            mean, std = measure(plan.image, plan.level, when, plan.channels)
-            self._record({"phase": "statistics", "time": when, "mean": mean, "std": std})
+            found = measure(plan.image, plan.level, when, plan.channels)
+            # Limits may be infinite, for which JSON has no number.
+            values = {k: v for k, v in found._asdict().items() if math.isfinite(v)}
+            self._record({"phase": "statistics", "time": when, **values})
         local = ngff.scratch_array(
             plan.folder / "local.zarr",
             (grid.times, *grid.shape),

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spoco_zoo.errors import LedgerError
+from spoco_zoo.intensities import Statistics
 from spoco_zoo.segment.audit import BlockTally, FaceTally, SizeTally
 from spoco_zoo.segment.doubts import Doubt, worst_doubts
-from spoco_zoo.segment.normalise import Statistics
 from spoco_zoo.segment.relabel import PIECE, Numbering, number_objects
 from spoco_zoo.segment.slabs import block_file, edge_file, read_staged
 
@@ -133,7 +133,8 @@ class Progress:
         self._coarse: dict[tuple[int, int], int] = {}
 
     def _add_statistics(self, entry: dict[str, Any]) -> None:
-        self.statistics.append(Statistics(entry["mean"], entry["std"]))
+        names = [name for name in Statistics._fields if name in entry]
+        self.statistics.append(Statistics(**{name: entry[name] for name in names}))
 
     def _add_block(self, entry: dict[str, Any]) -> None:
         n = entry["n"]

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
+from spoco_zoo.intensities import normalise
 from spoco_zoo.segment.audit import BlockTally, FaceTally, count_cut
 from spoco_zoo.segment.blocks import owned_first
 from spoco_zoo.segment.doubts import Doubt, find_doubts, worst_doubts
 from spoco_zoo.segment.embed import Disagreement, embed
 from spoco_zoo.segment.models import find_device, obtain_model
-from spoco_zoo.segment.normalise import check_finite, normalise
+from spoco_zoo.segment.normalise import check_finite
 from spoco_zoo.segment.planes import cluster_planes, planewise
 from spoco_zoo.segment.slabs import block_file, checksum, read_side, write_edges, write_sides
 from spoco_zoo.segment.stitch import match
@@ -27,13 +28,13 @@ if TYPE_CHECKING:
     import torch
 
     from spoco_zoo.config import ClusteringConfig, ModelRecipe, Precision
+    from spoco_zoo.intensities import Statistics
     from spoco_zoo.nets.model import Embedder
     from spoco_zoo.ngff import Image
     from spoco_zoo.segment.blocks import BlockGrid, Box
     from spoco_zoo.segment.embed import Embedded, Kept
     from spoco_zoo.segment.field import Field
     from spoco_zoo.segment.models import ModelRef
-    from spoco_zoo.segment.normalise import Statistics
     from spoco_zoo.segment.stitch import Rule
 
 __all__ = [

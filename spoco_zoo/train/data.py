@@ -23,6 +23,7 @@ import numpy as np
 from scipy import ndimage
 
 from spoco_zoo.errors import DataError
+from spoco_zoo.intensities import normalise, statistics_of
 from spoco_zoo.train.layouts import read_pair
 
 if TYPE_CHECKING:
@@ -182,9 +183,9 @@ def object_sizes(samples: Sequence[Sample]) -> tuple[float, float, float]:
 
 def make_sample(name: str, image: NDArray[np.float32], labels: NDArray[np.int32]) -> Sample:
     """Normalise an image and list its objects."""
-    mean, std = float(image.mean(dtype=np.float64)), float(image.std(dtype=np.float64))
-    scaled = (image - np.float32(mean)) / np.float32(std + 1e-6)
-    return Sample(name, scaled, labels, object_centres(labels), mean, std)
+    found = statistics_of(lambda: [image])
+    scaled = normalise(image, found)
+    return Sample(name, scaled, labels, object_centres(labels), found.mean, found.std)
 
 
 def load_samples(pairs: Sequence[Pair], config: TrainConfig) -> list[Sample]:

@@ -10,8 +10,9 @@ import tifffile
 
 from spoco_zoo import ngff
 from spoco_zoo.errors import DataError
+from spoco_zoo.intensities import Statistics, normalise
 from spoco_zoo.segment import normalise as module
-from spoco_zoo.segment.normalise import Statistics, measure, normalise
+from spoco_zoo.segment.normalise import measure
 
 
 @pytest.mark.parametrize("piece", [50, 10**6])

@@ -1,0 +1,171 @@
+"""Intensity normalisation, in training as in segmentation: what counts, and what is cut off.
+
+A z-score hangs on two numbers of a whole image, and two things that are none of the
+object's business spoil them: an empty frame, as stitching and registration leave it, and
+single voxels of absurd value, from dead camera pixels or cosmic rays. A frame is left out,
+and taken for as dark (or bright) as what it surrounds ever is, so that no edge lies between
+them; values are cut off far outside of what nearly all voxels hold. Images without either
+get the plain mean and standard deviation.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from numpy.typing import NDArray
+
+__all__ = ["Intensities", "Statistics", "normalise", "statistics_of", "without_frame"]
+
+RARE = 1e-4
+"""Share of voxels at either end that need not tell what an image holds."""
+FAR = 3.0
+"""Cut off is what lies farther out than the rare voxels do, this many times."""
+SAMPLE = 2**16
+"""Values of a piece that tell where nearly all of them lie."""
+
+
+class Statistics(NamedTuple):
+    """Of all channels and voxels that count, in units of the image."""
+
+    mean: float
+    std: float
+    low: float = -np.inf
+    """Values below are taken as this one."""
+    high: float = np.inf
+    """Values above are taken as this one."""
+
+
+@dataclass
+class Intensities:
+    """What has been seen of an image so far; pieces may come in any order.
+
+    Moments of pieces are merged after Chan et al. (1983).
+    """
+
+    low: float = -np.inf
+    high: float = np.inf
+    count: int = 0
+    mean: float = 0.0
+    squares: float = 0.0
+    least: float = np.inf
+    most: float = -np.inf
+    samples: list[NDArray[np.float32]] = field(default_factory=list)
+
+    def add(self, values: NDArray[np.generic]) -> None:
+        """Look at a piece, any shape."""
+        if not values.size:
+            return
+        # A copy, because clipping and moments need one; float64 holds every integer that occurs.
+        numbers = values.astype(np.float64).ravel()
+        self.least = min(self.least, float(numbers.min()))
+        self.most = max(self.most, float(numbers.max()))
+        self.samples.append(numbers[:: -(-numbers.size // SAMPLE)].astype(np.float32))
+        np.clip(numbers, self.low, self.high, out=numbers)
+        mean = float(numbers.mean())
+        numbers -= mean
+        total, step = self.count + numbers.size, mean - self.mean
+        self.squares += float(numbers @ numbers) + step * step * self.count * numbers.size / total
+        self.mean += step * numbers.size / total
+        self.count = total
+
+    def usual(self) -> tuple[float, float, float]:
+        """What all but the rarest values lie between, and the median."""
+        low, middle, high = np.quantile(
+            np.concatenate(self.samples).astype(np.float64), (RARE, 0.5, 1 - RARE)
+        )
+        return float(low), float(middle), float(high)
+
+    def limits(self) -> tuple[float, float]:
+        """Where values are cut off; infinite where nothing lies that far out."""
+        low, middle, high = self.usual()
+        # Where nearly all voxels are alike, the few others are what the image is about.
+        low = low - FAR * (middle - low) if low < middle else -np.inf
+        high = high + FAR * (high - middle) if high > middle else np.inf
+        return low if self.least < low else -np.inf, high if self.most > high else np.inf
+
+    def moments(self) -> tuple[float, float]:
+        """Mean and deviation of all that was added, cut off as these intensities were told to."""
+        return self.mean, (self.squares / self.count) ** 0.5
+
+
+def statistics_of(pieces: Callable[[], Iterable[NDArray[np.generic]]]) -> Statistics:
+    """Mean, deviation and limits of an image that is read piece by piece.
+
+    Parameters
+    ----------
+    pieces : callable
+        Gives the pieces, (C, [Z,] Y, X) each. It is called again if there is something to
+        cut off, and if the image is all frame: that is, of one value, or of one per piece.
+
+    Returns
+    -------
+    Statistics
+    """
+    seen, least, most = Intensities(), np.inf, -np.inf
+    for piece in pieces():
+        least, most = min(least, piece.min()), max(most, piece.max())
+        seen.add(without_frame(piece))
+    framed = seen.count > 0
+    if not framed:
+        for piece in pieces():
+            seen.add(piece)
+    low, high = seen.limits()
+    if math.isfinite(low) or math.isfinite(high):
+        again = Intensities(low, high)
+        for piece in pieces():
+            again.add(without_frame(piece) if framed else piece)
+        mean, std = again.moments()
+    else:
+        mean, std = seen.moments()
+    usual = seen.usual()
+    if least < seen.least:
+        low = usual[0]
+    if most > seen.most:
+        high = usual[2] if usual[2] > usual[1] else seen.most
+    return Statistics(mean, std, low, high)
+
+
+def without_frame(values: NDArray[np.generic]) -> NDArray[np.generic]:
+    """An image, or a piece of one, without lines of one value along its faces.
+
+    Parameters
+    ----------
+    values : ndarray
+        (C, [Z,] Y, X).
+
+    Returns
+    -------
+    ndarray
+        A view; empty if all of it is of one value per channel.
+    """
+    for axis in range(1, values.ndim):
+        others = tuple(a for a in range(1, values.ndim) if a != axis)
+        if math.prod(values.shape[a] for a in others) == 1:
+            continue  # a single voxel is always of one value
+        least, most = values.min(axis=others), values.max(axis=others)
+        flat = (least == most).all(axis=0)
+        if flat.all() and bool((least == least[:, :1]).all()):
+            return values[:, :0]
+        first = flat & (least == least[:, :1]).all(axis=0)
+        last = flat & (least == least[:, -1:]).all(axis=0)
+        start = int(np.argmin(first)) if first[0] else 0
+        stop = len(last) - (int(np.argmin(last[::-1])) if last[-1] else 0)
+        values = np.moveaxis(np.moveaxis(values, axis, 0)[start:stop], 0, axis)
+    return values
+
+
+def normalise(values: NDArray[np.generic], statistics: Statistics) -> NDArray[np.float32]:
+    """``(x - mean) / (std + 1e-6)`` of the values within the limits, float32, same shape."""
+    scaled = values.astype(np.float32)
+    if np.isfinite(statistics.low) or np.isfinite(statistics.high):
+        np.clip(scaled, statistics.low, statistics.high, out=scaled)
+    scaled -= np.float32(statistics.mean)
+    scaled /= np.float32(statistics.std + 1e-6)
+    return scaled

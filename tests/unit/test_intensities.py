@@ -1,0 +1,112 @@
+"""What an image is normalised by: frames and absurd voxels do not count."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spoco_zoo.intensities import Statistics, normalise, statistics_of, without_frame
+
+
+def image(shape: tuple[int, ...] = (1, 60, 50), seed: int = 0) -> np.ndarray:
+    """Noise as of a camera, with a few bright objects, uint16."""
+    rng = np.random.default_rng(seed)
+    values = rng.normal(300, 20, shape)
+    values[..., 10:20, 30:40] += 2000
+    return values.clip(0).astype(np.uint16)
+
+
+def whole(values: np.ndarray) -> Statistics:
+    """Of an image in one piece."""
+    return statistics_of(lambda: [values])
+
+
+def plain(values: np.ndarray) -> Statistics:
+    """The plain z-score's."""
+    return Statistics(float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64)))
+
+
+def test_an_ordinary_image_gets_plain_mean_and_deviation() -> None:
+    values = image()
+    found = whole(values)
+    assert found[:2] == pytest.approx(plain(values)[:2])
+    assert found[2:] == (-np.inf, np.inf)
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    pads=st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), min_size=2, max_size=3),
+    fill=st.sampled_from([0, 300, 65535]),
+    seed=st.integers(0, 3),
+)
+def test_a_frame_of_any_width_and_value_changes_nothing(
+    pads: list[tuple[int, int]], fill: int, seed: int
+) -> None:
+    values = image((1, *(6,) * (len(pads) - 2), 60, 50), seed)
+    framed = np.pad(values, [(0, 0), *pads], constant_values=fill)
+    assert np.array_equal(without_frame(framed), values)
+    assert whole(framed)[:2] == whole(values)[:2]
+
+
+def test_a_frame_is_as_dark_as_the_image_ever_is() -> None:
+    values = image()
+    scaled = normalise(np.pad(values, ((0, 0), (5, 5), (5, 5))), whole(np.pad(values, 5)[5:6]))
+    inside = scaled[:, 5:-5, 5:-5]
+    assert np.allclose(scaled[:, :5], inside.min(), atol=0.1)
+    assert np.allclose(inside, normalise(values, whole(values)), atol=0.2)
+
+
+def test_every_channel_has_its_own_frame() -> None:
+    values = image((2, 40, 50))
+    framed = np.pad(values, [(0, 0), (5, 5), (7, 0)])
+    framed[1, :5] = framed[1, -5:] = framed[1, :, :7] = 9
+    assert np.array_equal(without_frame(framed), values)
+
+
+def test_one_voxel_of_absurd_value_changes_next_to_nothing() -> None:
+    values = image((1, 256, 256))
+    spoilt = values.copy()
+    spoilt[0, 3, 3] = 65535
+    was, found = whole(values), whole(spoilt)
+    assert found.std == pytest.approx(was.std, rel=0.1)
+    assert plain(spoilt).std > 3 * was.std
+    assert normalise(spoilt, found).max() < 5 * normalise(values, was).max()
+    other = normalise(spoilt, found) - normalise(values, was)
+    other[0, 3, 3] = 0
+    assert np.abs(other).max() < 0.1 * normalise(values, was).max()
+
+
+def test_few_objects_in_an_empty_image_are_not_cut_off() -> None:
+    values = np.zeros((1, 400, 400), np.uint16)
+    values[0, 100:103, 200:203] = 5000  # fewer voxels than may be absurd
+    values[0, 399, 399] = values[0, 0, 0] = 1  # no frame
+    assert whole(values).high == np.inf
+    assert normalise(np.pad(values, 9), whole(np.pad(values, 9)[9:10])).max() > 100
+
+
+def test_pieces_are_read_again_only_if_there_is_something_to_cut_off() -> None:
+    values, reads = image((1, 256, 256)), []
+
+    def pieces():
+        reads.append(1)
+        return [values[:, :100], values[:, 100:]]
+
+    statistics_of(pieces)
+    assert len(reads) == 1
+    values[0, 3, 3] = 65535
+    assert np.isfinite(statistics_of(pieces).high)
+    assert len(reads) == 3
+
+
+def test_pieces_of_one_value_each_still_have_a_deviation() -> None:
+    pieces = [np.full((1, 8, 8), value, np.uint8) for value in (0, 10)]
+    assert statistics_of(lambda: pieces)[:2] == (5.0, 5.0)
+    assert whole(np.full((1, 8, 8), 3, np.uint8))[:2] == (3.0, 0.0)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 40), (1, 40, 1), (1, 1, 1), (2, 5, 1, 1)])
+def test_an_image_of_one_line_has_no_frame(shape: tuple[int, ...]) -> None:
+    values = np.random.default_rng(0).normal(size=shape)
+    assert whole(values)[:2] == pytest.approx(plain(values)[:2], abs=1e-12)
