@@ -295,4 +295,6 @@ class SegmentConfig(Config):
     """Of the level in micrometres, where the image does not state it or is wrong."""
     rescale: bool = True
     """Resample an image whose voxel size is far from the training's; labels keep full size."""
+    zoom: Annotated[float, Field(gt=0)] | None = None
+    """Enlarge (2) or shrink (0.5) the image for the network, whatever its voxel size."""
     seed: int = 0

@@ -195,6 +195,8 @@ def segment_with_pictures(
         display.update(event.phase, event.done, event.total, event.message)
 
     result = segment(source, model, config, on_event=listen, **options)
+    if hint := result.summary.get("hint"):  # of an earlier version there is none
+        display.note(hint)
     write_settings(result)
     if report:
         write_segmentation_page(source, result, config)

@@ -86,6 +86,10 @@ def segment(
             "--rescale/--no-rescale", help="To the model's voxel size.", rich_help_panel=INPUT
         ),
     ] = None,
+    zoom: Annotated[
+        float | None,
+        typer.Option(help="Shrink (0.5) or enlarge it for the model.", rich_help_panel=INPUT),
+    ] = None,
     precision: Annotated[
         str | None, typer.Option(help="auto, float32 or bfloat16.", rich_help_panel=RUNS)
     ] = None,
@@ -151,6 +155,7 @@ def segment(
         roi=region(roi),
         voxel_size=numbers(voxel_size, "voxel-size"),
         rescale=rescale,
+        zoom=zoom,
         seed=seed,
     )
     target: dict[str, Any] = dict(

@@ -87,7 +87,8 @@ def segment_sections(summary: Mapping[str, Any], look: Sequence[str]) -> list[Se
             (f"{int(low):,} to {2 * int(low) - 1:,}", float(count))
             for low, count in sizes["histogram"].items()
         )
-        sections.append(Section("Sizes", (f"{what}{unit}; objects by voxel count.",), bars=bars))
+        text = tuple(filter(None, (f"{what}{unit}; objects by voxel count.", summary.get("hint"))))
+        sections.append(Section("Sizes", text, bars=bars))
     per_block = summary["objects_per_block"]["histogram"]
     if len(per_block) > 1:
         bars = tuple((f"from {low}", float(count)) for low, count in per_block.items())

@@ -1,6 +1,7 @@
 """An image that is not quite what a model was trained on: which channel, at which voxel size.
 
-Decisions only. Each comes with a sentence for the user, because none is made silently.
+Decisions only. Each comes with a sentence for the user, because none is made silently. What
+cannot be decided, whether objects of unusual size are of another scale, is said.
 """
 
 from __future__ import annotations
@@ -14,17 +15,19 @@ from spoco_zoo.errors import ConfigError, StoreError
 from spoco_zoo.ngff import find_channels
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from spoco_zoo.config import ModelRecipe
     from spoco_zoo.ngff import Image
 
-__all__ = ["Zoom", "choose_channels", "choose_zoom"]
+__all__ = ["Zoom", "choose_channels", "choose_zoom", "doubt_sizes"]
 
 NEAR = 1.5
 """Voxel sizes within this factor of the training's are taken as they are."""
 BELIEVABLE = 10.0
 """Beyond this factor the image's metadata are more likely wrong than its scale unusual."""
+ENOUGH = 10
+"""Objects that tell of which size they are."""
 LOOK = 512
 """Edge of the middle part that decides between colours."""
 
@@ -49,6 +52,7 @@ def choose_zoom(
     axes: Sequence[str],
     *,
     rescale: bool = True,
+    zoom: float | None = None,
 ) -> Zoom:
     """Decide whether an image must be resampled to the model's voxel size.
 
@@ -62,6 +66,8 @@ def choose_zoom(
         The image's spatial axes.
     rescale : bool
         False: never, but say what is off.
+    zoom : float, optional
+        The user's own choice: 0.5 halves the image along the axes of the model.
 
     Returns
     -------
@@ -81,6 +87,13 @@ def choose_zoom(
     (1.0, 1.0)
     """
     same = (1.0,) * len(axes)
+    if zoom is not None:
+        lead = len(axes) - recipe.net.ndim
+        return Zoom(
+            (1.0,) * lead + (float(f"{1 / zoom:.6g}"),) * recipe.net.ndim,
+            f"The image is resampled for the network {zoom:g} times, as asked, and the labels come "
+            "back at full size.",
+        )
     if size is None or recipe.voxel_size is None:
         return Zoom(same)
     if len(size) != len(axes):
@@ -114,6 +127,50 @@ def choose_zoom(
         ratios,
         f"The image has {sizes}: it is resampled for the network by {_factors(ratios)}, and the "
         "labels come back at full size. --no-rescale takes it as it is.",
+    )
+
+
+def doubt_sizes(bins: Mapping[str, int], recipe: ModelRecipe) -> str:
+    """What to tell a user whose objects are of another size than those of the training.
+
+    Parameters
+    ----------
+    bins : mapping
+        How many objects have at least so many voxels of the network, and less than
+        twice as many.
+    recipe : ModelRecipe
+
+    Returns
+    -------
+    str
+        Empty if there is nothing to tell, or there are too few objects to judge by.
+
+    Examples
+    --------
+    >>> from spoco_zoo.config import ClusteringConfig, ModelRecipe, NetConfig
+    >>> recipe = ModelRecipe(
+    ...     net=NetConfig(), delta_var=0.5, delta_dist=2, kernel_threshold=0.5, background=None,
+    ...     clustering=ClusteringConfig(), channel_names=("0",), patch=(64, 64),
+    ...     object_size=(40, 400, 2000),
+    ... )
+    >>> doubt_sizes({"256": 100, "512": 50}, recipe)
+    ''
+    >>> "try --zoom 0.3" in doubt_sizes({"2048": 5, "4096": 100}, recipe)
+    True
+    """
+    count = sum(bins.values())
+    if recipe.object_size is None or count < ENOUGH:
+        return ""
+    smallest, middle, largest = recipe.object_size
+    sizes = np.repeat([int(low) for low in bins], list(bins.values()))
+    typical = 1.5 * float(np.sort(sizes)[count // 2])
+    if smallest <= typical <= largest:
+        return ""
+    zoom = (middle / typical) ** (1 / recipe.net.ndim)
+    return (
+        f"A typical object has some {typical:.0f} voxels, but of those that the model was trained "
+        f"on 90 % have {smallest:.0f} to {largest:.0f}. If the image is of another scale, and "
+        f"labels look wrong, try --zoom {zoom:.1g}."
     )
 
 

@@ -22,6 +22,7 @@ from spoco_zoo.segment.audit import count_per_block, throughput
 from spoco_zoo.segment.doubts import save_views
 from spoco_zoo.segment.execute import InProcess
 from spoco_zoo.segment.final import CoreItem, fill_coarse, relabel_block
+from spoco_zoo.segment.fit import doubt_sizes
 from spoco_zoo.segment.ledger import Ledger
 from spoco_zoo.segment.normalise import measure
 from spoco_zoo.segment.outcome import (
@@ -280,6 +281,7 @@ class Run:
         (plan.folder / DOUBTS).unlink(missing_ok=True)
         if doubts:
             save_views(plan.folder / DOUBTS, plan.folder, plan.grid, doubts)
+        counted = sizes.summary()
         content = {
             "plan": plan.summary(),
             "config": plan.config.model_dump(mode="json"),
@@ -289,7 +291,8 @@ class Run:
             "faces": asdict(progress.faces),
             "doubts": [d.to_dict() for d in doubts],
             "throughput": throughput(fresh, self.seconds),
-            "sizes": sizes.summary(),
+            "sizes": counted,
+            "hint": doubt_sizes(counted["histogram"], plan.recipe),
             "seconds": {k: round(v, 3) for k, v in self.seconds.items()},
             "failures": [asdict(f) for f in self.failures],
         }

@@ -199,7 +199,7 @@ def make_plan(
     """
     source_region = _region(config, _check_image(image, recipe, config))
     size = config.voxel_size or image.voxel_size(config.level)
-    zoom = choose_zoom(size, recipe, image.spatial, rescale=config.rescale)
+    zoom = choose_zoom(size, recipe, image.spatial, rescale=config.rescale, zoom=config.zoom)
     seen, level, region = image, config.level, source_region
     if zoom.needed:
         seen, level = ngff.rescale_image(image, config.level, zoom.factors), 0

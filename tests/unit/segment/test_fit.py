@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from spoco_zoo import ngff
 from spoco_zoo.config import ClusteringConfig, ModelRecipe, NetConfig
 from spoco_zoo.errors import ConfigError, StoreError
-from spoco_zoo.segment.fit import choose_channels, choose_zoom
+from spoco_zoo.segment.fit import choose_channels, choose_zoom, doubt_sizes
 from spoco_zoo.segment.resize import Stretch
 from spoco_zoo.segment.target import default_output
 
@@ -54,6 +54,22 @@ def test_a_user_may_forbid_it_and_still_hears_of_it() -> None:
     zoom = choose_zoom((0.1, 0.1), recipe(), "yx", rescale=False)
     assert not zoom.needed
     assert zoom.note.startswith("Warning")
+
+
+@pytest.mark.parametrize("size", [None, (0.5, 0.5, 0.5)])
+def test_the_user_decides_about_the_zoom(size) -> None:
+    zoom = choose_zoom(size, recipe(), "zyx", zoom=0.25)
+    assert zoom.factors == (1, 4, 4)
+    assert "0.25 times" in zoom.note
+
+
+def test_objects_of_unusual_size_are_doubted() -> None:
+    known = recipe().model_copy(update={"object_size": (40.0, 400.0, 2000.0)})
+    assert doubt_sizes({"512": 30, "4096": 20}, known) == ""
+    assert doubt_sizes({"4096": 9}, known) == ""
+    assert "--zoom 0.2" in doubt_sizes({"8192": 30}, known)
+    assert "--zoom 4" in doubt_sizes({"16": 30}, known)
+    assert doubt_sizes({"8192": 30}, recipe()) == ""
 
 
 def test_a_2d_model_leaves_z_alone() -> None:
