@@ -28,6 +28,7 @@ DEPTH = 0.284 / 0.127  # of a voxel, in units of its width
 RADIUS = 13.5  # of a typical nucleus, in voxel widths
 MARGIN = 20  # voxel widths around the window in which nuclei lie, too: its faces cut some
 TRAIN_END = 80
+RIM = 0.1  # of a radius: so far outside of where nuclei are half as bright people draw outlines
 GAIN = 8.0  # grey values per photon: the variance of the real noise is 8 times its mean
 
 
@@ -39,7 +40,7 @@ def smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], sigma: float)
 
 
 def nuclei(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Labels int32 (Z, Y, X) of bent ellipsoids that do not overlap, and their brightness."""
+    """Labels int32 of bent ellipsoids that do not overlap, and their light, both (Z, Y, X)."""
     extent = np.array(SHAPE) * (DEPTH, 1, 1)
     wanted = int(rng.uniform(0.12, 0.3) * np.prod(extent + 2 * MARGIN) / (4.2 * RADIUS**3))
     at = np.stack(np.meshgrid(*map(np.arange, SHAPE), indexing="ij"), -1) * (DEPTH, 1, 1)
@@ -60,7 +61,7 @@ def nuclei(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         if mine.any():
             brightness.append(rng.uniform(14, 50))
             labels[mine], depth[mine] = len(brightness) - 1, inside[mine]
-    return labels, np.array(brightness)
+    return labels, np.array(brightness)[labels] * (depth > RIM)
 
 
 def walls(rng: np.random.Generator) -> np.ndarray:
@@ -73,9 +74,9 @@ def walls(rng: np.random.Generator) -> np.ndarray:
 def made_up(seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Image uint8 and labels uint16, both (Z, Y, X)."""
     rng = np.random.default_rng(seed)
-    labels, brightness = nuclei(rng)
+    labels, light = nuclei(rng)
     texture = 1 + 0.13 * smooth_noise(rng, SHAPE, 3)
-    body = brightness.astype(np.float32)[labels] * texture
+    body = light.astype(np.float32) * texture
     free = ndimage.binary_erosion(labels == 0, iterations=1)
     haze = np.clip(23 + 6 * smooth_noise(rng, SHAPE, 10) + 3 * smooth_noise(rng, SHAPE, 3), 4, None)
     signal = ndimage.gaussian_filter(body + walls(rng) * free, (0.7, 1.6, 1.6)) + haze
