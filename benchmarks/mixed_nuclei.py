@@ -28,7 +28,6 @@ DEPTH = 0.284 / 0.127  # of a voxel, in units of its width
 RADIUS = 13.5  # of a typical nucleus, in voxel widths
 MARGIN = 20  # voxel widths around the window in which nuclei lie, too: its faces cut some
 TRAIN_END = 80
-RIM = 0.1  # of a radius: so far outside of where nuclei are half as bright people draw outlines
 GAIN = 8.0  # grey values per photon: the variance of the real noise is 8 times its mean
 
 
@@ -39,7 +38,7 @@ def smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], sigma: float)
     return np.asarray(field / field.std(), np.float32)
 
 
-def nuclei(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def nuclei(rng: np.random.Generator, rim: float) -> tuple[np.ndarray, np.ndarray]:
     """Labels int32 of bent ellipsoids that do not overlap, and their light, both (Z, Y, X)."""
     extent = np.array(SHAPE) * (DEPTH, 1, 1)
     wanted = int(rng.uniform(0.12, 0.3) * np.prod(extent + 2 * MARGIN) / (4.2 * RADIUS**3))
@@ -61,7 +60,7 @@ def nuclei(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         if mine.any():
             brightness.append(rng.uniform(14, 50))
             labels[mine], depth[mine] = len(brightness) - 1, inside[mine]
-    return labels, np.array(brightness)[labels] * (depth > RIM)
+    return labels, np.array(brightness)[labels] * (depth > rim)
 
 
 def walls(rng: np.random.Generator) -> np.ndarray:
@@ -71,10 +70,10 @@ def walls(rng: np.random.Generator) -> np.ndarray:
     return np.asarray(sheet * strength * rng.uniform(50, 250), np.float32)
 
 
-def made_up(seed: int) -> tuple[np.ndarray, np.ndarray]:
+def made_up(seed: int, rim: float) -> tuple[np.ndarray, np.ndarray]:
     """Image uint8 and labels uint16, both (Z, Y, X)."""
     rng = np.random.default_rng(seed)
-    labels, light = nuclei(rng)
+    labels, light = nuclei(rng, rim)
     texture = 1 + 0.13 * smooth_noise(rng, SHAPE, 3)
     body = light.astype(np.float32) * texture
     free = ndimage.binary_erosion(labels == 0, iterations=1)
@@ -93,6 +92,8 @@ def main() -> None:
     parser.add_argument("labels", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--volumes", type=int, default=8, help="made-up volumes for training")
+    help = "of a radius: so far outside of where nuclei are half as bright people draw outlines"
+    parser.add_argument("--rim", type=float, default=0.1, help=help)
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     image, labels = (tifffile.imread(path) for path in (asked.image, asked.labels))
@@ -100,7 +101,7 @@ def main() -> None:
     counts = []
     for number in range(asked.volumes + 2):
         part = "train" if number < asked.volumes else "val"
-        made, truth = made_up(asked.seed * 1000 + number)
+        made, truth = made_up(asked.seed * 1000 + number, asked.rim)
         write(asked.out / part, f"made-{number}", made, truth)
         counts.append(int(truth.max()))
         if part == "train":
