@@ -78,8 +78,8 @@ class Kept:
         self._coming: dict[tuple[int, ...], Output] = {}
 
     def find(self, patch: Patch) -> Output | None:
-        """The output that the region before left."""
-        return self._ready.get(patch.index)
+        """The output that the region before left; it is handed over once, and not kept longer."""
+        return self._ready.pop(patch.index, None)
 
     def offer(self, patch: Patch, output: Output, trusted: Box, upcoming: Box) -> None:
         """Copy what the upcoming region needs, if this output has all of it."""

@@ -4,17 +4,23 @@ dask starts its workers with an allocator that hands every freed megabyte back t
 the system, and takes a fresh one for the next array. A block makes and drops
 hundreds of arrays, so the system spends more time on clearing pages than the
 network on computing: measured with small patches, 4.5 against 1.3 microseconds of
-CPU per voxel. A worker that does nothing but blocks keeps what the next needs.
+CPU per voxel. A worker that does nothing but blocks keeps what the next needs. What it
+keeps lies ever more scattered, so all of it goes back after each row of blocks: every
+row finds the memory of a fresh worker, however many came before.
 """
 
 from __future__ import annotations
 
 import ctypes
+from typing import TYPE_CHECKING, cast
 
-__all__ = ["MMAP_THRESHOLD", "TRIM_THRESHOLD", "keep_freed_memory"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["MMAP_THRESHOLD", "TRIM_THRESHOLD", "keep_freed_memory", "return_freed_memory"]
 
 # Numbers of glibc's malloc.h.
-_TRIM, _MMAP = -1, -3
+_TRIM, _MMAP, _ARENAS = -1, -3, -8
 
 TRIM_THRESHOLD = 2**26
 """Bytes at the end of an arena that stay with the process."""
@@ -28,8 +34,20 @@ def keep_freed_memory() -> bool:
     Memory in use is not larger for it, and what is kept is bounded. Anything but
     glibc is left as it is.
     """
+    mallopt = _from_libc("mallopt")
+    settings = ((_TRIM, TRIM_THRESHOLD), (_MMAP, MMAP_THRESHOLD), (_ARENAS, 1))
+    return mallopt is not None and all(mallopt(*setting) for setting in settings)
+
+
+def return_freed_memory() -> None:
+    """Give what this process freed and kept back to the system, where its allocator can do so."""
+    if (trim := _from_libc("malloc_trim")) is not None:
+        trim(0)
+
+
+def _from_libc(name: str) -> Callable[..., int] | None:
+    """A function of the C library of this process, or None if it has none of that name."""
     try:
-        mallopt = ctypes.CDLL(None).mallopt
+        return cast("Callable[..., int]", getattr(ctypes.CDLL(None), name))
     except (AttributeError, OSError, TypeError):
-        return False
-    return bool(mallopt(_TRIM, TRIM_THRESHOLD) and mallopt(_MMAP, MMAP_THRESHOLD))
+        return None

@@ -21,7 +21,7 @@ import torch
 
 from spoco_zoo.segment.embed import Kept
 from spoco_zoo.segment.failures import ends_run, reason_of
-from spoco_zoo.segment.memory import keep_freed_memory
+from spoco_zoo.segment.memory import keep_freed_memory, return_freed_memory
 from spoco_zoo.segment.models import find_device
 from spoco_zoo.segment.tasks import embed_block, file_block, read_block
 
@@ -124,7 +124,10 @@ def label_row(common: Common, numbers: tuple[int, ...]) -> Iterator[Outcome]:
 def listed_row(common: Common, numbers: tuple[int, ...]) -> list[Outcome]:
     """`label_row` for workers, which do nothing else and send all results at once."""
     keep_freed_memory()
-    return list(label_row(common, numbers))
+    try:
+        return list(label_row(common, numbers))
+    finally:
+        return_freed_memory()
 
 
 def _embedded(

@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +20,23 @@ before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(50):
     bytes(bytearray(4 << 20))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+SCATTERED = """
+import sys
+from pathlib import Path
+from spoco_zoo.segment.memory import keep_freed_memory, return_freed_memory
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4 // 1024
+
+keep_freed_memory()
+before = resident()
+blocks = [bytearray(b"x" * (1 << 20)) for _ in range(200)]
+del blocks[:-1]  # the last one lies above the others
+kept = resident() - before
+return_freed_memory()
+print(kept, resident() - before)
 """
 
 
@@ -38,3 +56,14 @@ def page_faults(way: str) -> int:
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="speaks to glibc's allocator")
 def test_a_worker_takes_its_pages_once() -> None:
     assert page_faults("kept") < page_faults("as dask leaves it") / 5
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="speaks to glibc's allocator")
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="asks Linux for its memory")
+def test_what_is_kept_goes_back_after_a_row() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SCATTERED], capture_output=True, check=True, text=True
+    )
+    kept, left = map(int, done.stdout.split())
+    assert kept > 150
+    assert left < 20
