@@ -124,10 +124,11 @@ def label_row(common: Common, numbers: tuple[int, ...]) -> Iterator[Outcome]:
 def listed_row(common: Common, numbers: tuple[int, ...]) -> list[Outcome]:
     """`label_row` for workers, which do nothing else and send all results at once."""
     keep_freed_memory()
-    try:
-        return list(label_row(common, numbers))
-    finally:
+    outcomes = []
+    for outcome in label_row(common, numbers):
+        outcomes.append(outcome)
         return_freed_memory()
+    return outcomes
 
 
 def _embedded(

@@ -60,7 +60,7 @@ def test_a_worker_takes_its_pages_once() -> None:
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="speaks to glibc's allocator")
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="asks Linux for its memory")
-def test_what_is_kept_goes_back_after_a_row() -> None:
+def test_what_is_kept_goes_back_when_told_to() -> None:
     done = subprocess.run(
         [sys.executable, "-c", SCATTERED], capture_output=True, check=True, text=True
     )
