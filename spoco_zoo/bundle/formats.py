@@ -266,12 +266,15 @@ def jit_is_deprecated() -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet_exporter() -> Iterator[None]:
-    """Silence the exporter's notes about torchvision and its own deprecated calls."""
+    """Silence the exporter's notes about torchvision, its own deprecated calls and rewrite rules.
+
+    The last are printed, where a command prints what other programs read.
+    """
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:

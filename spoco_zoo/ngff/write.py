@@ -129,6 +129,10 @@ def publish_label(target: LabelTarget) -> None:
         extra={"image-label": label},
     )
     try:
+        if target.version == "0.4":
+            # Attributes of a level have a file of their own, which no reader misses if it is lost.
+            for level in range(len(target.levels)):
+                open_label_array(target, level).update_attributes({})
         for stray in Path(target.path).rglob("*.partial"):
             stray.unlink(missing_ok=True)
         group = zarr.open_group(place_of(target.path), mode="r+", use_consolidated=False)

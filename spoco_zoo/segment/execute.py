@@ -287,7 +287,9 @@ def _await_file(path: Path) -> None:
 def _local(workers: int, gpus: Sequence[str | int], dashboard: bool) -> DaskExecutor:
     """A cluster of this machine; each worker is watched and started anew if it dies."""
     import dask
-    from distributed import Client, Nanny, Scheduler, SpecCluster
+    from distributed import Client, Scheduler, SpecCluster
+
+    from spoco_zoo.segment.nanny import FirmNanny
 
     _quiet()
     dask.config.set(
@@ -317,7 +319,7 @@ def _local(workers: int, gpus: Sequence[str | int], dashboard: bool) -> DaskExec
         if gpus:
             env["CUDA_VISIBLE_DEVICES"] = str(gpus[i % len(gpus)])
         options = {"nthreads": 1, "env": env, "silence_logs": logging.ERROR}
-        specs[f"worker-{i}"] = {"cls": Nanny, "options": options}
+        specs[f"worker-{i}"] = {"cls": FirmNanny, "options": options}
     options = {
         "host": "127.0.0.1",
         "port": 0,

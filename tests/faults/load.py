@@ -9,7 +9,8 @@
 One line of JSON: the driver's memory after the first tenth and at the end, the
 most items that were ever in flight, and open files at both moments. For the runs
 also half way, and how many blocks of memory Python itself holds: what grows without
-them lies in a library's own memory.
+them lies in a library's own memory. The blocks' labels are compared with the tissue;
+the exit code is 1 if a single cell is not as it should be.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,13 @@ import psutil
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "segment"))
 
 from spoco_zoo.segment.execute import AHEAD, DaskExecutor, make_executor
+
+PITCH = 12
+"""Side of the squares of the made-up tissue, each with one cell's seed."""
+LARGEST = 2**16 - 1
+"""Largest id of a cell: what a voxel of the image can hold."""
+BASE = 64
+"""Digits of a code of the made-up network: three of them tell more cells apart than there are."""
 
 
 def nothing(item: int) -> int:
@@ -72,17 +81,48 @@ def pass_items(executor: Any, count: int) -> dict[str, Any]:
     }
 
 
+def even_tissue(side: int, seed: int) -> Any:
+    """Gap-free cells, one seeded in every square of `PITCH`, whose ids are spread over uint16.
+
+    No cell is so large that it fills a patch: a patch of one dark value would be taken for empty.
+    """
+    import numpy as np
+    from skimage.segmentation import watershed
+
+    rng, across = np.random.default_rng(seed), side // PITCH
+    corners = PITCH * np.indices((across, across)).reshape(2, -1)
+    if corners.shape[1] > LARGEST:
+        raise SystemExit(
+            f"a made-up tissue must have at most {LARGEST} cells, the ids of its image; found "
+            f"{corners.shape[1]}. Ask for fewer --blocks."
+        )
+    markers = np.zeros((side, side), np.int32)
+    rows, columns = corners + rng.integers(PITCH, size=corners.shape)
+    markers[rows, columns] = 1 + rng.permutation(LARGEST)[: corners.shape[1]]
+    return np.asarray(watershed(np.zeros(markers.shape, np.uint8), markers), np.int32)
+
+
+def wrong_cells(labels: Any, truth: Any) -> int:
+    """How many cells of the truth are not one label each, voxel for voxel."""
+    import numpy as np
+
+    pairs = np.unique(np.stack([truth.ravel(), labels.ravel()]).astype(np.int64), axis=1)
+    _, cell, parts = np.unique(pairs[0], return_inverse=True, return_counts=True)
+    _, label, sharers = np.unique(pairs[1], return_inverse=True, return_counts=True)
+    right = (parts[cell] == 1) & (sharers[label] == 1) & (pairs[1] > 0)
+    return len(parts) - int(right.sum())
+
+
 def segment_blocks(count: int, workers: int) -> dict[str, Any]:
     """Segment about `count` small blocks; memory and files after a tenth and at the end."""
-    import numpy as np
-    from planted import code_model, exact_cluster, tissue, write_image
+    from planted import code_model, exact_cluster, read_labels, write_image
 
     from spoco_zoo.config import SegmentConfig
     from spoco_zoo.segment import Event, segment
 
     side = round(count**0.5)
     me, marks = psutil.Process(), {}
-    truth = tissue((16 * side, 16 * side), 3 * count // 4, seed=1)
+    truth = even_tissue(16 * side, seed=1)
     config = SegmentConfig(block=(16, 16), overlap=(6, 6), patch=(64, 64), halo=(2, 2))
 
     def listen(event: Event) -> None:
@@ -94,17 +134,21 @@ def segment_blocks(count: int, workers: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         image = write_image(Path(folder) / "image.ome.zarr", truth, "YX")
         result = segment(
-            image, code_model(truth), config, output=Path(folder) / "o.zarr", workers=workers,
-            dashboard=False, cluster=exact_cluster, on_event=listen,
+            image, code_model(truth, base=BASE), config, output=Path(folder) / "o.zarr",
+            workers=workers, dashboard=False, cluster=partial(exact_cluster, base=BASE),
+            on_event=listen,
         )  # fmt: skip
+        seconds = round(time.perf_counter() - began, 1)
+        wrong = wrong_cells(read_labels(Path(folder) / "o.zarr"), truth)
     growth = marks["late"]["bytes"] - marks["early"]["bytes"]
     return {
         "blocks": side**2,
         "objects": result.objects,
-        "cells": int(np.max(truth)),
+        "cells": (side * 16 // PITCH) ** 2,
+        "wrong_cells": wrong,
         **marks,
         "growth_mib": round(growth / 2**20, 1),
-        "seconds": round(time.perf_counter() - began, 1),
+        "seconds": seconds,
     }
 
 
@@ -160,14 +204,14 @@ def soak(minutes: float, workers: int) -> dict[str, Any]:
     }
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--items", type=int, default=0)
     parser.add_argument("--blocks", type=int, default=0)
     parser.add_argument("--soak", type=float, default=0.0, metavar="MINUTES")
     parser.add_argument("--workers", type=int, default=2)
-    asked = parser.parse_args()
+    asked = parser.parse_args(arguments)
     if asked.items:
         executor = make_executor(asked.workers, dashboard=False)
         assert isinstance(executor, DaskExecutor)
@@ -177,10 +221,14 @@ def main() -> None:
         finally:
             executor.close()
     if asked.blocks:
-        print(json.dumps({"load": "blocks"} | segment_blocks(asked.blocks, asked.workers)))
+        found = segment_blocks(asked.blocks, asked.workers)
+        print(json.dumps({"load": "blocks"} | found))
+        if found["wrong_cells"]:
+            return 1
     if asked.soak:
         print(json.dumps({"load": "soak"} | soak(asked.soak, asked.workers)))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import gc
+import json
 import sys
 from pathlib import Path
 
+import numpy as np
+import pytest
 from dask.utils import key_split
 from distributed import Client, Scheduler
 
 sys.path.insert(0, str(Path(__file__).parent))
-from load import pass_items
+import load
+from load import pass_items, wrong_cells
 
 from spoco_zoo.segment.execute import AHEAD, FORGETFUL, DaskExecutor, make_executor
 
@@ -49,3 +53,24 @@ def test_a_closed_cluster_leaves_nothing_in_the_driver() -> None:
     for _ in range(2):
         make_executor(1, dashboard=False).close()
     assert schedulers() == 0
+
+
+def test_the_blocks_labels_are_compared_with_the_tissue(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["--blocks", "64", "--workers", "0"]
+    assert load.main(command) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["blocks"] == 64
+    assert found["objects"] == found["cells"] == 100
+    assert found["wrong_cells"] == 0
+    # With eight codes for all cells, neighbours are alike.
+    monkeypatch.setattr(load, "BASE", 2)
+    assert load.main(command) == 1
+    assert json.loads(capsys.readouterr().out)["wrong_cells"] > 10
+
+
+def test_a_wrong_cell_is_one_that_is_joined_split_or_missing() -> None:
+    truth = np.repeat([[1, 2, 3, 4, 5]], 2, axis=0)
+    assert wrong_cells(np.array([[9, 8, 7, 6, 5], [9, 8, 7, 6, 5]]), truth) == 0
+    assert wrong_cells(np.array([[9, 9, 7, 6, 0], [9, 9, 7, 1, 0]]), truth) == 4

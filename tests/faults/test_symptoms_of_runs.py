@@ -203,3 +203,14 @@ def test_a_kill_between_two_files_of_a_group_left_something_that_was_not_ours(
     label.mkdir()
     (label / left).write_text("{}" if left == ".zattrs" else '{"zarr_format": 2}')
     assert run.attempt().code == 0  # compares every file
+
+
+@pytest.mark.parametrize("state", ['"phase": "core"', '"phase": "publishing"'])
+def test_lost_attributes_of_a_level_of_the_unfinished_label_stayed_lost(
+    control: Campaign, tmp_path: Path, state: str
+) -> None:
+    world = next(w for w in control.worlds if w.in_place and (w.image / ".zgroup").exists())
+    run = Run(control, world, np.random.default_rng(0), control.folder / tmp_path.name)
+    strike_until(run, state)
+    (run.image / "labels" / "label" / "0" / ".zattrs").unlink()
+    assert run.attempt().code == 0  # compares every file

@@ -48,7 +48,7 @@ BRIDGES = {
 # Third-party packages that live behind one door each.
 DOORS = {
     "dask": {"segment/execute.py"},
-    "distributed": {"segment/execute.py"},
+    "distributed": {"segment/execute.py", "segment/nanny.py"},
     "zarr": {"ngff/"},
     "typer": {"cli/"},
     "rich": {"report/"},

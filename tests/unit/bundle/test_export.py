@@ -113,6 +113,22 @@ def test_a_weight_file_of_another_network_is_caught(tmp_path: Path) -> None:
         compare(networks[0], files, image, geometry)
 
 
+def test_what_the_exporter_prints_is_not_in_the_output_of_a_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    genuine = torch.onnx.export
+
+    def talkative(*args, **options):
+        print("Applied 30 of general pattern rewrite rules.")  # as onnxscript 0.6 does
+        return genuine(*args, **options)
+
+    monkeypatch.setattr(torch.onnx, "export", talkative)
+    model = load_run(make_run(tmp_path / "run", 2))
+    files = write_weights(model.network, tmp_path, ("onnx",), tile_geometry(model.recipe))
+    assert files["onnx"].stat().st_size > 1000
+    assert capsys.readouterr().out == ""
+
+
 def test_onnx_names_its_axes_and_refers_to_no_file(exported: Exported) -> None:
     import onnx
 

@@ -39,8 +39,10 @@ class CodeNetwork:
         return 4.0 * torch.stack(digits, dim=1).float()
 
 
-def code_model(image: np.ndarray, *, ndim: int | None = None, delta_dist: float = 2.0) -> Model:
-    """The model that reads `image`, whose every voxel is an object's id."""
+def code_model(
+    image: np.ndarray, *, ndim: int | None = None, delta_dist: float = 2.0, base: int = 16
+) -> Model:
+    """The model that reads `image`, whose every voxel is an object's id below base**CODE."""
     ndim = ndim or image.ndim
     recipe = ModelRecipe(
         net=NetConfig(ndim=ndim, embedding_dim=CODE, features=(2, 2), pooling=((2,) * ndim,)),
@@ -52,7 +54,8 @@ def code_model(image: np.ndarray, *, ndim: int | None = None, delta_dist: float 
         channel_names=("ids",),
         patch=(64,) * ndim,
     )
-    network = CodeNetwork(float(image.mean(dtype=np.float64)), float(image.std(dtype=np.float64)))
+    mean, std = float(image.mean(dtype=np.float64)), float(image.std(dtype=np.float64))
+    network = CodeNetwork(mean, std, base)
     return Model(recipe, network, None, f"codes-{network}-{ndim}")
 
 
@@ -63,10 +66,11 @@ def exact_cluster(
     /,
     *,
     momentum: Tensor | None = None,
+    base: int = 16,
 ) -> np.ndarray:
     """Connected parts of equal code; code 0 is background."""
     digits = torch.round(embeddings / 4.0).long().numpy()
-    ids = sum(d * 16**k for k, d in enumerate(digits))
+    ids = sum(d * base**k for k, d in enumerate(digits))
     return split_connected(ids)
 
 
