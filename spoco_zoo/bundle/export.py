@@ -27,7 +27,7 @@ from spoco_zoo.bundle.layout import TileGeometry, WeightFormat, tile_geometry
 from spoco_zoo.bundle.official import FormatCheck, official_test, require_supported_pydantic
 from spoco_zoo.bundle.options import ExportOptions, check_options
 from spoco_zoo.bundle.package import write_folder, write_zip
-from spoco_zoo.bundle.run_files import RunContent, read_run
+from spoco_zoo.bundle.run_files import RunContent, public_settings, read_run
 from spoco_zoo.bundle.sample import Example, choose_crop, embed, run_cluster_script, zscore
 from spoco_zoo.bundle.upload import write_checklist
 from spoco_zoo.errors import BundleError, ConfigError, ExportError
@@ -191,7 +191,7 @@ def write_texts(
 ) -> None:
     """Write the README and the settings of the training."""
     (folder / layout.README).write_text(readme(content, options, geometry), encoding="utf-8")
-    (folder / layout.TRAINING_CONFIG).write_text(content.config.to_yaml(), encoding="utf-8")
+    (folder / layout.TRAINING_CONFIG).write_text(public_settings(content.config), encoding="utf-8")
 
 
 def architecture_source(*, with_labels: bool = False) -> bytes:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from spoco_zoo.bundle import layout
 from spoco_zoo.bundle.archive import open_bundle
-from spoco_zoo.bundle.run_files import CONFIG_FILE, METRICS_FILE, read_run
+from spoco_zoo.bundle.run_files import CONFIG_FILE, METRICS_FILE, public_settings, read_run
 from spoco_zoo.errors import BundleError
 
 if TYPE_CHECKING:
@@ -144,9 +144,8 @@ def write_card_files(folder: Path, run: Path, bundle: Path) -> tuple[Path, ...]:
     BundleError
         If the run is incomplete, or the bundle damaged, without cover, or of another run.
     """
-    read_run(run)
-    files, settings = open_bundle(bundle), (run / CONFIG_FILE).read_bytes()
-    if files.read(layout.TRAINING_CONFIG) != read_run(run).config.to_yaml().encode():
+    files, settings = open_bundle(bundle), public_settings(read_run(run).config).encode()
+    if files.read(layout.TRAINING_CONFIG) != settings:
         raise BundleError(
             "a card's bundle must come from its run", f"other settings in {bundle}", "Export again."
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,11 +17,9 @@ from spoco_zoo.errors import BundleError, ConfigError
 from spoco_zoo.nets.model import load_run
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from spoco_zoo.config import ModelRecipe
 
-__all__ = ["Metrics", "RunContent", "read_run"]
+__all__ = ["Metrics", "RunContent", "public_settings", "read_run"]
 
 METRICS_FILE, CONFIG_FILE = "metrics.json", "config.yaml"
 
@@ -92,6 +91,13 @@ def read_run(run: Path) -> RunContent:
         config=_read_config(run / CONFIG_FILE),
         sample=read_sample(run, model.recipe),
     )
+
+
+def public_settings(config: TrainConfig) -> str:
+    """Settings of a training as YAML, without the folders of the machine that it ran on."""
+    places = {name: getattr(config, name) for name in ("init", "split")}
+    names = {n: Path(p).name for n, p in places.items() if p and Path(p).is_absolute()}
+    return config.model_copy(update=names).to_yaml()
 
 
 def _read_metrics(path: Path) -> Metrics:
