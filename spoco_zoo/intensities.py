@@ -82,9 +82,9 @@ class Intensities:
         )
         return float(low), float(middle), float(high)
 
-    def limits(self) -> tuple[float, float]:
-        """Where values are cut off; infinite where nothing lies that far out."""
-        low, middle, high = self.usual()
+    def limits(self, usual: tuple[float, float, float]) -> tuple[float, float]:
+        """Where values are cut off, given what is `usual`; infinite where nothing lies that far."""
+        low, middle, high = usual
         # Where nearly all voxels are alike, the few others are what the image is about.
         low = low - FAR * (middle - low) if low < middle else -np.inf
         high = high + FAR * (high - middle) if high > middle else np.inf
@@ -112,19 +112,18 @@ def statistics_of(pieces: Callable[[], Iterable[NDArray[np.generic]]]) -> Statis
     for piece in pieces():
         least, most = min(least, piece.min()), max(most, piece.max())
         seen.add(without_frame(piece))
-    framed = seen.count > 0
-    if not framed:
+    all_frame = seen.count == 0
+    if all_frame:
         for piece in pieces():
             seen.add(piece)
-    low, high = seen.limits()
-    if math.isfinite(low) or math.isfinite(high):
-        again = Intensities(low, high)
-        for piece in pieces():
-            again.add(without_frame(piece) if framed else piece)
-        mean, std = again.moments()
-    else:
-        mean, std = seen.moments()
     usual = seen.usual()
+    low, high = seen.limits(usual)
+    counted = seen
+    if math.isfinite(low) or math.isfinite(high):
+        counted = Intensities(low, high)
+        for piece in pieces():
+            counted.add(piece if all_frame else without_frame(piece))
+    mean, std = counted.moments()
     if least < seen.least:
         low = usual[0]
     if most > seen.most:

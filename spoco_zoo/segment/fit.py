@@ -144,26 +144,15 @@ def doubt_sizes(bins: Mapping[str, int], recipe: ModelRecipe) -> str:
     -------
     str
         Empty if there is nothing to tell, or there are too few objects to judge by.
-
-    Examples
-    --------
-    >>> from spoco_zoo.config import ClusteringConfig, ModelRecipe, NetConfig
-    >>> recipe = ModelRecipe(
-    ...     net=NetConfig(), delta_var=0.5, delta_dist=2, kernel_threshold=0.5, background=None,
-    ...     clustering=ClusteringConfig(), channel_names=("0",), patch=(64, 64),
-    ...     object_size=(40, 400, 2000),
-    ... )
-    >>> doubt_sizes({"256": 100, "512": 50}, recipe)
-    ''
-    >>> "try --zoom 0.3" in doubt_sizes({"2048": 5, "4096": 100}, recipe)
-    True
     """
     count = sum(bins.values())
     if recipe.object_size is None or count < ENOUGH:
         return ""
     smallest, middle, largest = recipe.object_size
-    sizes = np.repeat([int(low) for low in bins], list(bins.values()))
-    typical = 1.5 * float(np.sort(sizes)[count // 2])
+    # Of the counts alone: a list of all objects would not fit the memory of a large run.
+    lows = sorted(bins, key=int)
+    middle_bin = int(np.searchsorted(np.cumsum([bins[low] for low in lows]), count // 2, "right"))
+    typical = 1.5 * int(lows[middle_bin])
     if smallest <= typical <= largest:
         return ""
     zoom = (middle / typical) ** (1 / recipe.net.ndim)

@@ -133,8 +133,8 @@ class Progress:
         self._coarse: dict[tuple[int, int], int] = {}
 
     def _add_statistics(self, entry: dict[str, Any]) -> None:
-        names = [name for name in Statistics._fields if name in entry]
-        self.statistics.append(Statistics(**{name: entry[name] for name in names}))
+        known = {name: entry[name] for name in Statistics._fields if name in entry}
+        self.statistics.append(Statistics(**known))
 
     def _add_block(self, entry: dict[str, Any]) -> None:
         n = entry["n"]

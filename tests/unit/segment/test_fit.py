@@ -65,11 +65,14 @@ def test_the_user_decides_about_the_zoom(size) -> None:
 
 def test_objects_of_unusual_size_are_doubted() -> None:
     known = recipe().model_copy(update={"object_size": (40.0, 400.0, 2000.0)})
+    assert doubt_sizes({"256": 100, "512": 50}, known) == ""
+    assert "try --zoom 0.3" in doubt_sizes({"2048": 5, "4096": 100}, known)
     assert doubt_sizes({"512": 30, "4096": 20}, known) == ""
     assert doubt_sizes({"4096": 9}, known) == ""
     assert "--zoom 0.2" in doubt_sizes({"8192": 30}, known)
     assert "--zoom 4" in doubt_sizes({"16": 30}, known)
     assert doubt_sizes({"8192": 30}, recipe()) == ""
+    assert "--zoom 0.2" in doubt_sizes({"8192": 10**13}, known)  # more than any memory could list
 
 
 def test_a_2d_model_leaves_z_alone() -> None:
