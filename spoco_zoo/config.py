@@ -160,6 +160,8 @@ class ModelRecipe(Config):
     channel_names: tuple[str, ...]
     voxel_size: tuple[float, ...] | None = None
     """Training voxel size ([Z,] Y, X) in micrometres, if it was known."""
+    lean: float | None = None
+    """Median over the training images of ``(median - mean) / std``; below 0 for bright objects."""
     object_size: tuple[float, float, float] | None = None
     """5 %, 50 % and 95 % quantile of the annotated objects' voxel counts."""
     annotation: Literal["dense", "sparse"] = "dense"
@@ -295,6 +297,8 @@ class SegmentConfig(Config):
     """Of the level in micrometres, where the image does not state it or is wrong."""
     rescale: bool = True
     """Resample an image whose voxel size is far from the training's; labels keep full size."""
+    invert: bool = False
+    """Let bright and dark change places, for dark objects and a model of bright ones."""
     zoom: Annotated[float, Field(gt=0)] | None = None
     """Enlarge (2) or shrink (0.5) the image for the network, whatever its voxel size."""
     seed: int = 0

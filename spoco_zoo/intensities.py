@@ -21,12 +21,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Intensities", "Statistics", "normalise", "statistics_of", "without_frame"]
+__all__ = ["TINY", "Intensities", "Statistics", "normalise", "statistics_of", "without_frame"]
 
 RARE = 1e-4
 """Share of voxels at either end that need not tell what an image holds."""
 FAR = 3.0
 """Cut off is what lies farther out than the rare voxels do, this many times."""
+TINY = 1e-6
+"""Added to a deviation before it divides."""
 SAMPLE = 2**16
 """Values of a piece that tell where nearly all of them lie."""
 
@@ -40,6 +42,10 @@ class Statistics(NamedTuple):
     """Values below are taken as this one."""
     high: float = np.inf
     """Values above are taken as this one."""
+    lean: float = 0.0
+    """``(median - mean) / std``: above 0 where most voxels are brighter than the mean."""
+    inverted: bool = False
+    """Whether bright and dark change places for the network."""
 
 
 @dataclass
@@ -128,7 +134,7 @@ def statistics_of(pieces: Callable[[], Iterable[NDArray[np.generic]]]) -> Statis
         low = usual[0]
     if most > seen.most:
         high = usual[2] if usual[2] > usual[1] else seen.most
-    return Statistics(mean, std, low, high)
+    return Statistics(mean, std, low, high, (usual[1] - mean) / (std + TINY))
 
 
 def without_frame(values: NDArray[np.generic]) -> NDArray[np.generic]:
@@ -161,10 +167,13 @@ def without_frame(values: NDArray[np.generic]) -> NDArray[np.generic]:
 
 
 def normalise(values: NDArray[np.generic], statistics: Statistics) -> NDArray[np.float32]:
-    """``(x - mean) / (std + 1e-6)`` of the values within the limits, float32, same shape."""
+    """``(x - mean) / (std + 1e-6)`` of the values within the limits, float32, same shape.
+
+    Its negative where the statistics say that bright and dark change places.
+    """
     scaled = values.astype(np.float32)
     if np.isfinite(statistics.low) or np.isfinite(statistics.high):
         np.clip(scaled, statistics.low, statistics.high, out=scaled)
     scaled -= np.float32(statistics.mean)
-    scaled /= np.float32(statistics.std + 1e-6)
+    scaled /= np.float32((statistics.std + TINY) * (-1 if statistics.inverted else 1))
     return scaled

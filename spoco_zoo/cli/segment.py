@@ -90,6 +90,12 @@ def segment(
         float | None,
         typer.Option(help="Shrink (0.5) or enlarge it for the model.", rich_help_panel=INPUT),
     ] = None,
+    invert: Annotated[
+        bool | None,
+        typer.Option(
+            "--invert/--no-invert", help="Bright and dark change places.", rich_help_panel=INPUT
+        ),
+    ] = None,
     precision: Annotated[
         str | None, typer.Option(help="auto, float32 or bfloat16.", rich_help_panel=RUNS)
     ] = None,
@@ -156,6 +162,7 @@ def segment(
         voxel_size=numbers(voxel_size, "voxel-size"),
         rescale=rescale,
         zoom=zoom,
+        invert=invert,
         seed=seed,
     )
     target: dict[str, Any] = dict(

@@ -118,7 +118,7 @@ def embed_part(
         roi = tuple(zip(part.start, part.stop, strict=True))
         config = config.model_copy(update={"roi": roi})
         plan = make_plan(image, loaded.recipe, config, output=output)
-    whole = measure(plan.image, plan.level, 0, plan.channels)
+    whole = measure(plan.image, plan.level, 0, plan.channels, inverted=config.invert)
     found = ready_part(plan, loaded, plan.region, lambda _: whole, find_device(device))()
     size = plan.image.voxel_size(plan.level)
     return Part(found.embeddings.cpu().numpy(), plan.region, size)

@@ -30,7 +30,9 @@ LARGEST = 1e37
 """Of an intensity: normalised as float32, neither it nor a difference of two overflows."""
 
 
-def measure(image: Image, level: int, time: int, channels: Sequence[int]) -> Statistics:
+def measure(
+    image: Image, level: int, time: int, channels: Sequence[int], *, inverted: bool = False
+) -> Statistics:
     """Mean, standard deviation and limits of one time point, read piece by piece.
 
     It is the level that is segmented, as in training: a coarser one has less
@@ -42,6 +44,8 @@ def measure(image: Image, level: int, time: int, channels: Sequence[int]) -> Sta
     image : Image
     level, time : int
     channels : sequence of int
+    inverted : bool
+        Whether bright and dark are to change places.
 
     Returns
     -------
@@ -59,7 +63,7 @@ def measure(image: Image, level: int, time: int, channels: Sequence[int]) -> Sta
             check_finite(values, box, image.uri)
             yield values
 
-    return statistics_of(pieces)
+    return statistics_of(pieces)._replace(inverted=inverted)
 
 
 def check_finite(values: np.ndarray, box: Box, name: str) -> None:

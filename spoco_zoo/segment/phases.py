@@ -22,7 +22,7 @@ from spoco_zoo.segment.audit import count_per_block, throughput
 from spoco_zoo.segment.doubts import save_views
 from spoco_zoo.segment.execute import InProcess
 from spoco_zoo.segment.final import CoreItem, fill_coarse, relabel_block
-from spoco_zoo.segment.fit import doubt_sizes
+from spoco_zoo.segment.fit import doubt
 from spoco_zoo.segment.ledger import Ledger
 from spoco_zoo.segment.normalise import measure
 from spoco_zoo.segment.outcome import (
@@ -99,7 +99,8 @@ class Run:
         """Statistics of the image, the staging array, and what workers must know."""
         plan, grid = self.plan, self.plan.grid
         for when in range(len(self.progress.statistics), grid.times):
-            found = measure(plan.image, plan.level, when, plan.channels)
+            turned = plan.config.invert
+            found = measure(plan.image, plan.level, when, plan.channels, inverted=turned)
             # Limits may be infinite, for which JSON has no number.
             values = {k: v for k, v in found._asdict().items() if math.isfinite(v)}
             self._record({"phase": "statistics", "time": when, **values})
@@ -292,7 +293,7 @@ class Run:
             "doubts": [d.to_dict() for d in doubts],
             "throughput": throughput(fresh, self.seconds),
             "sizes": counted,
-            "hint": doubt_sizes(counted["histogram"], plan.recipe),
+            "hint": doubt(counted["histogram"], progress.statistics, plan.recipe),
             "seconds": {k: round(v, 3) for k, v in self.seconds.items()},
             "failures": [asdict(f) for f in self.failures],
         }

@@ -23,7 +23,7 @@ import numpy as np
 from scipy import ndimage
 
 from spoco_zoo.errors import DataError
-from spoco_zoo.intensities import normalise, statistics_of
+from spoco_zoo.intensities import TINY, Statistics, normalise, statistics_of
 from spoco_zoo.train.layouts import read_pair
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Sample:
         int32 ([Z,] Y, X): objects > 0, `UNKNOWN`, `BACKGROUND`.
     centres : ndarray
         float64 (n, ndim), one voxel per annotated object, near its middle.
-    raw_mean, raw_std : float
+    statistics : Statistics
         What the z-score took away.
     """
 
@@ -72,13 +72,13 @@ class Sample:
     image: NDArray[np.float32]
     labels: NDArray[np.int32]
     centres: NDArray[np.float64]
-    raw_mean: float
-    raw_std: float
+    statistics: Statistics
 
     @property
     def raw(self) -> NDArray[np.float32]:
-        """Image in its original units, float32 (C, [Z,] Y, X)."""
-        return self.image * np.float32(self.raw_std + 1e-6) + np.float32(self.raw_mean)
+        """Image in its original units, float32 (C, [Z,] Y, X); absurd values stay cut off."""
+        std, mean = np.float32(self.statistics.std + TINY), np.float32(self.statistics.mean)
+        return self.image * std + mean
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ def make_sample(name: str, image: NDArray[np.float32], labels: NDArray[np.int32]
     """Normalise an image and list its objects."""
     found = statistics_of(lambda: [image])
     scaled = normalise(image, found)
-    return Sample(name, scaled, labels, object_centres(labels), found.mean, found.std)
+    return Sample(name, scaled, labels, object_centres(labels), found)
 
 
 def load_samples(pairs: Sequence[Pair], config: TrainConfig) -> list[Sample]:
@@ -257,8 +257,7 @@ def _split_one(sample: Sample, fraction: float) -> Split:
             sample.image[(slice(None), *where)],
             labels,
             object_centres(labels),
-            sample.raw_mean,
-            sample.raw_std,
+            sample.statistics,
         )
         parts.append(piece)
     if not all(len(part.centres) for part in parts):

@@ -10,6 +10,7 @@ import numpy as np
 from spoco_zoo.config import ClusteringConfig, ModelRecipe
 from spoco_zoo.nets.model import save_run_model
 from spoco_zoo.nets.receptive import exact_halo, pooling_factor, round_up
+from spoco_zoo.nets.widen import widened
 from spoco_zoo.train.checkpoint import RunFolder
 from spoco_zoo.train.data import PARTS, object_sizes
 from spoco_zoo.train.loop import Trainer
@@ -119,8 +120,10 @@ def train(
     split = prepare(images, labels, config, val_images, val_labels)
     setup = resolve(config, split.train, chosen)
     share_of_batch(setup.batch_size, ranks)
-    if initial is not None:
+    state = None
+    if initial is not None and not resume:
         check_network(setup.net, initial.net)
+        state = widened(initial.state, initial.net, setup.net, config.seed)
     folder = RunFolder(out)
     if ranks.main:
         folder = RunFolder.open(out, config, resume=resume)
@@ -138,7 +141,7 @@ def train(
         clusterer=clusterer,
         clustering=first_clustering(config, object_sizes([*split.train, *split.val])),
         ranks=ranks,
-        initial=initial.state if initial is not None and not resume else None,
+        initial=state,
     )
     if resume:
         trainer.restore()
@@ -246,6 +249,7 @@ def make_recipe(
         if net.in_channels > 1
         else ("intensity",),
         voxel_size=config.voxel_size,
+        lean=float(np.median([sample.statistics.lean for sample in trainer.split.train])),
         object_size=sizes,
         annotation="sparse" if config.sparse else "dense",
         annotated_fraction=config.instance_ratio,

@@ -11,6 +11,7 @@ import torch
 from spoco_zoo.config import NetConfig
 from spoco_zoo.errors import ConfigError
 from spoco_zoo.nets.receptive import pooling_factor
+from spoco_zoo.nets.widen import can_widen
 from spoco_zoo.train.augment import Photometry
 from spoco_zoo.train.crops import Geometry
 
@@ -146,13 +147,15 @@ def resolve(config: TrainConfig, samples: Sequence[Sample], device: torch.device
 
 
 def check_network(wanted: NetConfig, given: NetConfig) -> None:
-    """Refuse a model to start from whose network is another than the run's.
+    """Refuse a model to start from whose network is neither the run's nor a narrower one.
 
     Raises
     ------
     ConfigError
         That names what differs.
     """
+    if can_widen(given, wanted):
+        return
     mine, theirs = wanted.model_dump(), given.model_dump()
     odd = [
         f"{name} {theirs[name]} instead of {mine[name]}"
@@ -161,7 +164,8 @@ def check_network(wanted: NetConfig, given: NetConfig) -> None:
     ]
     if odd:
         raise ConfigError(
-            "a model to start from (--init) must have the network of this run",
+            "a model to start from (--init) must have the network of this run, or fewer channels "
+            "in its levels (features)",
             "; ".join(odd),
             "Choose another model, or settings and images that fit it.",
         )

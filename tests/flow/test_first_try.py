@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 from pathlib import Path
 
@@ -68,6 +69,24 @@ def test_labels_do_not_depend_on_how_grey_values_are_stored(
     assert plain.objects > 3
     # The same intensities up to rounding of float32.
     assert (a == b).mean() > 0.999
+
+
+def test_dark_objects_are_noticed_and_inverted(grey: np.ndarray, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", 2)
+    recipe = json.loads((run / "model.json").read_text())
+    (run / "model.json").write_text(json.dumps({**recipe, "lean": -0.4}))
+    tifffile.imwrite(tmp_path / "plain.tif", grey)
+    tifffile.imwrite(tmp_path / "dark.tif", 255 - grey)
+    plain = segment(tmp_path / "plain.tif", run)
+    assert "--invert" not in plain.summary["hint"]
+    asis = segment(tmp_path / "dark.tif", run)
+    assert "--invert" in asis.summary["hint"]
+    command = ["segment", str(tmp_path / "dark.tif"), "--model", str(run), "--invert"]
+    done = CliRunner().invoke(app, [*command, "--overwrite"])
+    assert done.exit_code == 0, done.output
+    assert "--invert" not in done.output.replace(" ".join(command), "")
+    dark, bright = tifffile.imread(asis.output), tifffile.imread(plain.output)
+    assert (dark == bright).mean() > 0.999
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,19 @@ def test_an_ordinary_image_gets_plain_mean_and_deviation() -> None:
     values = image()
     found = whole(values)
     assert found[:2] == pytest.approx(plain(values)[:2])
-    assert found[2:] == (-np.inf, np.inf)
+    assert (found.low, found.high) == (-np.inf, np.inf)
+    assert found.lean == pytest.approx((np.median(values) - values.mean()) / values.std())
+    assert found.lean < -0.1
+
+
+def test_inverted_statistics_give_the_negative_and_lean_the_other_way() -> None:
+    values = image()
+    found = whole(values)
+    turned = normalise(values, found._replace(inverted=True))
+    assert np.array_equal(turned, -normalise(values, found))
+    negative = 70000.0 - values.astype(np.float64)
+    assert np.allclose(turned, normalise(negative, whole(negative)), atol=1e-3)
+    assert whole(negative).lean == pytest.approx(-found.lean)
 
 
 @settings(deadline=None, max_examples=50)

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from spoco_zoo import ngff
 from spoco_zoo.config import ClusteringConfig, ModelRecipe, NetConfig
 from spoco_zoo.errors import ConfigError, StoreError
-from spoco_zoo.segment.fit import choose_channels, choose_zoom, doubt_sizes
+from spoco_zoo.intensities import Statistics
+from spoco_zoo.segment.fit import choose_channels, choose_zoom, doubt, doubt_light, doubt_sizes
 from spoco_zoo.segment.resize import Stretch
 from spoco_zoo.segment.target import default_output
 
@@ -73,6 +74,35 @@ def test_objects_of_unusual_size_are_doubted() -> None:
     assert "--zoom 4" in doubt_sizes({"16": 30}, known)
     assert doubt_sizes({"8192": 30}, recipe()) == ""
     assert "--zoom 0.2" in doubt_sizes({"8192": 10**13}, known)  # more than any memory could list
+
+
+@pytest.mark.parametrize(
+    ("trained", "leans", "inverted", "said"),
+    [
+        (-0.4, [0.3], False, "objects are dark"),
+        (-0.4, [-0.3], True, "objects are dark"),
+        (0.4, [-0.3, -0.2, 0.5], False, "objects are bright"),
+        (-0.4, [-0.3], False, ""),
+        (-0.4, [0.3], True, ""),
+        (-0.4, [0.05], False, ""),
+        (0.02, [-0.9], False, ""),
+        (None, [0.9], False, ""),
+    ],
+)
+def test_light_the_other_way_round_is_doubted(trained, leans, inverted, said) -> None:
+    known = recipe().model_copy(update={"lean": trained})
+    seen = [Statistics(0, 1, lean=lean, inverted=inverted) for lean in leans]
+    found = doubt_light(seen, known)
+    assert said in found
+    assert bool(found) == bool(said)
+
+
+def test_all_doubts_are_said() -> None:
+    known = recipe().model_copy(update={"lean": -0.4, "object_size": (40.0, 400.0, 2000.0)})
+    found = doubt({"8192": 30}, [Statistics(0, 1, lean=0.3)], known)
+    assert "--zoom" in found
+    assert "--invert" in found
+    assert doubt({"256": 30}, [Statistics(0, 1, lean=-0.3)], known) == ""
 
 
 def test_a_2d_model_leaves_z_alone() -> None:
