@@ -5,7 +5,8 @@
 RUN is a training run on IMAGES and LABELS; only images that its ``split.json``
 lists as test images are used. Prints one line of JSON: AP of the stitched
 labels, cut to the images, and AP of the images segmented alone, both as means
-over images.
+over images; and which share of the objects of the mosaic in blocks and of the
+mosaic in one block are the same (one to one, IoU at least `SAME`).
 
 A volume has one intensity normalisation, and these images come from many
 microscopes. So each image is first brought to one mean and standard deviation,
@@ -28,8 +29,10 @@ import tifffile
 from spoco_zoo import ngff
 from spoco_zoo.config import SegmentConfig
 from spoco_zoo.segment import open_labels, segment
-from spoco_zoo.train.metrics import mean, score
+from spoco_zoo.train.contingency import Contingency
+from spoco_zoo.train.metrics import best_ious, mean, score
 
+SAME = 0.9
 GUTTER = 16  # mirrored pixels around each image: without them nuclei of two images would touch
 
 
@@ -94,13 +97,20 @@ def assemble(tiles: list[Tile], side: int) -> np.ndarray:
     return mosaic[GUTTER : side + GUTTER, GUTTER : side + GUTTER]
 
 
+def same_objects(labels: np.ndarray, other: np.ndarray) -> int:
+    """How many objects are in both, one to one."""
+    pairs = Contingency()
+    pairs.update(labels, other)
+    return int((best_ious(pairs) >= SAME).sum())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("run", type=Path)
     parser.add_argument("images", type=Path)
     parser.add_argument("labels", type=Path)
     parser.add_argument("--side", type=int, default=4096)
-    parser.add_argument("--block", type=int, default=1024)
+    parser.add_argument("--block", type=int, default=512)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--raw", action="store_true")
     parser.add_argument("--keep", type=Path, help="keep the mosaic here")
@@ -127,6 +137,13 @@ def main() -> None:
         )
         seconds = time.monotonic() - began
         stitched = np.asarray(open_labels(result.output).values)
+        one_block = segment(
+            work / "mosaic.ome.zarr",
+            options.run,
+            SegmentConfig(block=(options.side,) * 2),
+            label_name="one-block",
+        )
+        same = same_objects(stitched, np.asarray(open_labels(one_block.output).values))
         levels = len(ngff.open_image(work / "mosaic.ome.zarr").levels)
         together = [score(stitched[tile.where], tile.labels) for tile in tiles]
         alone = []
@@ -147,6 +164,9 @@ def main() -> None:
                 "workers": options.workers,
                 "raw": options.raw,
                 "objects": result.objects,
+                "objects_one_block": one_block.objects,
+                "same": same,
+                "same_share": round(same / max(result.objects, one_block.objects), 5),
                 "ap50_stitched": round(mean(together).ap50, 4),
                 "ap50_alone": round(mean(alone).ap50, 4),
                 "ap75_stitched": round(mean(together).ap75, 4),

@@ -6,9 +6,12 @@ import os
 import platform
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
+
+from spoco_zoo.segment.memory import return_freed_memory
 
 SCRIPT = """
 import resource
@@ -67,3 +70,17 @@ def test_what_is_kept_goes_back_when_told_to() -> None:
     kept, left = map(int, done.stdout.split())
     assert kept > 150
     assert left < 20
+
+
+def test_an_array_in_a_cycle_is_freed_at_once() -> None:
+    class Holder:
+        """What an error with its traceback is, too."""
+
+        def __init__(self) -> None:
+            self.me = self
+
+    holder = Holder()
+    held = weakref.ref(holder)
+    del holder
+    return_freed_memory()
+    assert held() is None
