@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from spoco_zoo.cli import train, tune  # isort: skip
+from spoco_zoo.cli import train, complete, tune  # isort: skip
 from spoco_zoo.cli import export, models, segment  # isort: skip
 from spoco_zoo.cli import labels, measure, view  # isort: skip
 from spoco_zoo.cli import demo  # isort: skip
@@ -12,6 +12,7 @@ from spoco_zoo.cli.app import app
 
 __all__ = [
     "app",
+    "complete",
     "demo",
     "export",
     "labels",

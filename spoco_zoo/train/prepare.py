@@ -58,11 +58,11 @@ def prepare(
         listed = {name for part in names.values() for name in part}
         chosen = [pair for pair in pairs if pair.name in listed]
         split = split_by_name(load_samples(chosen, config), names)
+    elif val_images is not None and val_labels is not None:
+        val = load_samples(find_pairs(val_images, val_labels, config), config)
+        split = Split(tuple(load_samples(pairs, config)), tuple(val), ())
     else:
         split = split_samples(load_samples(pairs, config), config)
-    if val_images is not None and val_labels is not None:
-        val = load_samples(find_pairs(val_images, val_labels, config), config)
-        split = Split((*split.train, *split.val, *split.test), tuple(val), ())
     kept = split.train
     if config.thinned:
         kept = tuple(

@@ -21,6 +21,7 @@ from spoco_zoo.report.progress import progress
 
 COMMANDS = (
     "train",
+    "complete",
     "tune",
     "export",
     "models",

@@ -1,0 +1,223 @@
+"""Sparse annotation, completed with what a model trained on it is sure of (self-training).
+
+Each image is segmented as it is and mirrored along every subset of its axes. An object
+becomes annotation if all of these segmentations agree about it and it is convex: what touching
+objects make when they are joined seldom is. Background becomes annotation where none of them has
+an object nearby. What a person annotated stays as it is; everything in between stays unlabeled::
+
+    annotated by a person    kept, whatever the model says
+    sure objects             new ids
+    CLEAR voxels around all  not annotated
+    the rest                 background
+
+So errors of the model that depend on how an image lies do not become annotation, and a model that
+is trained on the result sees many more objects, and above all many more pairs of neighbours.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor, nn
+
+from spoco_zoo.bundle.load import load_model
+from spoco_zoo.config import TrainConfig
+from spoco_zoo.errors import ConfigError, StoreError
+from spoco_zoo.segment.cluster import cluster
+from spoco_zoo.train.data import BACKGROUND, UNKNOWN, load_samples
+from spoco_zoo.train.files import pair_files
+from spoco_zoo.train.setup import choose_device
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from spoco_zoo.nets.model import Model
+
+__all__ = ["Completed", "complete_annotation", "completed"]
+
+AGREE = 0.8
+"""Least IoU of an object with its likeness in every mirrored image."""
+SOLID = 0.9
+"""Least share of its convex hull that an object fills."""
+CLEAR = 2
+"""Voxels around objects that do not become background."""
+
+
+@dataclass(frozen=True)
+class Completed:
+    """What was done.
+
+    Attributes
+    ----------
+    images : int
+    annotated, added : int
+        Objects before, and new ones.
+    unlabeled : float
+        Mean share of the voxels that are still not annotated.
+    out : str
+    """
+
+    images: int
+    annotated: int
+    added: int
+    unlabeled: float
+    out: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values."""
+        return asdict(self)
+
+
+def complete_annotation(
+    model: str | Path | Model,
+    images: Path,
+    labels: Path,
+    out: Path,
+    *,
+    background_label: int,
+    device: str = "auto",
+    listen: Callable[[str, int, int], None] = lambda phase, done, total: None,
+) -> Completed:
+    """Write label files that hold the given annotation and what a model is sure of.
+
+    Parameters
+    ----------
+    model : str, Path or Model
+        Trained on the annotation: run, bundle or id of a shipped model.
+    images, labels : Path
+        Folders of files paired by name, or two files; labels are sparse.
+    out : Path
+        New folder for uint32 TIFFs of the images' names.
+    background_label : int
+        Value that stands for known background in `labels`, if that knows any, and in `out`.
+    device : str
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:I``.
+    listen : callable
+        Is told a phase, what is done of it and the total.
+
+    Returns
+    -------
+    Completed
+
+    Raises
+    ------
+    InputError
+        If model, images or labels cannot be used, or `out` exists.
+    """
+    import tifffile
+
+    if out.exists():
+        raise StoreError("--out must be a new folder", f"{out} exists", "Name another.")
+    place = choose_device(device)
+    loaded = (load_model(model) if isinstance(model, (str, Path)) else model).to(place)
+    network, recipe = loaded.network, loaded.recipe
+    if not isinstance(network, nn.Module):
+        raise ConfigError(
+            "a model that completes annotation must have a network of this package",
+            type(network).__name__,
+            "Choose a run, or a bundle that spoco-zoo has exported.",
+        )
+    settings = TrainConfig(
+        ndim=recipe.net.ndim, annotation="sparse", background_label=background_label
+    )
+    samples = load_samples(pair_files(images, labels), settings)
+    partial = out.with_name(out.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    annotated = added = 0
+    unlabeled = 0.0
+    for done, sample in enumerate(samples):
+        listen("complete", done, len(samples))
+        found = opinions(loaded, network, torch.from_numpy(sample.image).to(place))
+        result, more = completed(sample.labels, found)
+        annotated, added = annotated + len(sample.centres), added + more
+        unlabeled += float((result == UNKNOWN).mean()) / len(samples)
+        tifffile.imwrite(
+            partial / f"{sample.name}.tif",
+            with_background(result, background_label),
+            compression="zlib",
+        )
+    partial.rename(out)
+    listen("complete", len(samples), len(samples))
+    return Completed(len(samples), annotated, added, round(unlabeled, 4), str(out))
+
+
+@torch.inference_mode()
+def opinions(model: Model, network: nn.Module, image: Tensor) -> list[NDArray[np.int32]]:
+    """Labels ([Z,] Y, X) of an image (C, [Z,] Y, X) and of its mirror images, mirrored back."""
+    recipe, spatial = model.recipe, range(1, image.ndim)
+    mirrors = [axes for n in range(image.ndim) for axes in itertools.combinations(spatial, n)]
+    return [
+        cluster(network(image.flip(axes)[None])[0].flip(axes), recipe.clustering, recipe.background)
+        for axes in mirrors
+    ]
+
+
+def completed(
+    annotation: NDArray[np.int32], found: list[NDArray[np.int32]]
+) -> tuple[NDArray[np.int32], int]:
+    """An annotation with what is sure.
+
+    Parameters
+    ----------
+    annotation : ndarray
+        int32 ([Z,] Y, X): objects > 0, `UNKNOWN`, `BACKGROUND`.
+    found : list of ndarray
+        int32 labels of the same voxels, one per opinion; outlines are those of the first.
+
+    Returns
+    -------
+    labels : ndarray
+        As `annotation`.
+    added : int
+        New objects.
+    """
+    labels, unknown = found[0], annotation == UNKNOWN
+    sure = np.logical_and.reduce([agreed(labels, other) for other in found])
+    # An annotated object is complete, so what overlaps it is that one, or wrong.
+    sure[np.unique(labels[annotation > 0])] = False
+    for number, place in enumerate(ndimage.find_objects(labels), start=1):
+        if place is not None and sure[number]:
+            sure[number] = solidity(labels[place] == number) >= SOLID
+    sure[0] = False
+    ids = np.zeros(len(sure), np.int32)
+    ids[sure] = int(annotation.max(initial=0)) + 1 + np.arange(int(sure.sum()))
+    result = annotation.copy()
+    result[unknown] = ids[labels[unknown]]
+    objects = np.logical_or.reduce([annotation > 0, *(other > 0 for other in found)])
+    result[unknown & ~ndimage.binary_dilation(objects, iterations=CLEAR)] = BACKGROUND
+    return result, int(sure.sum())
+
+
+def agreed(labels: NDArray[np.int32], other: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Per label 0..n whether an object of the other image has an IoU of at least `AGREE`."""
+    sizes, others = np.bincount(labels.ravel()), np.bincount(other.ravel())
+    both, common = np.unique(np.stack([labels.ravel(), other.ravel()]), axis=1, return_counts=True)
+    iou = common / (sizes[both[0]] + others[both[1]] - common)
+    result = np.zeros(len(sizes), bool)
+    result[both[0][(iou >= AGREE) & (both > 0).all(0)]] = True
+    return result
+
+
+def solidity(inside: NDArray[np.bool_]) -> float:
+    """Share of its convex hull that an object fills; 1 where it is flat along an axis."""
+    from skimage.morphology import convex_hull_image
+
+    if min(inside.shape) < 3:
+        return 1.0
+    return float(inside.sum() / max(int(convex_hull_image(inside).sum()), 1))
+
+
+def with_background(labels: NDArray[np.int32], value: int) -> NDArray[np.uint32]:
+    """Labels as in a file, uint32: `value` is background, and no object has it."""
+    result = np.where(labels >= value, labels + 1, labels)
+    return np.where(labels == BACKGROUND, value, result).astype(np.uint32)

@@ -1,0 +1,171 @@
+"""Sparse annotation, completed with what a model is sure of."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from scipy import ndimage
+
+sys.path.insert(0, str(Path(__file__).parent / "bundle"))
+from bundle_runs import disks, make_run
+from torch import Tensor, nn
+from typer.testing import CliRunner
+
+from spoco_zoo.cli import app
+from spoco_zoo.complete import complete_annotation, completed, solidity, with_background
+from spoco_zoo.config import ClusteringConfig
+from spoco_zoo.errors import ConfigError, StoreError
+from spoco_zoo.nets.model import Model, load_run
+from spoco_zoo.train.data import BACKGROUND, UNKNOWN
+
+
+def squares(*places: tuple[int, int], side: int = 10) -> np.ndarray:
+    """Labels (60, 60) with a square at each place."""
+    labels = np.zeros((60, 60), np.int32)
+    for number, (y, x) in enumerate(places, start=1):
+        labels[y : y + side, x : x + side] = number
+    return labels
+
+
+def test_objects_that_all_agree_about_are_added_and_others_are_not() -> None:
+    first = squares((5, 5), (5, 40), (40, 5))
+    other = squares((40, 6), (5, 5))  # one is a little off, one is missing
+    labels, added = completed(np.zeros((60, 60), np.int32), [first, other])
+    assert added == 2
+    assert set(labels[first == 1]) == {1}
+    assert set(labels[first == 3]) == {2}
+    assert set(labels[first == 2]) == {UNKNOWN}
+
+
+def test_what_a_person_annotated_stays() -> None:
+    annotation = squares((5, 5), (40, 40), side=6) * 7
+    annotation[20:25] = BACKGROUND
+    found = squares((4, 4), (18, 30))
+    labels, added = completed(annotation, [found, found])
+    known = annotation != UNKNOWN
+    assert np.array_equal(labels[known], annotation[known])
+    assert added == 1  # the one over the annotated background; the other is the annotated object
+    assert set(labels[(found == 1) & ~known]) == {UNKNOWN}
+    assert labels[18, 30] == annotation.max() + 1
+
+
+def test_joined_objects_are_not_believed() -> None:
+    dumbbell = ndimage.binary_dilation(squares((10, 5), (10, 25)) > 0).astype(np.int32)
+    dumbbell[15, 10:30] = 1
+    labels, added = completed(np.zeros_like(dumbbell), [dumbbell])
+    assert added == 0
+    assert set(labels[dumbbell > 0]) == {UNKNOWN}
+
+
+def test_background_keeps_its_distance_from_every_object() -> None:
+    annotation, found, other = squares((2, 2)), squares((30, 30)), squares((50, 5), side=4)
+    labels, _ = completed(annotation, [found, other])
+    objects = (annotation > 0) | (found > 0) | (other > 0)
+    distance = ndimage.distance_transform_cdt(~objects, "taxicab")
+    assert np.array_equal(labels == BACKGROUND, distance > 2)
+
+
+def test_solidity() -> None:
+    assert solidity(np.ones((5, 8), bool)) == 1
+    assert solidity(np.ones((2, 8), bool)) == 1
+    assert solidity(np.ones((6, 5, 8), bool)) == 1
+    corner = np.ones((20, 20), bool)
+    corner[5:, 5:] = False
+    assert solidity(corner) < 0.75
+
+
+def test_no_object_gets_the_value_of_background() -> None:
+    labels = np.array([BACKGROUND, UNKNOWN, 1, 2, 3, 4], np.int32)
+    assert with_background(labels, 3).tolist() == [3, 0, 1, 2, 4, 5]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run, an image, and masks with one of its disks and a stroke of background."""
+    folder = tmp_path_factory.mktemp("complete")
+    make_run(folder / "run", 2)
+    image, truth = disks(2)
+    sparse = np.where(truth == truth.max(), 1, 0).astype(np.uint8)
+    background = np.argwhere(ndimage.binary_erosion(truth == 0, iterations=3))[:40]
+    sparse[tuple(background.T)] = 255
+    for name, values in (("images", image[0]), ("labels", sparse)):
+        (folder / name).mkdir()
+        tifffile.imwrite(folder / name / "a.tif", values)
+    return folder
+
+
+def command(data: Path, out: Path) -> list[str]:
+    places = ["--images", str(data / "images"), "--labels", str(data / "labels")]
+    return ["complete", str(data / "run"), *places, "--background-label", "255", "--out", str(out)]
+
+
+def test_the_command_completes_masks_that_training_takes(data: Path, tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, command(data, tmp_path / "more"))
+    assert done.exit_code == 0, done.output
+    result = json.loads(done.stdout)
+    labels, before = (
+        tifffile.imread(folder / "a.tif") for folder in (tmp_path / "more", data / "labels")
+    )
+    assert result["annotated"] == 1
+    assert len(np.unique(labels[(labels > 0) & (labels != 255)])) == 1 + result["added"]
+    assert (labels[before == 255] == 255).all()
+    assert (labels == 255).sum() > (before == 255).sum()
+    places = ["--images", str(data / "images"), "--labels", str(tmp_path / "more")]
+    places += ["--val-images", str(data / "images"), "--val-labels", str(tmp_path / "more")]
+    flags = ["--annotation", "sparse", "--background-label", "255", "--iterations", "1"]
+    flags += ["--batch-size", "2", "--crop", "32,32", "--out", str(tmp_path / "again")]
+    done = CliRunner().invoke(app, ["train", *places, *flags, "--init", str(data / "run")])
+    assert done.exit_code == 0, done.output
+
+
+class Bright(nn.Module):
+    """Embeds bright voxels far from the origin and dark ones there."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([4.0 * (x > 0), torch.zeros_like(x)], dim=1)
+
+
+def test_what_a_good_model_finds_is_added(data: Path, tmp_path: Path) -> None:
+    recipe = load_run(data / "run").recipe
+    net = recipe.net.model_copy(update={"embedding_dim": 2})
+    clustering = ClusteringConfig(foreground=2.0, min_size=4)
+    changes = {"net": net, "background": (0.0, 0.0), "clustering": clustering}
+    model = Model(recipe.model_copy(update=changes), Bright(), None, "")
+    image = np.pad(np.full((8, 8), 200, np.uint8), 12)
+    for name, values in (("images", np.tile(image, 3)), ("labels", np.tile(image // 200, 3))):
+        (tmp_path / name).mkdir()
+        values[:, 40:] *= name == "images"  # the first square is annotated
+        tifffile.imwrite(tmp_path / name / "b.tif", values)
+    out = tmp_path / "more"
+    result = complete_annotation(
+        model, tmp_path / "images", tmp_path / "labels", out, background_label=2
+    )
+    labels = tifffile.imread(out / "b.tif")
+    assert (result.annotated, result.added) == (1, 2)
+    assert [int(labels[16, x]) for x in (16, 16 + 32, 16 + 64, 0)] == [1, 3, 4, 2]
+
+
+def test_nothing_is_replaced(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    done = CliRunner().invoke(app, command(data, tmp_path / "more"))
+    assert done.exit_code == 2
+    assert "new folder" in done.output
+    with pytest.raises(StoreError):
+        complete_annotation(
+            data / "run", data / "images", data / "labels", data / "run", background_label=255
+        )
+
+
+def test_a_network_of_others_is_refused(data: Path, tmp_path: Path) -> None:
+    known = load_run(data / "run")
+    foreign = Model(known.recipe, lambda x: x, None, "")
+    with pytest.raises(ConfigError, match="network of this package"):
+        complete_annotation(
+            foreign, data / "images", data / "labels", tmp_path / "o", background_label=255
+        )
