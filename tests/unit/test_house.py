@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "segment": {"config", "intensities", "nets", "ngff"},
     "evaluate": {"ngff", "train"},
     "tuning": {*PARTS, "report"},
-    "complete": PARTS,
+    "complete": {*PARTS},
     "measure": {"ngff"},
     "view": {"ngff"},
     "pictures": {"config", "ngff", "report", "segment", "view"},

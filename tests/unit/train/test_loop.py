@@ -116,10 +116,27 @@ def test_fine_tuning_starts_from_the_weights_given(
 
 def test_another_network_is_refused_in_one_line(data: Path, finished: Path, tmp_path: Path) -> None:
     initial = start_from(load_run(finished))
-    with pytest.raises(ConfigError, match=r"features \(4, 8\) instead of \(4, 16\)") as caught:
-        run(data, tmp_path / "run", initial=initial, features=(4, 16))
+    with pytest.raises(ConfigError, match=r"features \(4, 8\) instead of \(4, 6\)") as caught:
+        run(data, tmp_path / "run", initial=initial, features=(4, 6))
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_wider_network_goes_on_from_what_was_learned(
+    data: Path, finished: Path, tmp_path: Path
+) -> None:
+    initial = start_from(load_run(finished))
+    changes = {"features": (4, 16), "learning_rate": 1e-12, "momentum": 0.0, "iterations": 1}
+    run(data, tmp_path / "run", initial=initial, **changes)
+    wide = load_run(tmp_path / "run")
+    assert wide.recipe.net.features == (4, 16)
+    image = torch.randn(1, 1, 32, 32)
+    state = torch.load(tmp_path / "run/last.pt", weights_only=True)["network"]
+    first = initial.state["encoders.1.layers.0.weight"]
+    kept = state["encoders.1.layers.0.weight"]
+    torch.testing.assert_close(kept[:8], first, rtol=0, atol=1e-9)
+    assert kept.shape[0] == 16
+    assert wide.network(image).shape[1] == 4
 
 
 def test_the_network_is_adopted_where_the_user_left_it_open(finished: Path) -> None:
