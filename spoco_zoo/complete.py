@@ -183,8 +183,9 @@ def completed(
     """
     labels, unknown = found[0], annotation == UNKNOWN
     sure = np.logical_and.reduce([agreed(labels, other) for other in found])
-    # An annotated object is complete, so what overlaps it is that one, or wrong.
-    sure[np.unique(labels[annotation > 0])] = False
+    # An annotated object is complete, so what overlaps it is that one, or wrong; and what
+    # overlaps known background is wrong.
+    sure[np.unique(labels[~unknown])] = False
     for number, place in enumerate(ndimage.find_objects(labels), start=1):
         if place is not None and sure[number]:
             sure[number] = solidity(labels[place] == number) >= SOLID

@@ -46,13 +46,14 @@ def test_objects_that_all_agree_about_are_added_and_others_are_not() -> None:
 def test_what_a_person_annotated_stays() -> None:
     annotation = squares((5, 5), (40, 40), side=6) * 7
     annotation[20:25] = BACKGROUND
-    found = squares((4, 4), (18, 30))
+    found = squares((4, 4), (18, 30), (30, 5), side=8)
     labels, added = completed(annotation, [found, found])
     known = annotation != UNKNOWN
     assert np.array_equal(labels[known], annotation[known])
-    assert added == 1  # the one over the annotated background; the other is the annotated object
-    assert set(labels[(found == 1) & ~known]) == {UNKNOWN}
-    assert labels[18, 30] == annotation.max() + 1
+    # The first is an annotated object, the second lies over annotated background.
+    assert added == 1
+    assert set(labels[((found == 1) | (found == 2)) & ~known]) == {UNKNOWN}
+    assert set(labels[found == 3]) == {annotation.max() + 1}
 
 
 def test_joined_objects_are_not_believed() -> None:
