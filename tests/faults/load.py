@@ -113,6 +113,23 @@ def wrong_cells(labels: Any, truth: Any) -> int:
     return len(parts) - int(right.sum())
 
 
+def first_wrong(labels: Any, truth: Any, most: int = 5) -> list[dict[str, Any]]:
+    """Cells that are in parts, or have no label: their voxels by label, and where they begin."""
+    import numpy as np
+
+    pairs = np.stack([truth.ravel(), labels.ravel()]).astype(np.int64)
+    both, counts = np.unique(pairs, axis=1, return_counts=True)
+    cells, parts = np.unique(both[0], return_counts=True)
+    odd = np.union1d(cells[parts > 1], both[0][both[1] == 0])[:most]
+    found = []
+    for cell in odd:
+        mine = both[0] == cell
+        voxels = dict(zip(both[1][mine].tolist(), counts[mine].tolist(), strict=True))
+        start = np.argwhere(truth == cell).min(0).tolist()
+        found.append({"cell": int(cell), "start": start, "labels": voxels})
+    return found
+
+
 def segment_blocks(count: int, workers: int) -> dict[str, Any]:
     """Segment about `count` small blocks; memory and files after a tenth and at the end."""
     from planted import code_model, exact_cluster, read_labels, write_image
@@ -139,13 +156,15 @@ def segment_blocks(count: int, workers: int) -> dict[str, Any]:
             on_event=listen,
         )  # fmt: skip
         seconds = round(time.perf_counter() - began, 1)
-        wrong = wrong_cells(read_labels(Path(folder) / "o.zarr"), truth)
+        labels = read_labels(Path(folder) / "o.zarr")
+        wrong = wrong_cells(labels, truth)
     growth = marks["late"]["bytes"] - marks["early"]["bytes"]
     return {
         "blocks": side**2,
         "objects": result.objects,
         "cells": (side * 16 // PITCH) ** 2,
         "wrong_cells": wrong,
+        "first_wrong": first_wrong(labels, truth),
         **marks,
         "growth_mib": round(growth / 2**20, 1),
         "seconds": seconds,
