@@ -29,7 +29,8 @@ from torch import Tensor, nn
 
 from spoco_zoo.bundle.load import load_model
 from spoco_zoo.config import TrainConfig
-from spoco_zoo.errors import ConfigError, StoreError
+from spoco_zoo.errors import StoreError
+from spoco_zoo.nets.model import own_network
 from spoco_zoo.segment.cluster import cluster
 from spoco_zoo.train.data import BACKGROUND, UNKNOWN, load_samples
 from spoco_zoo.train.files import pair_files
@@ -119,13 +120,8 @@ def complete_annotation(
         raise StoreError("--out must be a new folder", f"{out} exists", "Name another.")
     place = choose_device(device)
     loaded = (load_model(model) if isinstance(model, (str, Path)) else model).to(place)
-    network, recipe = loaded.network, loaded.recipe
-    if not isinstance(network, nn.Module):
-        raise ConfigError(
-            "a model that completes annotation must have a network of this package",
-            type(network).__name__,
-            "Choose a run, or a bundle that spoco-zoo has exported.",
-        )
+    network = own_network(loaded.network, "a model that completes annotation")
+    recipe = loaded.recipe
     settings = TrainConfig(
         ndim=recipe.net.ndim, annotation="sparse", background_label=background_label
     )

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
 from spoco_zoo.bundle.load import load_model
 from spoco_zoo.config import SegmentConfig, TrainConfig
-from spoco_zoo.errors import ConfigError
 from spoco_zoo.measure import measure, write_table
+from spoco_zoo.nets.model import own_network
 from spoco_zoo.pictures import write_segmentation_page
 from spoco_zoo.report.figures import curves, preview
 from spoco_zoo.report.page import Figure, Section, html_page
@@ -51,13 +49,8 @@ def start_from(model: Model) -> Initial:
     ConfigError
         If its network is not one of this package's.
     """
-    if not isinstance(model.network, nn.Module):
-        raise ConfigError(
-            "a model to start from (--init) must have a network of this package",
-            f"{type(model.network).__name__}",
-            "Choose a run, or a bundle that spoco-zoo has exported.",
-        )
-    return Initial(model.recipe.net, model.network.state_dict())
+    network = own_network(model.network, "a model to start from (--init)")
+    return Initial(model.recipe.net, network.state_dict())
 
 
 def adopt_network(config: TrainConfig, net: NetConfig) -> TrainConfig:

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from spoco_zoo.config import ModelRecipe
-from spoco_zoo.errors import BundleError
+from spoco_zoo.errors import BundleError, ConfigError
 from spoco_zoo.nets.registry import build_network
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Embedder", "Model", "load_run", "network_from_state", "save_run_model"]
+__all__ = ["Embedder", "Model", "load_run", "network_from_state", "own_network", "save_run_model"]
 
 MODEL_FILE, RECIPE_FILE = "model.pt", "model.json"
 
@@ -31,6 +31,29 @@ class Embedder(Protocol):
 
     def __call__(self, x: Tensor, /) -> Tensor:
         """Embed a batch."""
+
+
+def own_network(network: Embedder, rule: str) -> nn.Module:
+    """A model's network, if it is one of this package's.
+
+    Parameters
+    ----------
+    network : Embedder
+    rule : str
+        What the model is wanted for, as in "a model to start from".
+
+    Raises
+    ------
+    ConfigError
+        If it runs through TorchScript or ONNX.
+    """
+    if not isinstance(network, nn.Module):
+        raise ConfigError(
+            f"{rule} must have a network of this package",
+            type(network).__name__,
+            "Choose a run, or a bundle that spoco-zoo has exported.",
+        )
+    return network
 
 
 @dataclass(frozen=True)

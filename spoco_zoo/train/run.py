@@ -121,9 +121,10 @@ def train(
     setup = resolve(config, split.train, chosen)
     share_of_batch(setup.batch_size, ranks)
     state = None
-    if initial is not None and not resume:
+    if initial is not None:
         check_network(setup.net, initial.net)
-        state = widened(initial.state, initial.net, setup.net, config.seed)
+        if not resume:
+            state = widened(initial.state, initial.net, setup.net, config.seed)
     folder = RunFolder(out)
     if ranks.main:
         folder = RunFolder.open(out, config, resume=resume)
