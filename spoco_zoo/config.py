@@ -206,8 +206,10 @@ class LossConfig(Config):
     background_push: float = Field(default=1.0, ge=0)
     background_border: float = Field(default=1.0, ge=0)
     consistency: float = Field(default=1.0, ge=0)
-    push_scope: Literal["local", "global"] = "local"
-    """`local`: only objects within `window` of each other must differ; `global`: the paper's."""
+    push_scope: Literal["contact", "local", "global"] = "local"
+    """`local`: objects whose boxes are within `window` must differ; `global`: all, as in the paper.
+
+    `contact`: only objects with voxels within `window` of each other."""
     window: Positive = 10
     """Reach of the local terms around an object's bounding box, in voxels of the finest axis."""
     instance_term: Literal["dice", "bce", "affinity"] = "dice"

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from spoco_zoo.train.loss import EPS
+from spoco_zoo.train.objects import offset_slices
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -116,12 +117,7 @@ def affinity_dice(
     field = rows.reshape(*labels.shape, -1)
     losses = []
     for offset in offsets:
-        here = tuple(
-            slice(max(0, -o), n - max(0, o)) for o, n in zip(offset, labels.shape[1:], strict=True)
-        )
-        there = tuple(
-            slice(max(0, o), n - max(0, -o)) for o, n in zip(offset, labels.shape[1:], strict=True)
-        )
+        here, there = offset_slices(labels.shape[1:], offset)
         first, second = labels[:, *here], labels[:, *there]
         known = ((first > 0) | (second > 0)).nonzero(as_tuple=True)
         difference = field[:, *here][known] - field[:, *there][known]

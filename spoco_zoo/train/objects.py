@@ -15,6 +15,7 @@ rows. A *window* is an object's bounding box grown by a margin; the pairs
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -26,7 +27,19 @@ from torch import Tensor
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Objects", "Windows", "dilated", "find_objects", "flatten_embeddings", "scatter_mean"]
+__all__ = [
+    "Objects",
+    "Windows",
+    "dilated",
+    "find_objects",
+    "flatten_embeddings",
+    "in_contact",
+    "neighbours",
+    "offset_slices",
+    "owners",
+    "scatter_mean",
+    "windows",
+]
 
 
 @dataclass(frozen=True)
@@ -154,6 +167,46 @@ def neighbours(objects: Objects, margin: Sequence[int] | None) -> Tensor:
         )
         pairs = pairs & (gap < reach).all(dim=-1)
     return pairs & ~torch.eye(objects.count, dtype=torch.bool, device=pairs.device)
+
+
+def owners(objects: Objects) -> Tensor:
+    """Object 0..K-1 of every voxel of the batch, int64 (N * S,), -1 for none."""
+    count = objects.shape[0] * objects.voxels_per_image
+    result = torch.full((count,), -1, dtype=torch.long, device=objects.voxel.device)
+    result[objects.voxel] = objects.owner
+    return result
+
+
+def offset_slices(
+    shape: Sequence[int], offset: Sequence[int]
+) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Indices of the first and of the second voxels of all pairs an offset apart."""
+    first, second = [], []
+    for size, step in zip(shape, offset, strict=True):
+        length = max(0, size - abs(step))
+        first.append(slice(max(0, -step), max(0, -step) + length))
+        second.append(slice(max(0, step), max(0, step) + length))
+    return tuple(first), tuple(second)
+
+
+def in_contact(objects: Objects, reach: Sequence[int]) -> Tensor:
+    """Bool (K, K): pairs of different objects with voxels within `reach` of each other.
+
+    Looked for along the axes and diagonals, at the whole reach and at half of it:
+    what is thinner than half of the reach can be overlooked, unless it touches.
+    """
+    grid = owners(objects).reshape(objects.shape)
+    pairs = torch.zeros((objects.count, objects.count), dtype=torch.bool, device=grid.device)
+    steps = {tuple(reach), tuple((r + 1) // 2 for r in reach), (1,) * len(reach)}
+    # Half of the directions: the other half are the same pairs turned round.
+    directions = [d for d in itertools.product((-1, 0, 1), repeat=len(reach)) if d > (0,) * len(d)]
+    for step, direction in itertools.product(sorted(steps), directions):
+        offset = [s * d for s, d in zip(step, direction, strict=True)]
+        here, there = offset_slices(objects.shape[1:], offset)
+        first, second = grid[:, *here], grid[:, *there]
+        meet = (first != second) & (first >= 0) & (second >= 0)
+        pairs[first[meet], second[meet]] = True
+    return pairs | pairs.T
 
 
 def dilated(mask: Tensor, reach: Sequence[int]) -> Tensor:

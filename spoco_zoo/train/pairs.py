@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
-from spoco_zoo.train.objects import windows
+from spoco_zoo.train.objects import Windows, owners, windows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from spoco_zoo.train.objects import Objects, Windows
+    from spoco_zoo.train.objects import Objects
 
 __all__ = ["Pairs", "WholeImage", "Windowed", "pairs_of", "squared_distances"]
 
@@ -135,14 +135,22 @@ class WholeImage:
         return values @ weight, weight.sum().expand(values.shape[0])
 
 
-def pairs_of(objects: Objects, margin: Sequence[int] | None) -> list[Pairs]:
-    """Pairs of a batch: one group of windows, or, with `margin` None, one per image."""
-    per_image = objects.voxels_per_image
-    device = objects.voxel.device
-    owner_of = torch.full((objects.shape[0] * per_image,), -1, dtype=torch.long, device=device)
-    owner_of[objects.voxel] = objects.owner
+def pairs_of(
+    objects: Objects, margin: Sequence[int] | None, contacts: Tensor | None = None
+) -> list[Pairs]:
+    """Pairs of a batch: one group of windows, or, with `margin` None, one per image.
+
+    With `contacts`, bool (K, K), windows leave out voxels of objects that are no contact of theirs.
+    """
+    owner_of = owners(objects)
     if margin is not None:
-        return [Windowed(windows(objects, margin), owner_of, objects.count)]
+        pairs = windows(objects, margin)
+        if contacts is not None:
+            other = owner_of[pairs.voxel]
+            kept = (other < 0) | (other == pairs.owner) | contacts[pairs.owner, other]
+            pairs = Windows(pairs.owner[kept], pairs.voxel[kept])
+        return [Windowed(pairs, owner_of, objects.count)]
+    per_image = objects.voxels_per_image
     # Objects are numbered image by image, so each image has a range of them.
     stops = torch.bincount(objects.image, minlength=objects.shape[0]).cumsum(0).tolist()
     groups: list[Pairs] = []

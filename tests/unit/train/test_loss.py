@@ -16,6 +16,7 @@ from spoco_zoo.train.objects import (
     dilated,
     find_objects,
     flatten_embeddings,
+    in_contact,
     neighbours,
     scatter_mean,
 )
@@ -147,6 +148,45 @@ def test_terms_equal_the_published_formulas(seed: int, ndim: int, margin: int | 
 def test_the_kernel_falls_to_its_threshold_at_delta_var() -> None:
     width = loss.kernel_width(0.7, 0.3)
     assert float(loss.soft_mask(torch.tensor(0.7**2), width)) == pytest.approx(0.3)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**6), ndim=st.sampled_from([2, 3]), reach=st.sampled_from([1, 2]))
+def test_objects_in_contact_have_voxels_within_reach(seed: int, ndim: int, reach: int) -> None:
+    _, labels = example(seed, ndim)
+    objects = find_objects(labels)
+    found = in_contact(objects, [reach] * ndim)
+    within = objects.voxel % objects.voxels_per_image
+    places = torch.stack(torch.unravel_index(within, labels.shape[1:]), 1).double()
+    points = [places[objects.owner == k] for k in range(objects.count)]
+    for a, one in enumerate(points):
+        for b, other in enumerate(points):
+            box = torch.cdist(one, other, p=math.inf).min()
+            near = a != b and bool(objects.image[a] == objects.image[b]) and box <= reach
+            assert bool(found[a, b]) == near
+
+
+def test_reach_beyond_the_crop_finds_nothing_more_and_does_not_fail() -> None:
+    labels = torch.zeros((1, 4, 30), dtype=torch.long)
+    labels[0, :, :5], labels[0, :, 8:12], labels[0, :, 25:] = 1, 2, 3
+    found = in_contact(find_objects(labels), [6, 6])
+    assert found.tolist() == [[False, True, False], [True, False, False], [False, False, False]]
+
+
+def test_with_contact_strangers_inside_of_an_objects_box_may_look_like_it() -> None:
+    labels = torch.full((1, 12, 12), -1, dtype=torch.long)
+    labels[0, :2, :], labels[0, :, :2] = 1, 1  # an angle, whose box is the whole crop
+    labels[0, 8:, 8:] = 2
+    alike = torch.zeros((1, 2, 12, 12))
+    alike[:, 0][labels > 0] = 4.0
+    terms = {
+        scope: Objective(LossConfig(push_scope=scope, window=2), (1.0, 1.0), True)(alike, labels)[1]
+        for scope in ("local", "contact")
+    }
+    assert terms["local"]["push"] == pytest.approx(16)
+    assert terms["local"]["instance"] > 0.05
+    assert terms["contact"]["push"] == 0
+    assert terms["contact"]["instance"] == pytest.approx(0, abs=1e-6)
 
 
 def test_dice_weighs_a_small_object_like_a_large_one() -> None:
