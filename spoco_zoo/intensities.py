@@ -108,7 +108,8 @@ def statistics_of(pieces: Callable[[], Iterable[NDArray[np.generic]]]) -> Statis
     ----------
     pieces : callable
         Gives the pieces, (C, [Z,] Y, X) each. It is called again if there is something to
-        cut off, and if the image is all frame: that is, of one value, or of one per piece.
+        cut off, and if the image is all frame: that is, of one value, or of one per piece, or if
+        a frame left nothing but one value.
 
     Returns
     -------
@@ -118,8 +119,10 @@ def statistics_of(pieces: Callable[[], Iterable[NDArray[np.generic]]]) -> Statis
     for piece in pieces():
         least, most = min(least, piece.min()), max(most, piece.max())
         seen.add(without_frame(piece))
-    all_frame = seen.count == 0
+    # What is left of a rectangle on even ground is of one value, too: then the ground is no frame.
+    all_frame = seen.count == 0 or (seen.least == seen.most and least < most)
     if all_frame:
+        seen = Intensities()
         for piece in pieces():
             seen.add(piece)
     usual = seen.usual()

@@ -122,3 +122,11 @@ def test_pieces_of_one_value_each_still_have_a_deviation() -> None:
 def test_an_image_of_one_line_has_no_frame(shape: tuple[int, ...]) -> None:
     values = np.random.default_rng(0).normal(size=shape)
     assert whole(values)[:2] == pytest.approx(plain(values)[:2], abs=1e-12)
+
+
+def test_a_rectangle_on_even_ground_is_not_all_that_counts() -> None:
+    values = np.full((1, 40, 40), 100.0, np.float32)
+    values[:, 10:20, 15:25] = 1000
+    found = whole(values)
+    assert found[:2] == pytest.approx(plain(values)[:2])
+    assert np.ptp(normalise(values, found)) > 1
