@@ -23,7 +23,7 @@ __all__ = ["check_finite", "measure"]
 PIECE = 2**21
 """Voxels read at a time."""
 MOST_PIECES = 64
-"""More pieces than this, evenly spread, are not read: 2^27 voxels."""
+"""Where there are more, this many are read, evenly spread: 2^27 voxels."""
 
 
 LARGEST = 1e37
@@ -37,7 +37,8 @@ def measure(
 
     It is the level that is segmented, as in training: a coarser one has less
     noise and so a smaller deviation. Of more than 2^27 voxels an evenly spread
-    sample of pieces is read, the same in every run.
+    sample of pieces is read, the same in every run; all are if the sample is of
+    one value.
 
     Parameters
     ----------
@@ -56,14 +57,23 @@ def measure(
     DataError
         If a value is NaN or infinite.
     """
+    shape = image.spatial_shape(level)
 
-    def pieces() -> Iterator[np.ndarray]:
-        for box in _pieces(image.spatial_shape(level)):
+    def read(boxes: Iterable[Box]) -> Iterator[np.ndarray]:
+        for box in boxes:
             values = image.read(level, time, channels, box.slices)
             check_finite(values, box, image.uri)
             yield values
 
-    return statistics_of(pieces)._replace(inverted=inverted)
+    boxes = list(_pieces(shape, MOST_PIECES))
+    found = statistics_of(lambda: read(boxes))
+    if found.std == 0 and sum(box.size for box in boxes) < prod(shape):
+        # A sample of one value does not tell that the image is: what else it holds counts.
+        every = list(_pieces(shape, None))
+        other = [b for b, v in zip(every, read(every), strict=True) if (v != found.mean).any()]
+        some = boxes[:1] + other[:: max(-(-len(other) // MOST_PIECES), 1)]
+        found = statistics_of(lambda: read(some))
+    return found._replace(inverted=inverted)
 
 
 def check_finite(values: np.ndarray, box: Box, name: str) -> None:
@@ -96,13 +106,18 @@ def check_finite(values: np.ndarray, box: Box, name: str) -> None:
     )
 
 
-def _pieces(shape: tuple[int, ...]) -> Iterable[Box]:
-    """Boxes of about `PIECE` voxels that cover the shape, or a lattice of them."""
-    step = [min(n, max(1, round(PIECE ** (1 / len(shape))))) for n in shape]
+def _pieces(shape: tuple[int, ...], most: int | None) -> Iterable[Box]:
+    """Boxes of about `PIECE` voxels that cover the shape, or if they are too many a lattice."""
+    step, room = list(shape), float(PIECE)
+    for done, axis in enumerate(sorted(range(len(shape)), key=shape.__getitem__)):
+        # What a short axis cannot take is left to the longer ones.
+        step[axis] = min(shape[axis], max(1, round(room ** (1 / (len(shape) - done)))))
+        room /= step[axis]
     counts = [-(-n // s) for n, s in zip(shape, step, strict=True)]
-    while prod(counts) > MOST_PIECES:
-        widest = max(range(len(counts)), key=counts.__getitem__)
-        counts[widest] -= 1
+    if most is not None and prod(shape) > PIECE * most:
+        while prod(counts) > most:
+            widest = max(range(len(counts)), key=counts.__getitem__)
+            counts[widest] -= 1
     starts = [
         np.unique(np.linspace(0, n - s, c).round().astype(int)) if c * s < n else np.arange(c) * s
         for n, s, c in zip(shape, step, counts, strict=True)

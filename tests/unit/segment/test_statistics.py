@@ -36,6 +36,28 @@ def test_a_large_level_is_sampled_evenly(tmp_path: Path, monkeypatch) -> None:
     assert found == measure(ngff.open_image(tmp_path / "a.tif"), 0, 0, (0,))
 
 
+@pytest.mark.parametrize("shape", [(1, 40, 50), (2, 40, 50), (40, 2, 50), (9, 15, 16)])
+def test_of_a_thin_stack_as_much_is_read_as_of_any_image(
+    tmp_path: Path, monkeypatch, shape: tuple[int, ...]
+) -> None:
+    values = np.random.default_rng(0).random(shape).astype(np.float32)
+    tifffile.imwrite(tmp_path / "a.tif", values, metadata={"axes": "ZYX"})
+    monkeypatch.setattr(module, "PIECE", 64)
+    found = measure(ngff.open_image(tmp_path / "a.tif"), 0, 0, (0,))
+    assert found[:2] == pytest.approx((values.mean(dtype=np.float64), values.std()), rel=1e-6)
+
+
+def test_what_a_sample_of_one_value_has_missed_is_found(tmp_path: Path, monkeypatch) -> None:
+    values = np.zeros((400, 400), np.uint16)
+    values[111:130, 111:130] = np.random.default_rng(0).integers(1, 9, (19, 19))
+    tifffile.imwrite(tmp_path / "a.tif", values)
+    tifffile.imwrite(tmp_path / "b.tif", values * 0)
+    monkeypatch.setattr(module, "PIECE", 100)
+    monkeypatch.setattr(module, "MOST_PIECES", 4)
+    assert measure(ngff.open_image(tmp_path / "a.tif"), 0, 0, (0,)).std > 1
+    assert measure(ngff.open_image(tmp_path / "b.tif"), 0, 0, (0,)).std == 0
+
+
 def test_the_voxel_that_is_not_finite_is_named(tmp_path: Path) -> None:
     values = np.zeros((20, 30), np.float32)
     values[7, 21] = np.nan
