@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -21,7 +21,15 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["TINY", "Intensities", "Statistics", "normalise", "statistics_of", "without_frame"]
+__all__ = [
+    "TINY",
+    "Intensities",
+    "Statistics",
+    "exact_kind",
+    "normalise",
+    "statistics_of",
+    "without_frame",
+]
 
 RARE = 1e-4
 """Share of voxels at either end that need not tell what an image holds."""
@@ -62,7 +70,7 @@ class Intensities:
     squares: float = 0.0
     least: float = np.inf
     most: float = -np.inf
-    samples: list[NDArray[np.float32]] = field(default_factory=list)
+    samples: list[NDArray[np.floating[Any]]] = field(default_factory=list)
 
     def add(self, values: NDArray[np.generic]) -> None:
         """Look at a piece, any shape."""
@@ -72,7 +80,7 @@ class Intensities:
         numbers = values.astype(np.float64).ravel()
         self.least = min(self.least, float(numbers.min()))
         self.most = max(self.most, float(numbers.max()))
-        self.samples.append(numbers[:: -(-numbers.size // SAMPLE)].astype(np.float32))
+        self.samples.append(numbers[:: -(-numbers.size // SAMPLE)].astype(exact_kind(values.dtype)))
         np.clip(numbers, self.low, self.high, out=numbers)
         mean = float(numbers.mean())
         numbers -= mean
@@ -169,14 +177,27 @@ def without_frame(values: NDArray[np.generic]) -> NDArray[np.generic]:
     return values
 
 
+def exact_kind(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """What intensities are reckoned in: float32 if it holds every value of a dtype, else float64.
+
+    Counts of 32 bits may differ by less than float32 tells apart, up to 256.
+
+    Examples
+    --------
+    >>> exact_kind(np.dtype("uint16")), exact_kind(np.dtype("uint32"))
+    (dtype('float32'), dtype('float64'))
+    """
+    return np.promote_types(dtype, np.float32)
+
+
 def normalise(values: NDArray[np.generic], statistics: Statistics) -> NDArray[np.float32]:
     """``(x - mean) / (std + 1e-6)`` of the values within the limits, float32, same shape.
 
     Its negative where the statistics say that bright and dark change places.
     """
-    scaled = values.astype(np.float32)
+    scaled = values.astype(exact_kind(values.dtype))
     if np.isfinite(statistics.low) or np.isfinite(statistics.high):
         np.clip(scaled, statistics.low, statistics.high, out=scaled)
-    scaled -= np.float32(statistics.mean)
-    scaled /= np.float32((statistics.std + TINY) * (-1 if statistics.inverted else 1))
-    return scaled
+    scaled -= scaled.dtype.type(statistics.mean)
+    scaled /= scaled.dtype.type((statistics.std + TINY) * (-1 if statistics.inverted else 1))
+    return scaled.astype(np.float32, copy=False)

@@ -32,7 +32,7 @@ PIECE = 2**24
 
 @dataclass(frozen=True)
 class RescaledImage(Image):
-    """One level of an image at another voxel size; values are float32."""
+    """One level of an image at another voxel size, in float32 if that is exact, else float64."""
 
     origin: Image | None = None
     origin_level: int = 0
@@ -104,7 +104,7 @@ def rescale_image(image: Image, level: int, voxel_factor: Sequence[float]) -> Re
         axes=image.axes,
         units=image.units,
         levels=(Level(base.path, shape, scale, shift),),
-        dtype=np.dtype(np.float32),
+        dtype=np.promote_types(image.dtype, np.float32),
         channel_names=image.channel_names,
         name=image.name,
         series=image.series,
@@ -166,14 +166,15 @@ def _ramps(index: NDArray[Any], old: int, new: int) -> tuple[NDArray[Any], NDArr
     return columns, np.stack([1 - share, share], axis=1)
 
 
-def _apply(values: NDArray[Any], maps: Sequence[AxisMap]) -> NDArray[np.float32]:
+def _apply(values: NDArray[Any], maps: Sequence[AxisMap]) -> NDArray[Any]:
     """Resample (C, [Z,] Y, X) axis by axis."""
-    result = values.astype(np.float32)
+    # In float32, or in float64 where counts of more than 24 bits need it.
+    result = values.astype(np.promote_types(values.dtype, np.float32))
     for axis, step in enumerate(maps, start=1):
         if step.weights is None:
             continue
         # Sparse rows are summed in the order of their columns: no BLAS, no change of order.
         front = np.moveaxis(result, axis, 0)
-        flat = step.weights.astype(np.float32) @ front.reshape(len(front), -1)
+        flat = step.weights.astype(result.dtype) @ front.reshape(len(front), -1)
         result = np.moveaxis(flat.reshape(-1, *front.shape[1:]), 0, axis)
     return np.ascontiguousarray(result)

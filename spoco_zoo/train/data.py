@@ -23,7 +23,7 @@ import numpy as np
 from scipy import ndimage
 
 from spoco_zoo.errors import DataError
-from spoco_zoo.intensities import TINY, Statistics, normalise, statistics_of
+from spoco_zoo.intensities import TINY, Statistics, exact_kind, normalise, statistics_of
 from spoco_zoo.train.layouts import read_pair
 
 if TYPE_CHECKING:
@@ -90,8 +90,8 @@ class Split:
     test: tuple[Sample, ...]
 
 
-def channels_first(array: NDArray[Any], ndim: int, name: str) -> NDArray[np.float32]:
-    """Image as float32 (C, [Z,] Y, X): adds a channel axis, or moves it to the front.
+def channels_first(array: NDArray[Any], ndim: int, name: str) -> NDArray[Any]:
+    """Image as floats (C, [Z,] Y, X): adds a channel axis, or moves it to the front.
 
     The channel axis of an array with one axis too many is the first or the
     last, whichever has at most 4 entries.
@@ -107,11 +107,12 @@ def channels_first(array: NDArray[Any], ndim: int, name: str) -> NDArray[np.floa
             f"shape {array.shape} in {name}",
             f"Pass --ndim {array.ndim} or split the file.",
         )
-    values = np.asarray(array, np.float32)
-    if not np.isfinite(values).all():
+    values = np.asarray(array, exact_kind(array.dtype))
+    finite = np.abs(values) <= np.finfo(np.float32).max
+    if not finite.all():
         raise DataError(
             "intensities must be finite",
-            f"{int((~np.isfinite(values)).sum())} NaN or infinite voxels in {name}",
+            f"{int((~finite).sum())} NaN or infinite voxels in {name}",
             "Replace them, for example by 0.",
         )
     if values.min() == values.max():
@@ -181,7 +182,7 @@ def object_sizes(samples: Sequence[Sample]) -> tuple[float, float, float]:
     return float(low), float(middle), float(high)
 
 
-def make_sample(name: str, image: NDArray[np.float32], labels: NDArray[np.int32]) -> Sample:
+def make_sample(name: str, image: NDArray[Any], labels: NDArray[np.int32]) -> Sample:
     """Normalise an image and list its objects."""
     found = statistics_of(lambda: [image])
     scaled = normalise(image, found)

@@ -124,6 +124,18 @@ def test_an_image_of_one_line_has_no_frame(shape: tuple[int, ...]) -> None:
     assert whole(values)[:2] == pytest.approx(plain(values)[:2], abs=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [np.uint32, np.int64, np.float64])
+def test_counts_far_above_zero_are_not_taken_for_one_value(dtype: type) -> None:
+    counts = np.random.default_rng(0).integers(0, 100, (1, 64, 64))
+    values = (2**30 + counts).astype(dtype)
+    plain, found = whole(counts.astype(np.uint8)), whole(values)
+    assert found.std == pytest.approx(plain.std)
+    assert found.lean == pytest.approx(plain.lean)
+    scaled = normalise(values, found)
+    assert scaled.dtype == np.float32
+    assert np.allclose(scaled, normalise(counts.astype(np.uint8), plain), atol=1e-5)
+
+
 def test_a_rectangle_on_even_ground_is_not_all_that_counts() -> None:
     values = np.full((1, 40, 40), 100.0, np.float32)
     values[:, 10:20, 15:25] = 1000

@@ -100,3 +100,10 @@ def test_photographs_are_known_as_such(tmp_path: Path) -> None:
     image = ngff.open_image(tmp_path / "a.tif")
     assert image.colour
     assert image.axes == ("c", "y", "x")
+
+
+def test_resampling_keeps_small_differences_of_large_counts(tmp_path: Path) -> None:
+    counts = np.random.default_rng(0).integers(0, 100, (20, 30))
+    wide = whole(rescale_image(write(tmp_path / "a.tif", (2**31 + counts).astype("u4")), 0, (2, 2)))
+    low = whole(rescale_image(write(tmp_path / "b.tif", counts.astype("u1")), 0, (2, 2)))
+    assert np.allclose(wide - 2.0**31, low, atol=1e-3)
