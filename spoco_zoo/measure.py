@@ -126,7 +126,8 @@ def measure(
         ``volume_um3``; ``diameter_um`` of the disc or ball of that size; centroid
         ``[z_um,] y_um, x_um``, in the coordinates of the label image; bounding box
         ``[z_start, z_stop,] ...`` in voxels of the label image, stops exclusive; and
-        ``mean``, ``std``, ``min`` and ``max`` per channel.
+        ``mean``, ``std``, ``min`` and ``max`` per channel, named after it; names that
+        occur more than once are followed by the channel's index.
 
     Raises
     ------
@@ -313,11 +314,18 @@ def _columns(sums: Sums, labels: Image, image: Image) -> dict[str, Any]:
         columns |= {f"{axis}_start": sums.low[:, i], f"{axis}_stop": sums.high[:, i] + 1}
     mean = sums.total / sums.count[:, None]
     std = np.sqrt(sums.squares / sums.count[:, None])
-    for i, name in enumerate(image.channel_names):
-        prefix = f"channel{name}" if name.isdecimal() else name
+    for i, prefix in enumerate(_prefixes(image.channel_names)):
         values = {"mean": mean, "std": std, "min": sums.least, "max": sums.most}
         columns |= {f"{prefix}_{key}": value[:, i] for key, value in values.items()}
     return columns
+
+
+def _prefixes(channels: Sequence[str]) -> list[str]:
+    """What the columns of each channel begin with; a name that occurs again gets its index."""
+    names = [f"channel{name}" if name.isdecimal() else name for name in channels]
+    while len(set(names)) < len(names):
+        names = [n if names.count(n) == 1 else f"{n}_{i}" for i, n in enumerate(names)]
+    return names
 
 
 def _shape(image: Image) -> str:

@@ -133,6 +133,21 @@ def test_regions_levels_and_times_are_found(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "names", [["DAPI"] * 3, ["DAPI", "DAPI", "DAPI_1"], ["0", "channel0", "1"]]
+)
+def test_channels_of_one_name_each_have_their_columns(tmp_path: Path, names: list[str]) -> None:
+    image = np.stack([np.full((8, 9), value, np.uint16) for value in (10, 20, 30)])
+    tifffile.imwrite(
+        tmp_path / "a.ome.tif", image, photometric="minisblack",
+        metadata={"axes": "CYX", "Channel": {"Name": names}},
+    )  # fmt: skip
+    tifffile.imwrite(tmp_path / "l.tif", np.ones((8, 9), np.uint8))
+    table = measure(tmp_path / "l.tif", tmp_path / "a.ome.tif")
+    means = [float(table[name][0]) for name in table.columns if name.endswith("_mean")]
+    assert means == [10, 20, 30]
+
+
 def test_nothing_found_is_an_empty_table(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((8, 9), np.uint8))
     table = measure(tmp_path / "a.tif", tmp_path / "a.tif")
