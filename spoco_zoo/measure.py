@@ -132,13 +132,19 @@ def measure(
     Raises
     ------
     DataError
-        If labels and image do not lie on the same voxels.
+        If labels and image do not lie on the same voxels, or labels have several channels.
     StoreError
         If either cannot be read.
     """
     import pandas as pd
 
     found, source = ngff.find_labels(labels, label_name), ngff.open_image(image)
+    if found.n_channels != 1:
+        raise DataError(
+            "a label image must have one channel",
+            f"{found.n_channels} in {found.uri}",
+            "Save each channel's labels as an image of their own.",
+        )
     level, offset = align(found, source)
     channels = source.n_channels
     shape = found.spatial_shape()
@@ -159,7 +165,7 @@ def measure(
                 merged = rows = len(parts[0].ids)
             if on_block is not None:
                 on_block(when * len(blocks) + number + 1, found.n_times * len(blocks))
-        columns = _columns(_joined(parts).merged(), found, source)
+        columns = _columns(_joined(parts).merged(), found, source, level)
         times = {"time": when} if "t" in found.axes else {}
         tables.append(pd.DataFrame({"label": columns.pop("label"), **times, **columns}))
     return pd.concat(tables, ignore_index=True)
@@ -204,7 +210,7 @@ def align(labels: Image, image: Image) -> tuple[int, tuple[int, ...]]:
         # Only OME-Zarr says where in its image a label begins.
         levels = image.levels if labels.kind == "ome-zarr" else ()
         for number, level in enumerate(levels):
-            if np.allclose(level.scale[-n:], own.scale[-n:], rtol=1e-3):
+            if np.allclose(level.scale[-n:], own.scale[-n:], rtol=1e-3, atol=0):
                 shift = np.subtract(own.translation[-n:], level.translation[-n:])
                 offset = np.rint(shift / np.asarray(own.scale[-n:])).astype(int)
                 stop = offset + labels.spatial_shape()
@@ -290,10 +296,10 @@ def _joined(parts: Sequence[Sums]) -> Sums:
     return Sums(ids, *(np.concatenate([getattr(p, name) for p in parts]) for name in names))
 
 
-def _columns(sums: Sums, labels: Image, image: Image) -> dict[str, Any]:
+def _columns(sums: Sums, labels: Image, image: Image, level: int) -> dict[str, Any]:
     """Named columns in physical units."""
     n = len(labels.spatial)
-    size = labels.voxel_size() or image.voxel_size()
+    size = labels.voxel_size() or image.voxel_size(level)
     unit = "um" if size else "px"
     scale = np.asarray(size or (1.0,) * n)
     # A translation is in the label's own units, which the factor brings to micrometres.

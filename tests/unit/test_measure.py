@@ -148,6 +148,49 @@ def test_channels_of_one_name_each_have_their_columns(tmp_path: Path, names: lis
     assert means == [10, 20, 30]
 
 
+@pytest.mark.parametrize("unit", ["meter", "micrometer"])
+def test_labels_of_a_level_are_measured_on_that_level(tmp_path: Path, unit: str) -> None:
+    image = np.random.default_rng(0).integers(0, 99, (600, 600)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", image)
+    ngff.convert(tmp_path / "a.tif", tmp_path / "a.ome.zarr")
+    describe(tmp_path / "a.ome.zarr", unit)
+    ngff.convert(tmp_path / "a.ome.zarr", tmp_path / "l.ome.zarr", level=1, labels=True)
+    table = measure(tmp_path / "l.ome.zarr", tmp_path / "a.ome.zarr")
+    coarse = ngff.open_image(tmp_path / "a.ome.zarr").read(1, 0, None, [slice(0, 300)] * 2)
+    assert len(table) > 50
+    assert (table["channel0_std"] == 0).all()
+    assert table["voxels"].sum() == (coarse > 0).sum()
+    voxel = (8e-9 * 1e6) ** 2 if unit == "meter" else 8e-9**2
+    assert np.allclose(table["area_um2"], table["voxels"] * voxel, rtol=1e-6, atol=0)
+    # The same without units: those of the image's level count.
+    describe(tmp_path / "l.ome.zarr", None)
+    bare = measure(tmp_path / "l.ome.zarr", tmp_path / "a.ome.zarr")
+    assert np.allclose(bare["area_um2"], table["area_um2"], rtol=1e-6, atol=0)
+
+
+def describe(store: Path, unit: str | None) -> None:
+    """Give an image of two axes another unit, and voxels of 4e-9 of it; or no unit."""
+    file = store / "zarr.json"
+    content = json.loads(file.read_text())
+    multiscale = content["attributes"]["ome"]["multiscales"][0]
+    for axis in multiscale["axes"]:
+        axis.pop("unit", None)
+        axis |= {"unit": unit} if unit else {}
+    if unit:
+        for k, level in enumerate(multiscale["datasets"]):
+            scale = {"type": "scale", "scale": [4e-9 * 2**k] * 2}
+            level["coordinateTransformations"] = [scale]
+    file.write_text(json.dumps(content))
+
+
+def test_labels_of_two_channels_are_refused(tmp_path: Path) -> None:
+    labels = np.ones((2, 8, 9), np.uint16)
+    tifffile.imwrite(tmp_path / "l.tif", labels, photometric="minisblack", ome=True,
+                     metadata={"axes": "CYX"})  # fmt: skip
+    with pytest.raises(DataError, match="one channel"):
+        measure(tmp_path / "l.tif", tmp_path / "l.tif")
+
+
 def test_nothing_found_is_an_empty_table(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((8, 9), np.uint8))
     table = measure(tmp_path / "a.tif", tmp_path / "a.tif")
