@@ -111,7 +111,7 @@ def evaluate(
     Raises
     ------
     DataError
-        If a prediction is missing, or shapes differ, or values are no labels.
+        If a prediction is missing, shapes or axes differ, or values are no labels.
     StoreError
         If an image cannot be read, or holds no label or several.
     """
@@ -207,7 +207,14 @@ def _count(
             f"{shapes[0]} and {shapes[1]} for {name!r}",
             "Compare the same region at the same resolution.",
         )
-    n_times = truth.n_times if prediction.n_times == truth.n_times else 1
+    n_times = truth.n_times
+    if prediction.n_times != n_times:
+        # Frames are scored one by one, planes of a stack together: which they are, nobody knows.
+        raise DataError(
+            "prediction and truth must both be a time series, or neither",
+            f"axes {','.join(prediction.axes)} and {','.join(truth.axes)} for {name!r}",
+            "Save both with the same axes named: for a TIFF, as ImageJ or OME-TIFF.",
+        )
     for time in range(n_times):
         table = Contingency(ignore=ignore)
         for region in _regions(truth, shapes[1], time if n_times > 1 else None):

@@ -117,6 +117,15 @@ def test_time_points_are_images_of_their_own(tmp_path, images):
     assert [image.scores for image in found.images] == [score(*pair) for pair in images]
 
 
+def test_a_time_series_is_not_scored_as_a_volume(tmp_path):
+    labels = np.ones((5, 20, 30), np.uint16)
+    series = write(tmp_path / "a.ome.tif", labels, metadata={"axes": "TYX"}, ome=True)
+    unnamed = write(tmp_path / "b.tif", labels)
+    for pair in ((series, unnamed), (unnamed, series)):
+        with pytest.raises(DataError, match=r"axes [tz],y,x and [tz],y,x for"):
+            evaluate(*pair)
+
+
 def test_ignored_voxels(tmp_path):
     truth = np.array([[1, 1, 9, 9]] * 4, np.uint8)
     prediction = np.array([[1, 1, 2, 2]] * 4, np.uint8)
