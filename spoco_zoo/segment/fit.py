@@ -219,7 +219,7 @@ def choose_channels(
     -------
     channels : tuple of int
     note : str
-        Why these, if nobody asked for them.
+        Why these, if nobody asked for them and they are not simply all.
 
     Raises
     ------
@@ -228,7 +228,7 @@ def choose_channels(
         obvious one.
     """
     needed = recipe.net.in_channels
-    if wanted is not None or image.n_channels == needed:
+    if wanted is not None:
         return find_channels(image, wanted, needed), ""
     if image.colour and needed == 3:
         return (0, 1, 2), ""
@@ -236,10 +236,13 @@ def choose_channels(
         return _of_colours(image, level)
     names = [name.lower() for name in image.channel_names]
     known = [name.lower() for name in recipe.channel_names]
-    if all(names.count(name) == 1 for name in known):
+    # Before their order: two programs that write the same stains may number them otherwise.
+    if all(names.count(name) == known.count(name) == 1 for name in known):
         chosen = tuple(names.index(name) for name in known)
+        if chosen == tuple(range(image.n_channels)):
+            return chosen, ""
         shown = ", ".join(image.channel_names[i] for i in chosen)
-        return chosen, f"The image has several channels; used by its name: {shown}."
+        return chosen, f"The image has several channels; used by name: {shown}."
     try:
         return find_channels(image, None, needed), ""
     except StoreError as error:

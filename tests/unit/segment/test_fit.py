@@ -144,6 +144,23 @@ def test_channels_of_other_images_are_chosen_by_name_or_not_at_all(tmp_path: Pat
         choose_channels(ngff.open_image(tmp_path / "b.ome.tif"), 0, None, recipe())
 
 
+def test_channels_in_another_order_than_the_models_are_told_by_name(tmp_path: Path) -> None:
+    def named(*names: str) -> ngff.Image:
+        tifffile.imwrite(
+            tmp_path / "a.ome.tif", np.zeros((2, 20, 30), np.uint8), photometric="minisblack",
+            metadata={"axes": "CYX", "Channel": {"Name": list(names)}},
+        )  # fmt: skip
+        return ngff.open_image(tmp_path / "a.ome.tif")
+
+    two = recipe(channels=2)
+    chosen, note = choose_channels(named("actin", "dapi"), 0, None, two)
+    assert (chosen, note[-12:]) == ((1, 0), "dapi, actin.")
+    assert choose_channels(named("DAPI", "actin"), 0, None, two) == ((0, 1), "")
+    # Names that say nothing, or not enough: in their order.
+    for names in (("actin", "GFP"), ("a", "b"), ("actin", "actin")):
+        assert choose_channels(named(*names), 0, None, two) == ((0, 1), "")
+
+
 def test_labels_of_a_tiff_go_beside_it(tmp_path: Path) -> None:
     for name, expected in (("a.tif", "a.spoco.tif"), ("b.OME.tiff", "b.spoco.tif")):
         tifffile.imwrite(tmp_path / name, np.zeros((8, 8), np.uint8))
