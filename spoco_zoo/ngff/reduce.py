@@ -81,7 +81,7 @@ def mean_cells(block: NDArray[Any], factors: Sequence[int]) -> NDArray[Any]:
 
 
 def mode_cells(block: NDArray[Any], factors: Sequence[int]) -> NDArray[Any]:
-    """Most frequent label of every cell; the smallest of those that tie.
+    """Most frequent label of every cell, cut ones too; the smallest of those that tie.
 
     Parameters
     ----------
@@ -95,11 +95,16 @@ def mode_cells(block: NDArray[Any], factors: Sequence[int]) -> NDArray[Any]:
     ndarray
         ``ceil(shape / factors)``, dtype of `block`; no id is ever made up.
     """
-    coarse = [-(-n // f) for n, f in zip(block.shape, factors, strict=True)]
-    padding = [(0, -n % f) for n, f in zip(block.shape, factors, strict=True)]
-    cells = np.pad(block, padding, mode="edge").reshape(
-        [length for pair in zip(coarse, factors, strict=True) for length in pair]
-    )
+    for axis, (length, factor) in enumerate(zip(block.shape, factors, strict=True)):
+        if cut := length % factor:
+            # The last cells have fewer voxels along this axis: cells of a factor of their own.
+            whole, rest = np.split(block, [length - cut], axis)
+            last = mode_cells(rest, [*factors[:axis], cut, *factors[axis + 1 :]])
+            return (
+                last if cut == length else np.concatenate([mode_cells(whole, factors), last], axis)
+            )
+    coarse = [n // f for n, f in zip(block.shape, factors, strict=True)]
+    cells = block.reshape([length for pair in zip(coarse, factors, strict=True) for length in pair])
     outer, inner = range(0, 2 * block.ndim, 2), range(1, 2 * block.ndim, 2)
     cells = np.sort(cells.transpose(*outer, *inner).reshape(*coarse, -1), axis=-1)
     best = cells[..., 0].copy()

@@ -12,14 +12,11 @@ from spoco_zoo.segment.pyramid import coarse_block, pyramid_steps
 
 
 def plain(labels: np.ndarray, shape: tuple[int, ...], factors: tuple[int, ...]) -> np.ndarray:
-    """Cell by cell; a cell cut by the end is filled up with its last voxels."""
+    """Cell by cell; a cell cut by the end counts the voxels that it has."""
     out = np.zeros(shape, labels.dtype)
     for cell in np.ndindex(shape):
-        picks = [
-            np.minimum(np.arange(c * f, (c + 1) * f), n - 1)
-            for c, f, n in zip(cell, factors, labels.shape, strict=True)
-        ]
-        ids, counts = np.unique(labels[np.ix_(*picks)], return_counts=True)
+        where = tuple(slice(c * f, (c + 1) * f) for c, f in zip(cell, factors, strict=True))
+        ids, counts = np.unique(labels[where], return_counts=True)
         out[cell] = ids[counts.argmax()]
     return out
 
