@@ -13,10 +13,12 @@ come last there too.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -138,10 +140,11 @@ def publish_label(target: LabelTarget) -> None:
         group = zarr.open_group(place_of(target.path), mode="r+", use_consolidated=False)
         group.attrs.put(attributes)
         if target.in_place:
-            names = _listed(target)
-            if target.name not in names:
-                _write_list(target, [*names, target.name])
-            _refresh_consolidated(target.store)
+            with _list_held(target):
+                names = _listed(target)
+                if target.name not in names:
+                    _write_list(target, [*names, target.name])
+                _refresh_consolidated(target.store)
     except OSError as error:
         raise StoreError("the output must be writable", str(error), "Run again.") from error
 
@@ -160,7 +163,8 @@ def remove_label(target: LabelTarget) -> None:
     if state != "unfinished":
         check_vacant(target)
     if target.in_place:
-        _write_list(target, [name for name in _listed(target) if name != target.name])
+        with _list_held(target):
+            _write_list(target, [name for name in _listed(target) if name != target.name])
     if is_remote(target.path):
         _remove_remote(target.path)
         return
@@ -221,11 +225,25 @@ def _create_arrays(
 
 def _ensure_labels_group(target: LabelTarget, zarr_format: Literal[2, 3]) -> None:
     """Make ``labels/`` with an empty, valid list if it is not there."""
-    parent = zarr.open_group(
-        os.path.join(target.store, "labels"), mode="a", zarr_format=zarr_format
-    )
-    if "labels" not in parent.attrs and "ome" not in parent.attrs:
-        _write_list(target, [])
+    place = os.path.join(target.store, "labels")
+    os.makedirs(place, exist_ok=True)
+    with _list_held(target):
+        parent = zarr.open_group(place, mode="a", zarr_format=zarr_format)
+        if "labels" not in parent.attrs and "ome" not in parent.attrs:
+            _write_list(target, [])
+
+
+@contextlib.contextmanager
+def _list_held(target: LabelTarget) -> Iterator[None]:
+    """Keep other runs on the same image from writing the list in ``labels/`` meanwhile."""
+    folder = os.open(os.path.join(target.store, "labels"), os.O_RDONLY)
+    try:
+        # Some network file systems have no locks: there two runs must not end at one moment.
+        with contextlib.suppress(OSError):
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def _listed(target: LabelTarget) -> list[str]:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from spoco_zoo.ngff import (
     LabelTarget,
     create_label,
     has_block,
+    label_names,
     open_image,
     open_label_array,
     open_scratch,
@@ -164,6 +166,16 @@ def test_other_labels_stay_listed(make_image: Make) -> None:
         remove_label(plan_label(open_image(path), name="one", overwrite=True))
         assert not (path / "labels" / "one").exists()
         validate(path)
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_labels_that_are_published_at_once_are_all_listed(make_image: Make, version: str) -> None:
+    path = make_image([ramp((20, 20))], "yx", version=version)
+    names = [f"cells{i}" for i in range(8)]
+    targets = [plan_label(open_image(path), name=name) for name in names]
+    with ThreadPoolExecutor(len(targets)) as pool:
+        list(pool.map(write, targets))
+    assert sorted(label_names(open_image(path))) == names
 
 
 def test_a_begun_label_is_kept_with_its_content(make_image: Make) -> None:
