@@ -16,11 +16,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
+from uuid import uuid4
 
 import zarr
 
@@ -39,6 +41,9 @@ __all__ = [
 ]
 
 _METHOD = "Every voxel holds the most frequent label of its cell in the finer level."
+
+_REMOVED = ".spoco-removed"
+"""End of the name of a label that is being removed."""
 
 
 def create_label(
@@ -72,8 +77,7 @@ def create_label(
     StoreError
         If something else is there, or the place cannot be written.
     """
-    # Left by a removal that was interrupted.
-    shutil.rmtree(f"{target.path}.removed", ignore_errors=True)
+    _remove_leftovers(target.path)
     state = state_of(target.path)
     if state in ("label", "foreign"):
         check_vacant(target)
@@ -169,10 +173,20 @@ def remove_label(target: LabelTarget) -> None:
         _remove_remote(target.path)
         return
     # Renamed first, so that an interrupted removal leaves no half label behind.
-    doomed = f"{target.path}.removed"
-    shutil.rmtree(doomed, ignore_errors=True)
+    doomed = f"{target.path}.{uuid4().hex}{_REMOVED}"
     os.rename(target.path, doomed)
     shutil.rmtree(doomed)
+
+
+def _remove_leftovers(path: str) -> None:
+    """Remove what removals left that were interrupted: by a name that nobody else gives."""
+    if is_remote(path):
+        return
+    folder, name = os.path.split(path)
+    with contextlib.suppress(OSError):  # whatever is wrong there is said when it is written to
+        for entry in os.listdir(folder):
+            if re.fullmatch(rf"{re.escape(name)}\.[0-9a-f]{{32}}{re.escape(_REMOVED)}", entry):
+                shutil.rmtree(os.path.join(folder, entry), ignore_errors=True)
 
 
 def _remove_remote(uri: str) -> None:

@@ -225,6 +225,24 @@ def test_what_is_no_label_is_never_replaced(make_image: Make, tmp_path: Path) ->
     assert open_image(other).spatial_shape() == (8, 8)
 
 
+def test_a_folder_that_only_sounds_like_a_removed_label_is_kept(
+    make_image: Make, tmp_path: Path
+) -> None:
+    image = open_image(make_image([ramp((20, 20))], "yx"))
+    for name in ("out.removed", "out.old.spoco-removed"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "thesis.txt").write_text("text")
+    left = tmp_path / f"out.{'0f' * 16}.spoco-removed"
+    left.mkdir()
+    write(plan_label(image, name="cells", output=tmp_path / "out"))
+    write(plan_label(image, name="cells", output=tmp_path / "out", overwrite=True))
+    assert not left.exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "image.ome.zarr", "out", "out.old.spoco-removed", "out.removed",
+    ]  # fmt: skip
+    assert (tmp_path / "out.removed" / "thesis.txt").exists()
+
+
 def test_an_empty_folder_may_become_the_output(make_image: Make, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     image = open_image(make_image([ramp((20, 20))], "yx"))
