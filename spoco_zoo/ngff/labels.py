@@ -140,9 +140,17 @@ class _LabelArray(BackendArray):
 
 
 def label_names(image: Image) -> tuple[str, ...]:
-    """Names of the labels that an image lists; none if it is a TIFF or has no labels."""
+    """Names of the labels that an image lists; none if it is a TIFF or has no labels.
+
+    Raises
+    ------
+    RemoteError
+        If the store of the image does not answer, or refuses.
+    """
     try:
         return _listed(image) if image.kind == "ome-zarr" else ()
+    except RemoteError:
+        raise
     except StoreError:
         return ()
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spoco_zoo.errors import StoreError
-from spoco_zoo.ngff import convert, open_image, open_labels, plan_label
+from spoco_zoo.errors import RemoteError, StoreError
+from spoco_zoo.ngff import convert, label_names, open_image, open_labels, plan_label
 
 from .conftest import ramp
 from .test_ngff_write import write
@@ -27,6 +27,9 @@ class RangeHandler(SimpleHTTPRequestHandler):
 
     def do_GET(self) -> None:
         file = Path(self.translate_path(self.path))
+        if (file.parent / "private").exists():
+            self.send_error(403)
+            return
         if not file.is_file():
             self.send_error(404)
             return
@@ -76,6 +79,17 @@ def test_labels_of_a_remote_image_need_an_output(make_image: Make, address: str)
     image = open_image(f"{address}/{path.name}")
     with pytest.raises(StoreError, match=r"remote.*--output"):
         plan_label(image, name="cells")
+
+
+def test_a_refusal_is_not_taken_for_an_image_without_labels(make_image: Make, address: str) -> None:
+    path = make_image([ramp((8, 8))], "yx")
+    image = open_image(f"{address}/{path.name}")
+    assert label_names(image) == ()
+    write(plan_label(open_image(path), name="cells"))
+    assert label_names(image) == ("cells",)
+    (path / "labels" / "private").touch()
+    with pytest.raises(RemoteError, match="credentials"):
+        label_names(image)
 
 
 def test_what_is_not_there_is_one_line(address: str) -> None:
