@@ -10,7 +10,6 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,6 @@ from spoco_zoo.ngff import (
     LabelTarget,
     create_label,
     has_block,
-    label_names,
     open_image,
     open_label_array,
     open_scratch,
@@ -168,16 +166,6 @@ def test_other_labels_stay_listed(make_image: Make) -> None:
         validate(path)
 
 
-@pytest.mark.parametrize("version", ["0.4", "0.5"])
-def test_labels_that_are_published_at_once_are_all_listed(make_image: Make, version: str) -> None:
-    path = make_image([ramp((20, 20))], "yx", version=version)
-    names = [f"cells{i}" for i in range(8)]
-    targets = [plan_label(open_image(path), name=name) for name in names]
-    with ThreadPoolExecutor(len(targets)) as pool:
-        list(pool.map(write, targets))
-    assert sorted(label_names(open_image(path))) == names
-
-
 def test_a_begun_label_is_kept_with_its_content(make_image: Make) -> None:
     path = make_image([ramp((20, 20))], "yx")
     target = plan_label(open_image(path), name="cells")
@@ -223,24 +211,6 @@ def test_what_is_no_label_is_never_replaced(make_image: Make, tmp_path: Path) ->
             plan_label(image, name="cells", output=place, overwrite=True)
     assert (tmp_path / "folder" / "thesis.txt").exists()
     assert open_image(other).spatial_shape() == (8, 8)
-
-
-def test_a_folder_that_only_sounds_like_a_removed_label_is_kept(
-    make_image: Make, tmp_path: Path
-) -> None:
-    image = open_image(make_image([ramp((20, 20))], "yx"))
-    for name in ("out.removed", "out.old.spoco-removed"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "thesis.txt").write_text("text")
-    left = tmp_path / f"out.{'0f' * 16}.spoco-removed"
-    left.mkdir()
-    write(plan_label(image, name="cells", output=tmp_path / "out"))
-    write(plan_label(image, name="cells", output=tmp_path / "out", overwrite=True))
-    assert not left.exists()
-    assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "image.ome.zarr", "out", "out.old.spoco-removed", "out.removed",
-    ]  # fmt: skip
-    assert (tmp_path / "out.removed" / "thesis.txt").exists()
 
 
 def test_an_empty_folder_may_become_the_output(make_image: Make, tmp_path: Path) -> None:

@@ -56,6 +56,14 @@ def test_dense_labels_know_their_background(tmp_path: Path, shape: tuple[int, ..
         assert sample.labels[tuple(centre)] == index
 
 
+def test_training_on_counts_far_above_zero_is_training_on_their_differences(tmp_path: Path) -> None:
+    image, labels = picture()
+    pair(tmp_path, "a", image, labels)
+    pair(tmp_path, "b", image.astype(np.uint32) + 2**31, labels)
+    low, high = load(tmp_path)
+    assert np.allclose(low.image, high.image, atol=1e-5)
+
+
 def test_sparse_labels_leave_zero_unknown_and_read_strokes(tmp_path: Path) -> None:
     image, labels = picture()
     labels[0, :] = 99

@@ -1,0 +1,44 @@
+"""Labels beside what others write and own: other runs' labels, and folders of the user's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from spoco_zoo.ngff import label_names, open_image, plan_label
+
+from .conftest import ramp
+from .test_ngff_write import write
+
+Make = Callable[..., Path]
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_labels_that_are_published_at_once_are_all_listed(make_image: Make, version: str) -> None:
+    path = make_image([ramp((20, 20))], "yx", version=version)
+    names = [f"cells{i}" for i in range(8)]
+    targets = [plan_label(open_image(path), name=name) for name in names]
+    with ThreadPoolExecutor(len(targets)) as pool:
+        list(pool.map(write, targets))
+    assert sorted(label_names(open_image(path))) == names
+
+
+def test_a_folder_that_only_sounds_like_a_removed_label_is_kept(
+    make_image: Make, tmp_path: Path
+) -> None:
+    image = open_image(make_image([ramp((20, 20))], "yx"))
+    for name in ("out.removed", "out.old.spoco-removed"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "thesis.txt").write_text("text")
+    left = tmp_path / f"out.{'0f' * 16}.spoco-removed"
+    left.mkdir()
+    write(plan_label(image, name="cells", output=tmp_path / "out"))
+    write(plan_label(image, name="cells", output=tmp_path / "out", overwrite=True))
+    assert not left.exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "image.ome.zarr", "out", "out.old.spoco-removed", "out.removed",
+    ]  # fmt: skip
+    assert (tmp_path / "out.removed" / "thesis.txt").exists()
