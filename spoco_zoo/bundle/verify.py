@@ -96,6 +96,7 @@ def check_bundle(path: Path, *, trust_code: bool) -> CheckReport:
     """
     files = open_bundle(path)
     description = read_description(files)
+    _require_same_description(files, description)
     hashes = check_hashes(files, description.rdf)
     _vet_arrays(files)
     formats, not_run = _choose_formats(files, description, trust_code)
@@ -115,6 +116,15 @@ def check_bundle(path: Path, *, trust_code: bool) -> CheckReport:
         status=result.status,
         error=result.error or ("labels differ from the script's" if labels == "different" else ""),
     )
+
+
+def _require_same_description(files: BundleFiles, description: Description) -> None:
+    """The official test must read the description that is vetted here, also a later version."""
+    from bioimageio.spec.utils import identify_bioimageio_yaml_file_name
+
+    other = identify_bioimageio_yaml_file_name(files.names)
+    if other != description.name:
+        raise BundleError("a bundle must hold one description", f"{other!r:.100}", DISTRUST)
 
 
 def _choose_formats(
