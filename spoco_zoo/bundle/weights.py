@@ -65,7 +65,8 @@ def read_torchscript(content: bytes, name: str) -> nn.Module:
         If the file is damaged, or names an operation on files.
     """
     for member, text in read_members(content, name).items():
-        found = REACHES_OUT.search(text) if member.endswith(".py") else None
+        # Torch finds members whatever the case of their names.
+        found = REACHES_OUT.search(text) if member.casefold().endswith(".py") else None
         if found:
             raise BundleError(
                 "a TorchScript network must only compute",
