@@ -15,6 +15,7 @@ from spoco_zoo.bundle.export import architecture_source, cluster_script
 from spoco_zoo.bundle.load import load_model, recipe_from_config
 from spoco_zoo.bundle.official import FormatCheck, official_test
 from spoco_zoo.bundle.rdf import Description, check_hashes, file_entry, read_description
+from spoco_zoo.bundle.references import github_users, require_local_files
 from spoco_zoo.bundle.sample import run_cluster_script
 from spoco_zoo.bundle.weights import read_onnx, read_tensors, read_torchscript
 from spoco_zoo.errors import BundleError
@@ -97,6 +98,7 @@ def check_bundle(path: Path, *, trust_code: bool) -> CheckReport:
     files = open_bundle(path)
     description = read_description(files)
     _require_same_description(files, description)
+    links = require_local_files(description.rdf)
     hashes = check_hashes(files, description.rdf)
     _vet_arrays(files)
     formats, not_run = _choose_formats(files, description, trust_code)
@@ -104,7 +106,12 @@ def check_bundle(path: Path, *, trust_code: bool) -> CheckReport:
         load_model(path)
     for name in formats:
         _vet_weights(files, description, name)
-    result = official_test(path, cast(Any, formats), known_users=_github_users(description.rdf))
+    result = official_test(
+        path,
+        cast(Any, formats),
+        known_users=github_users(description.rdf),
+        known_links=links,
+    )
     labels, reason = _compare_labels(path, files, description, trust_code)
     return CheckReport(
         path=path,
@@ -237,10 +244,3 @@ def _compare_labels(
     expected = read_array(files.read(layout.TEST_LABELS), layout.TEST_LABELS)
     labels = run_cluster_script(script, embeddings[0], parameters or {})
     return ("equal" if np.array_equal(labels, expected) else "different"), []
-
-
-def _github_users(rdf: dict[str, Any]) -> list[str]:
-    """Names that the format check would otherwise look up at GitHub."""
-    people = [*(rdf.get("authors") or []), *(rdf.get("maintainers") or [])]
-    users = [person.get("github_user") for person in people if isinstance(person, dict)]
-    return [user for user in users if isinstance(user, str)]
