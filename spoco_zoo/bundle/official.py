@@ -129,10 +129,12 @@ def _test_format(
     source: Path, name: SupportedWeightsFormat, known: dict[str, Any]
 ) -> OfficialResult:
     from bioimageio.core import load_description_and_test
-    from bioimageio.spec import load_description
+    from bioimageio.spec import InvalidDescr, load_description
 
     # Loaded for each format, because the object collects what its test finds.
     model = load_description(source, known_files={**known}, perform_io_checks=True)
+    if isinstance(model, InvalidDescr):
+        return _digest(model, name)
     return _digest(load_description_and_test(model, weight_format=name), name)
 
 

@@ -77,6 +77,9 @@ def read_description(files: BundleFiles) -> Description:
     weights = rdf.get("weights")
     if not isinstance(weights, dict) or not any(weights.values()):
         raise BundleError("a model must come with weights", "none in the description", REMEDY)
+    bare = [value for value in weights.values() if value and not isinstance(value, dict)]
+    if bare:
+        raise BundleError("weights must be named by their `source`", f"{bare[0]!r:.80}", REMEDY)
     entries = {key: file_entry(value) for key, value in weights.items() if value}
     config = rdf.get("config")
     spoco = config.get("spoco") if isinstance(config, dict) else None

@@ -174,14 +174,22 @@ def _is_own_architecture(files: BundleFiles, description: Description) -> bool:
 
 def _has_custom_processing(rdf: dict[str, Any]) -> bool:
     """Whether a tensor is processed by a step that is no built-in of the format."""
-    tensors = [*(rdf.get("inputs") or []), *(rdf.get("outputs") or [])]
+    tensors = [*_mappings(rdf.get("inputs")), *_mappings(rdf.get("outputs"))]
     steps = [
         step
         for tensor in tensors
         for key in ("preprocessing", "postprocessing")
-        for step in (tensor.get(key) or [] if isinstance(tensor, dict) else [])
+        for step in _mappings(tensor.get(key))
     ]
     return any("custom" in str(step) or "source" in step for step in steps)
+
+
+def _mappings(value: Any) -> list[dict[str, Any]]:
+    """What a description lists; nothing is an empty list."""
+    items = [] if value is None else value
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        raise BundleError("tensors and steps must be lists of mappings", f"{value!r:.80}", DISTRUST)
+    return items
 
 
 def _vet_weights(files: BundleFiles, description: Description, name: str) -> None:
@@ -242,5 +250,11 @@ def _compare_labels(
     parameters = settings.get("parameters") if isinstance(settings, dict) else None
     embeddings = read_array(files.read(layout.TEST_OUTPUT), layout.TEST_OUTPUT)
     expected = read_array(files.read(layout.TEST_LABELS), layout.TEST_LABELS)
-    labels = run_cluster_script(script, embeddings[0], parameters or {})
+    try:
+        labels = run_cluster_script(script, embeddings[0], parameters or {})
+    except Exception as error:  # whatever the script makes of foreign values
+        reason = " ".join(str(error).split())[:150]
+        raise BundleError(
+            "the script must make labels of the test output", reason, DISTRUST
+        ) from error
     return ("equal" if np.array_equal(labels, expected) else "different"), []
