@@ -145,6 +145,17 @@ class ClusteringConfig(Config):
     """Consistency only: median overlap with the momentum network that confirms a cluster."""
     seed: int = 0
 
+    def overridden(self, asked: ClusteringConfig | None) -> ClusteringConfig:
+        """These settings with those of `asked` that were given to it; its defaults do not count.
+
+        >>> tuned = ClusteringConfig(bandwidth=0.8, min_size=50)
+        >>> asked = ClusteringConfig(method="meanshift", min_size=9)
+        >>> tuned.overridden(asked).model_dump(include={"method", "bandwidth", "min_size"})
+        {'method': 'meanshift', 'bandwidth': 0.8, 'min_size': 9}
+        """
+        given = asked.model_fields_set if asked is not None else set()
+        return self.model_copy(update={name: getattr(asked, name) for name in given})
+
 
 class ModelRecipe(Config):
     """What a trained network needs beside its weights to turn an image into labels."""
@@ -283,6 +294,7 @@ class SegmentConfig(Config):
     """One segmentation run; None means "from the model and the image". Shapes are ([Z,] Y, X)."""
 
     clustering: ClusteringConfig | None = None
+    """Overrides the model's, entry by entry; what is not given here is as the model has it."""
     block: tuple[Positive, ...] | None = None
     """Core of a block, without overlap."""
     overlap: tuple[Unsigned, ...] | None = None

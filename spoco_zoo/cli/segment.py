@@ -146,10 +146,9 @@ def segment(
         seed=seed,
     )
     changes = {name: value for name, value in asked.items() if value is not None}
-    tuned = load_model(model).recipe.clustering if changes else None
     settings = SegmentConfig.build(
         config,
-        clustering={**tuned.model_dump(), **changes} if tuned else None,
+        clustering=changes or None,
         block=integers(block, "block"),
         overlap=integers(overlap, "overlap"),
         patch=integers(patch, "patch"),
