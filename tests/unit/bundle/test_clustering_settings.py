@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import tifffile
 from bundle_runs import disks
+from test_load import foreign
 from typer.testing import CliRunner
 
 import spoco_zoo
 from spoco_zoo.cli import app
 from spoco_zoo.config import ClusteringConfig, SegmentConfig
 from spoco_zoo.nets.model import load_run
+from spoco_zoo.segment import embed_part
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,3 +70,28 @@ def test_python_and_command_line_take_the_same_from_the_model(
         )
         assert used(image) == {**tuned, "min_size": 7}
         assert np.array_equal(tifffile.imread(image.with_name("image.spoco.tif")), labels)
+
+
+@pytest.mark.parametrize("weights", ["torchscript", "onnx"])
+def test_a_bundle_of_another_author_is_used_with_clustering_flags(
+    weights: str, exported_2d: Exported, image: Path, tmp_path: Path
+) -> None:
+    bundle = foreign(exported_2d, tmp_path / "b", weights)
+    lines = segmented(image, "--model", bundle, code=2).strip().splitlines()
+    assert len(lines) == 1
+    assert "Pass --clustering" in lines[0]
+    flags = ("--clustering", "meanshift", "--bandwidth", 0.5)
+    segmented(image, "--model", bundle, *flags, "--dry-run")
+    workers = 1 if weights == "torchscript" else 0  # starting one takes a while
+    segmented(image, "--model", bundle, *flags, "--workers", workers)
+    wanted = {**ClusteringConfig().model_dump(), "method": "meanshift", "bandwidth": 0.5}
+    assert used(image) == wanted
+    spoco_zoo.segment(
+        image,
+        bundle,
+        clustering={"method": "meanshift", "bandwidth": 0.5},
+        overwrite=True,
+        progress=False,
+    )
+    assert used(image) == wanted
+    assert embed_part(image, bundle).embeddings.shape[0] == 4
