@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spoco_zoo.bundle.load import load_model
-from spoco_zoo.config import ClusteringConfig, SegmentConfig, TrainConfig
+from spoco_zoo.config import SegmentConfig, TrainConfig
 from spoco_zoo.report.progress import progress as shown_progress
 
 if TYPE_CHECKING:
@@ -149,8 +149,8 @@ def segment(
     progress : bool
         Show how far it is, on stderr.
     **settings
-        Of `spoco_zoo.config.SegmentConfig`, as ``channel="DAPI"``. Entries of a
-        mapping `clustering` replace those of the model.
+        Of `spoco_zoo.config.SegmentConfig`, as ``channel="DAPI"``. Entries of
+        `clustering` replace those of the model.
 
     Returns
     -------
@@ -167,9 +167,6 @@ def segment(
     """
     from spoco_zoo.workflow import segment_with_pictures
 
-    if isinstance(changes := settings.get("clustering"), dict):
-        tuned = load_model(model).recipe.clustering.model_dump()
-        settings["clustering"] = ClusteringConfig.checked({**tuned, **changes})
     with shown_progress(quiet=not progress) as display:
         return segment_with_pictures(
             str(image),

@@ -32,6 +32,8 @@ Blend = Literal["crop", "linear", "gaussian"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Positive = Annotated[int, Field(gt=0)]
 Unsigned = Annotated[int, Field(ge=0)]
+Extent = Annotated[float, Field(ge=1e-30, le=1e30)]
+"""Of a voxel or an object; bounded so that volumes and their quotients are numbers."""
 Fraction = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -143,6 +145,17 @@ class ClusteringConfig(Config):
     """Consistency only: median overlap with the momentum network that confirms a cluster."""
     seed: int = 0
 
+    def overridden(self, asked: ClusteringConfig | None) -> ClusteringConfig:
+        """These settings with those of `asked` that were given to it; its defaults do not count.
+
+        >>> tuned = ClusteringConfig(bandwidth=0.8, min_size=50)
+        >>> asked = ClusteringConfig(method="meanshift", min_size=9)
+        >>> tuned.overridden(asked).model_dump(include={"method", "bandwidth", "min_size"})
+        {'method': 'meanshift', 'bandwidth': 0.8, 'min_size': 9}
+        """
+        given = asked.model_fields_set if asked is not None else set()
+        return self.model_copy(update={name: getattr(asked, name) for name in given})
+
 
 class ModelRecipe(Config):
     """What a trained network needs beside its weights to turn an image into labels."""
@@ -158,11 +171,11 @@ class ModelRecipe(Config):
     normalisation: Literal["zscore"] = "zscore"
     """``(x - mean) / (std + 1e-6)`` over all channels and voxels of the whole image or volume."""
     channel_names: tuple[str, ...]
-    voxel_size: tuple[float, ...] | None = None
+    voxel_size: tuple[Extent, ...] | None = None
     """Training voxel size ([Z,] Y, X) in micrometres, if it was known."""
     lean: float | None = None
     """Median over the training images of ``(median - mean) / std``; below 0 for bright objects."""
-    object_size: tuple[float, float, float] | None = None
+    object_size: tuple[Extent, Extent, Extent] | None = None
     """5 %, 50 % and 95 % quantile of the annotated objects' voxel counts."""
     annotation: Literal["dense", "sparse"] = "dense"
     annotated_fraction: float = Field(default=1.0, gt=0, le=1)
@@ -178,6 +191,8 @@ class ModelRecipe(Config):
             raise ValueError("channel_names must have in_channels entries")
         if len(self.patch) != self.net.ndim:
             raise ValueError("patch must have one entry per spatial axis")
+        if self.voxel_size is not None and len(self.voxel_size) != self.net.ndim:
+            raise ValueError("voxel_size must have one entry per spatial axis")
         return self
 
 
@@ -279,6 +294,7 @@ class SegmentConfig(Config):
     """One segmentation run; None means "from the model and the image". Shapes are ([Z,] Y, X)."""
 
     clustering: ClusteringConfig | None = None
+    """Overrides the model's, entry by entry; what is not given here is as the model has it."""
     block: tuple[Positive, ...] | None = None
     """Core of a block, without overlap."""
     overlap: tuple[Unsigned, ...] | None = None

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Protocol
 
+from spoco_zoo.bundle.zip_layout import find_second_reading
 from spoco_zoo.errors import BundleError
 
 if TYPE_CHECKING:
@@ -102,15 +103,21 @@ def vet_zip(content: IO[bytes], label: str, limits: Limits | None = None) -> lis
     Raises
     ------
     BundleError
-        If the file is damaged, encrypted, breaks a limit or points outside.
+        If the file is damaged, encrypted, breaks a limit or points outside, or
+        if other programs could find other members in it.
     """
     try:
         with zipfile.ZipFile(content) as archive:
             infos = archive.infolist()
+        second = find_second_reading(content)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise BundleError(
             "a bundle must be a readable zip file", f"{error} ({label})", DISTRUST
         ) from error
+    if second:
+        raise BundleError(
+            "a zip file must read the same in every program", f"{second} ({label})", DISTRUST
+        )
     encrypted = [info.filename for info in infos if info.flag_bits & 0x1]
     if encrypted:
         raise BundleError(

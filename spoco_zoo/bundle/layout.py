@@ -40,6 +40,15 @@ CONFIG_EXTRA = ("receptive_radius", "cluster_script", "figures")
 """Keys of ``config.spoco`` beside the recipe: for other programs, and for people."""
 
 
+def is_description(name: str) -> bool:
+    """Whether the official library could take this member for the description.
+
+    It takes the first in sorted order of ``rdf.yaml`` and ``*.rdf.yaml``, and
+    then the same of the other names.
+    """
+    return any(name == known or name.endswith(f".{known}") for known in DESCRIPTION_NAMES)
+
+
 def architecture_file(with_labels: bool) -> str:
     """Name of the architecture file."""
     return LABELS_ARCHITECTURE if with_labels else ARCHITECTURE

@@ -47,7 +47,12 @@ MAX_LEVELS, MAX_FACTOR, MAX_PATCH = 12, 4096, 2**28
 to multiples of the pooling, whatever the weights."""
 
 
-def load_model(source: str | Path, *, clustering: ClusteringConfig | None = None) -> Model:
+def load_model(
+    source: str | Path,
+    *,
+    clustering: ClusteringConfig | None = None,
+    missing: ClusteringConfig | None = None,
+) -> Model:
     """Load a model.
 
     Parameters
@@ -56,8 +61,9 @@ def load_model(source: str | Path, *, clustering: ClusteringConfig | None = None
         A bundle (zip file or folder, description of format 0.4 or 0.5), a run
         folder, or the id of a model that ships with the package.
     clustering : ClusteringConfig or None
-        Replaces the model's own clustering; needed for a bundle of another
-        author, which has none.
+        Replaces the model's own clustering.
+    missing : ClusteringConfig or None
+        Only for a model that has none of its own, as a bundle of another author.
 
     Returns
     -------
@@ -69,11 +75,11 @@ def load_model(source: str | Path, *, clustering: ClusteringConfig | None = None
     BundleError
         If there is no such model, or it is damaged, unsafe or of another kind.
     ConfigError
-        If a bundle of another author comes without `clustering`.
+        If a bundle of another author comes without a clustering.
     """
     path = Path(source)
     if not path.exists():
-        return _load_shipped(str(source), clustering)
+        return _load_shipped(str(source), clustering, missing)
     if (path / RECIPE_FILE).is_file():
         model = load_run(path)
         if clustering is None:
@@ -83,7 +89,7 @@ def load_model(source: str | Path, *, clustering: ClusteringConfig | None = None
     files = open_bundle(path)
     description = read_description(files)
     if description.spoco is None:
-        return load_foreign(files, description, clustering)
+        return load_foreign(files, description, clustering or missing)
     recipe = recipe_from_config(description.spoco)
     if clustering is not None:
         recipe = recipe.model_copy(update={"clustering": clustering})
@@ -94,13 +100,15 @@ def load_model(source: str | Path, *, clustering: ClusteringConfig | None = None
     return Model(recipe, network, None, foreign_fingerprint(files, description, recipe))
 
 
-def _load_shipped(name: str, clustering: ClusteringConfig | None) -> Model:
+def _load_shipped(
+    name: str, clustering: ClusteringConfig | None, missing: ClusteringConfig | None
+) -> Model:
     if "://" in name:
         raise BundleError(
             "a model must be a local file or folder", f"{name!r:.100}", "Download it first."
         )
     with find_shipped(name) as path:
-        return load_model(path, clustering=clustering)
+        return load_model(path, clustering=clustering, missing=missing)
 
 
 def recipe_from_config(spoco: Mapping[str, Any]) -> ModelRecipe:

@@ -12,7 +12,7 @@ import contextlib
 import sys
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from spoco_zoo.errors import ExportError
 
@@ -92,7 +92,11 @@ def require_supported_pydantic() -> None:
 
 
 def official_test(
-    source: Path, formats: Sequence[SupportedWeightsFormat], *, known_users: Sequence[str] = ()
+    source: Path,
+    formats: Sequence[SupportedWeightsFormat],
+    *,
+    known_users: Sequence[str] = (),
+    known_links: Sequence[str] = (),
 ) -> OfficialResult:
     """Run the official test of a model bundle for each of `formats`.
 
@@ -106,20 +110,44 @@ def official_test(
         Weight formats to test.
     known_users : sequence of str
         GitHub users to take as existing rather than to look up.
+    known_links : sequence of str
+        Web links to take as alive rather than to open.
     """
     require_supported_pydantic()
     with quietly(known_users):
-        from bioimageio.core import load_description_and_test
-
-        results = [
-            _digest(load_description_and_test(source, weight_format=name), name) for name in formats
-        ]
+        known = _known_files(known_links)
+        results = [_test_format(source, name, known) for name in formats]
     failed = [result for result in results if not result.passed]
     return OfficialResult(
         status=(failed or results)[0].status if results else "no weights",
         formats=tuple(check for result in results for check in result.formats),
         error=failed[0].error if failed else "",
     )
+
+
+def _test_format(
+    source: Path, name: SupportedWeightsFormat, known: dict[str, Any]
+) -> OfficialResult:
+    from bioimageio.core import load_description_and_test
+    from bioimageio.spec import InvalidDescr, load_description
+
+    # Loaded for each format, because the object collects what its test finds.
+    model = load_description(source, known_files={**known}, perform_io_checks=True)
+    if isinstance(model, InvalidDescr):
+        return _digest(model, name)
+    return _digest(load_description_and_test(model, weight_format=name), name)
+
+
+def _known_files(links: Sequence[str]) -> dict[str, Any]:
+    """The links as the format check writes them; others are no links to it either."""
+    from pydantic import HttpUrl, TypeAdapter, ValidationError
+
+    adapter = TypeAdapter(HttpUrl)
+    known: dict[str, Any] = {}
+    for link in links:
+        with contextlib.suppress(ValidationError):
+            known[str(adapter.validate_python(link))] = None
+    return known
 
 
 def _digest(descr: object, name: str) -> OfficialResult:

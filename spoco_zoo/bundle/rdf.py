@@ -35,6 +35,8 @@ class Description:
 
     Attributes
     ----------
+    name : str
+        Of the file.
     format_version : str
         As ``0.5.4``.
     weights : dict of str to FileEntry
@@ -47,6 +49,7 @@ class Description:
         The whole description.
     """
 
+    name: str
     format_version: str
     weights: dict[str, FileEntry]
     attachments: dict[str, FileEntry]
@@ -60,13 +63,10 @@ def read_description(files: BundleFiles) -> Description:
     Raises
     ------
     BundleError
-        If there is none, or it does not describe a model of format 0.4 or 0.5
-        whose weights are in the bundle.
+        If there is none, or more than one, or it does not describe a model of
+        format 0.4 or 0.5 whose weights are in the bundle.
     """
-    name = next((n for n in layout.DESCRIPTION_NAMES if n in files.names), None)
-    if name is None:
-        found = ", ".join(sorted(files.names)[:5]) or "nothing"
-        raise BundleError(f"a bundle must hold {layout.DESCRIPTION} at its root", found, REMEDY)
+    name = _description_name(files)
     rdf = parse_yaml(files.read(name))
     version = str(rdf.get("format_version", ""))
     if rdf.get("type") != "model" or version.split(".")[:2] not in (["0", "4"], ["0", "5"]):
@@ -77,16 +77,32 @@ def read_description(files: BundleFiles) -> Description:
     weights = rdf.get("weights")
     if not isinstance(weights, dict) or not any(weights.values()):
         raise BundleError("a model must come with weights", "none in the description", REMEDY)
+    bare = [value for value in weights.values() if value and not isinstance(value, dict)]
+    if bare:
+        raise BundleError("weights must be named by their `source`", f"{bare[0]!r:.80}", REMEDY)
     entries = {key: file_entry(value) for key, value in weights.items() if value}
     config = rdf.get("config")
     spoco = config.get("spoco") if isinstance(config, dict) else None
     return Description(
+        name=name,
         format_version=version,
         weights=entries,
         attachments={entry.source: entry for entry in _attachments(rdf.get("attachments"))},
         spoco=spoco if isinstance(spoco, dict) else None,
         rdf=rdf,
     )
+
+
+def _description_name(files: BundleFiles) -> str:
+    """The one description; of two, other programs could read the one that we have not checked."""
+    names = sorted(name for name in files.names if layout.is_description(name))
+    if len(names) > 1:
+        found = f"{', '.join(names[:5])}"[:200]
+        raise BundleError("a bundle must hold one description", found, REMEDY)
+    if not names or names[0] not in layout.DESCRIPTION_NAMES:
+        found = ", ".join(sorted(files.names)[:5]) or "nothing"
+        raise BundleError(f"a bundle must hold {layout.DESCRIPTION} at its root", found, REMEDY)
+    return names[0]
 
 
 def parse_yaml(content: bytes) -> dict[str, Any]:

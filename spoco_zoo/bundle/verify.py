@@ -15,6 +15,7 @@ from spoco_zoo.bundle.export import architecture_source, cluster_script
 from spoco_zoo.bundle.load import load_model, recipe_from_config
 from spoco_zoo.bundle.official import FormatCheck, official_test
 from spoco_zoo.bundle.rdf import Description, check_hashes, file_entry, read_description
+from spoco_zoo.bundle.references import github_users, require_local_files
 from spoco_zoo.bundle.sample import run_cluster_script
 from spoco_zoo.bundle.weights import read_onnx, read_tensors, read_torchscript
 from spoco_zoo.errors import BundleError
@@ -96,6 +97,8 @@ def check_bundle(path: Path, *, trust_code: bool) -> CheckReport:
     """
     files = open_bundle(path)
     description = read_description(files)
+    _require_same_description(files, description)
+    links = require_local_files(description.rdf)
     hashes = check_hashes(files, description.rdf)
     _vet_arrays(files)
     formats, not_run = _choose_formats(files, description, trust_code)
@@ -103,7 +106,12 @@ def check_bundle(path: Path, *, trust_code: bool) -> CheckReport:
         load_model(path)
     for name in formats:
         _vet_weights(files, description, name)
-    result = official_test(path, cast(Any, formats), known_users=_github_users(description.rdf))
+    result = official_test(
+        path,
+        cast(Any, formats),
+        known_users=github_users(description.rdf),
+        known_links=links,
+    )
     labels, reason = _compare_labels(path, files, description, trust_code)
     return CheckReport(
         path=path,
@@ -115,6 +123,15 @@ def check_bundle(path: Path, *, trust_code: bool) -> CheckReport:
         status=result.status,
         error=result.error or ("labels differ from the script's" if labels == "different" else ""),
     )
+
+
+def _require_same_description(files: BundleFiles, description: Description) -> None:
+    """The official test must read the description that is vetted here, also a later version."""
+    from bioimageio.spec.utils import identify_bioimageio_yaml_file_name
+
+    other = identify_bioimageio_yaml_file_name(files.names)
+    if other != description.name:
+        raise BundleError("a bundle must hold one description", f"{other!r:.100}", DISTRUST)
 
 
 def _choose_formats(
@@ -157,14 +174,22 @@ def _is_own_architecture(files: BundleFiles, description: Description) -> bool:
 
 def _has_custom_processing(rdf: dict[str, Any]) -> bool:
     """Whether a tensor is processed by a step that is no built-in of the format."""
-    tensors = [*(rdf.get("inputs") or []), *(rdf.get("outputs") or [])]
+    tensors = [*_mappings(rdf.get("inputs")), *_mappings(rdf.get("outputs"))]
     steps = [
         step
         for tensor in tensors
         for key in ("preprocessing", "postprocessing")
-        for step in (tensor.get(key) or [] if isinstance(tensor, dict) else [])
+        for step in _mappings(tensor.get(key))
     ]
     return any("custom" in str(step) or "source" in step for step in steps)
+
+
+def _mappings(value: Any) -> list[dict[str, Any]]:
+    """What a description lists; nothing is an empty list."""
+    items = [] if value is None else value
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        raise BundleError("tensors and steps must be lists of mappings", f"{value!r:.80}", DISTRUST)
+    return items
 
 
 def _vet_weights(files: BundleFiles, description: Description, name: str) -> None:
@@ -225,12 +250,11 @@ def _compare_labels(
     parameters = settings.get("parameters") if isinstance(settings, dict) else None
     embeddings = read_array(files.read(layout.TEST_OUTPUT), layout.TEST_OUTPUT)
     expected = read_array(files.read(layout.TEST_LABELS), layout.TEST_LABELS)
-    labels = run_cluster_script(script, embeddings[0], parameters or {})
+    try:
+        labels = run_cluster_script(script, embeddings[0], parameters or {})
+    except Exception as error:  # whatever the script makes of foreign values
+        reason = " ".join(str(error).split())[:150]
+        raise BundleError(
+            "the script must make labels of the test output", reason, DISTRUST
+        ) from error
     return ("equal" if np.array_equal(labels, expected) else "different"), []
-
-
-def _github_users(rdf: dict[str, Any]) -> list[str]:
-    """Names that the format check would otherwise look up at GitHub."""
-    people = [*(rdf.get("authors") or []), *(rdf.get("maintainers") or [])]
-    users = [person.get("github_user") for person in people if isinstance(person, dict)]
-    return [user for user in users if isinstance(user, str)]

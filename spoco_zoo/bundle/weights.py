@@ -20,6 +20,7 @@ __all__ = ["read_onnx", "read_tensors", "read_torchscript"]
 
 REACHES_OUT = re.compile(rb"\b(save|load|from_file|classes|__setstate__|__getstate__)\b")
 """Names in TorchScript through which a program could reach files, also while it is loaded."""
+DTYPES = {torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int32, torch.int64}
 ONNX_DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "com.microsoft", "pkg.onnxscript.torch_lib"}
 
 
@@ -46,11 +47,22 @@ def read_tensors(content: bytes, name: str) -> dict[str, Tensor]:
             "weights must be a state dict", f"{type(state).__name__} in {name}", DISTRUST
         )
     for key, value in state.items():
-        if not (isinstance(key, str) and isinstance(value, Tensor) and value.is_contiguous()):
+        if not (isinstance(key, str) and _is_plain(value)):
             raise BundleError("weights must be tensors by name", f"{key!r:.60} in {name}", DISTRUST)
         if not torch.isfinite(value).all():
             raise BundleError("weights must be finite", f"NaN or infinity in {key!r:.60}", DISTRUST)
     return state
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether it is a tensor of numbers in this memory; on the meta device there are none."""
+    return (
+        isinstance(value, Tensor)
+        and value.dtype in DTYPES
+        and value.device.type == "cpu"
+        and value.layout == torch.strided
+        and value.is_contiguous()
+    )
 
 
 def read_torchscript(content: bytes, name: str) -> nn.Module:
@@ -65,7 +77,8 @@ def read_torchscript(content: bytes, name: str) -> nn.Module:
         If the file is damaged, or names an operation on files.
     """
     for member, text in read_members(content, name).items():
-        found = REACHES_OUT.search(text) if member.endswith(".py") else None
+        # Torch finds members whatever the case of their names.
+        found = REACHES_OUT.search(text) if member.casefold().endswith(".py") else None
         if found:
             raise BundleError(
                 "a TorchScript network must only compute",

@@ -134,7 +134,6 @@ def segment(
 
     Example: spoco-zoo segment big.ome.zarr --model nuclei.zip --workers 4
     """
-    from spoco_zoo.bundle.load import load_model
     from spoco_zoo.config import SegmentConfig
 
     asked = dict(
@@ -146,10 +145,9 @@ def segment(
         seed=seed,
     )
     changes = {name: value for name, value in asked.items() if value is not None}
-    tuned = load_model(model).recipe.clustering if changes else None
     settings = SegmentConfig.build(
         config,
-        clustering={**tuned.model_dump(), **changes} if tuned else None,
+        clustering=changes or None,
         block=integers(block, "block"),
         overlap=integers(overlap, "overlap"),
         patch=integers(patch, "patch"),
@@ -172,8 +170,9 @@ def segment(
         from spoco_zoo.segment import dry_run as decide
         from spoco_zoo.segment import guess_time
         from spoco_zoo.segment.cluster import cluster
+        from spoco_zoo.segment.models import read_model
 
-        loaded = load_model(model)
+        loaded = read_model(model, settings.clustering)
         plan = decide(source, loaded, settings, **target)
         count = workers or (len(gpus.split(",")) if gpus else 1)
         guess = guess_time(plan, loaded, cluster, device=device, workers=count)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from spoco_zoo import ngff
-from spoco_zoo.config import SegmentConfig
+from spoco_zoo.config import ClusteringConfig, SegmentConfig
 from spoco_zoo.intensities import normalise
 from spoco_zoo.segment.blocks import Box
 from spoco_zoo.segment.embed import embed
@@ -107,7 +107,8 @@ def embed_part(
     InputError
         As `spoco_zoo.segment.segment`.
     """
-    image, loaded = ngff.open_image(source), read_model(model)
+    # Embeddings need no clustering, so one that a model lacks may be any.
+    image, loaded = ngff.open_image(source), read_model(model, ClusteringConfig())
     config = config or SegmentConfig()
     with tempfile.TemporaryDirectory() as nowhere:
         # The plan of a run, for the part alone; nothing is written where it says.

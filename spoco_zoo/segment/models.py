@@ -14,7 +14,7 @@ from spoco_zoo.nets.model import Model
 from spoco_zoo.segment.inference import made_ready
 
 if TYPE_CHECKING:
-    from spoco_zoo.config import Precision
+    from spoco_zoo.config import ClusteringConfig, Precision
 
 __all__ = ["ModelRef", "find_device", "obtain_model", "read_model", "remember_model", "write_model"]
 
@@ -30,10 +30,18 @@ class ModelRef:
     """What `load_model` takes, or a pickle that this run wrote."""
     fingerprint: str
     pickled: bool = False
+    missing: ClusteringConfig | None = None
+    """For a bundle of another author, which comes without a clustering."""
 
 
-def read_model(source: str | Path | Model) -> Model:
+def read_model(source: str | Path | Model, missing: ClusteringConfig | None = None) -> Model:
     """A model from a bundle, a run or an id; one that is loaded already as it is.
+
+    Parameters
+    ----------
+    source : str, path or Model
+    missing : ClusteringConfig, optional
+        For a bundle of another author, which comes without a clustering.
 
     Raises
     ------
@@ -44,7 +52,7 @@ def read_model(source: str | Path | Model) -> Model:
         return source
     from spoco_zoo.bundle.load import load_model
 
-    model: Model = load_model(source)
+    model: Model = load_model(source, missing=missing)
     return model
 
 
@@ -96,7 +104,7 @@ def _loaded(ref: ModelRef) -> Model:
         if ref.pickled:
             model: Model = pickle.loads(Path(ref.source).read_bytes())
         else:
-            model = read_model(ref.source)
+            model = read_model(ref.source, ref.missing)
         if model.fingerprint != ref.fingerprint:
             raise BundleError(
                 "the model must not change during a run",

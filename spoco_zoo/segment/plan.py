@@ -220,7 +220,7 @@ def make_plan(
         radius=tiling.radius,
         blend=config.blend,
     )
-    clustering = config.clustering or recipe.clustering
+    clustering = recipe.clustering.overridden(config.clustering)
     filled = config.model_copy(
         update={
             "block": block,

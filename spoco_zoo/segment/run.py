@@ -63,14 +63,15 @@ def dry_run(
     InputError
         As `segment`.
     """
-    image, loaded = ngff.open_image(source), read_model(model)
+    config = config or SegmentConfig()
+    image, loaded = ngff.open_image(source), read_model(model, config.clustering)
     if output is None:
         output = default_output(image, label_name)
     folder = run_folder(image, output, label_name)
     return make_plan(
         image,
         loaded.recipe,
-        config or SegmentConfig(),
+        config,
         output=output,
         label_name=label_name,
         version=version,
@@ -140,7 +141,8 @@ def segment(
         from spoco_zoo.segment.cluster import cluster as own
 
         cluster = own
-    loaded = read_model(model)
+    config = config or SegmentConfig()
+    loaded = read_model(model, config.clustering)
     decide = partial(
         dry_run,
         source,
@@ -205,7 +207,7 @@ def _share(model: str | Path | Model, loaded: Model, plan: Plan, executor: Execu
     """How tasks get the model; one that exists in memory only is written for the workers."""
     remember_model(loaded)
     if not isinstance(model, Model):
-        return ModelRef(str(model), loaded.fingerprint)
+        return ModelRef(str(model), loaded.fingerprint, missing=loaded.recipe.clustering)
     if isinstance(executor, InProcess):
         return ModelRef("", loaded.fingerprint)
     return write_model(loaded, plan.folder / "model.pickle")

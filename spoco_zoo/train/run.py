@@ -249,7 +249,7 @@ def make_recipe(
         channel_names=tuple(f"channel{i}" for i in range(net.in_channels))
         if net.in_channels > 1
         else ("intensity",),
-        voxel_size=config.voxel_size,
+        voxel_size=config.voxel_size or None,
         lean=float(np.median([sample.statistics.lean for sample in trainer.split.train])),
         object_size=sizes,
         annotation="sparse" if config.sparse else "dense",
