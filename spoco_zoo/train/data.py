@@ -88,6 +88,8 @@ class Split:
     train: tuple[Sample, ...]
     val: tuple[Sample, ...]
     test: tuple[Sample, ...]
+    background: bool = True
+    """Whether any training voxel is background, or may be."""
 
 
 def channels_first(array: NDArray[Any], ndim: int, name: str) -> NDArray[np.float32]:

@@ -71,6 +71,7 @@ def prepare(
                 ratio=config.instance_ratio,
                 max_objects=config.max_objects,
                 seed=config.seed,
+                strokes=config.annotation == "sparse",
             )
         )
     if not any(len(sample.centres) for sample in kept):
@@ -79,7 +80,8 @@ def prepare(
             f"none in {len(kept)} images",
             "Check the labels, or the lists of --split.",
         )
-    return Split(kept, split.val, split.test)
+    # Asked of all that was annotated: thinned out, tissue without gaps has unknown voxels too.
+    return Split(kept, split.val, split.test, has_background(split.train, config))
 
 
 def read_split(path: Path, known: set[str]) -> dict[str, list[str]]:
@@ -118,6 +120,6 @@ def read_split(path: Path, known: set[str]) -> dict[str, list[str]]:
 
 def has_background(samples: Sequence[Sample], config: TrainConfig) -> bool:
     """Whether any voxel is, or in sparse annotation may be, background."""
-    if config.sparse:
+    if config.annotation == "sparse":
         return True
     return any(bool((sample.labels == BACKGROUND).any()) for sample in samples)

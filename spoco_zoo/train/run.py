@@ -16,7 +16,7 @@ from spoco_zoo.train.data import PARTS, object_sizes
 from spoco_zoo.train.loop import Trainer
 from spoco_zoo.train.momentum import make_momentum
 from spoco_zoo.train.parallel import join, leave, share_of_batch
-from spoco_zoo.train.prepare import has_background, prepare
+from spoco_zoo.train.prepare import prepare
 from spoco_zoo.train.setup import check_network, choose_device, resolve
 from spoco_zoo.train.validate import score_cases, tune
 
@@ -138,7 +138,7 @@ def train(
         split,
         folder,
         chosen,
-        with_background=not config.no_background and has_background(split.train, config),
+        with_background=not config.no_background and split.background,
         clusterer=clusterer,
         clustering=first_clustering(config, object_sizes([*split.train, *split.val])),
         ranks=ranks,

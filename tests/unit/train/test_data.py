@@ -16,6 +16,7 @@ from spoco_zoo.train.crops import CropSampler, Geometry
 from spoco_zoo.train.data import (
     BACKGROUND,
     UNKNOWN,
+    Split,
     integer_labels,
     load_samples,
     make_sample,
@@ -255,3 +256,42 @@ def test_the_objects_that_are_kept_do_not_change_while_training() -> None:
     seen = {int(v) for n in range(40) for v in crops[n][1].unique() if v > 0}
     assert seen == {int(v) for v in np.unique(kept.labels) if v > 0}
     assert len(seen) == 1
+
+
+def prepared(folder: Path, **settings: object) -> Split:
+    return prepare(folder / "images", folder / "labels", TrainConfig.checked(settings), None, None)
+
+
+@pytest.mark.parametrize("thinning", [{"instance_ratio": 0.5}, {"max_objects": 2}])
+def test_the_background_of_thinned_labels_outlined_the_objects_left_out(
+    tmp_path: Path, thinning: dict[str, float]
+) -> None:
+    """Known zeros around a hole in the shape of an object say that an object is there."""
+    for seed in range(3):
+        pair(tmp_path, str(seed), *picture(seed))
+    split = prepared(tmp_path, **thinning)
+    assert all(BACKGROUND not in sample.labels for sample in split.train)
+    assert sum(len(sample.centres) for sample in split.train) == 2
+    assert split.background
+    # Scores stay comparable with those of any other share.
+    assert all(UNKNOWN not in sample.labels for sample in split.val)
+
+
+def test_strokes_of_thinned_sparse_labels_stay(tmp_path: Path) -> None:
+    for seed in range(3):
+        image, labels = picture(seed)
+        labels[0] = 99
+        pair(tmp_path, str(seed), image, labels)
+    sparse = {"annotation": "sparse", "background_label": 99}
+    split = prepared(tmp_path, instance_ratio=0.5, **sparse)
+    assert all((sample.labels[0] == BACKGROUND).all() for sample in split.train)
+    assert sum(len(sample.centres) for sample in split.train) == 2
+
+
+def test_thinned_tissue_without_gaps_was_given_a_background(tmp_path: Path) -> None:
+    for seed in range(3):
+        image, labels = picture(seed)
+        pair(tmp_path, str(seed), image, labels + 1)
+    for thinning in ({}, {"instance_ratio": 0.5}, {"max_objects": 3}):
+        assert not prepared(tmp_path, **thinning).background
+    assert prepared(tmp_path, annotation="sparse").background
