@@ -128,9 +128,8 @@ def train(
     folder = RunFolder(out)
     if ranks.main:
         folder = RunFolder.open(out, config, resume=resume)
-        folder.write_json(
-            "split.json", {part: [s.name for s in getattr(split, part)] for part in PARTS}
-        )
+        names = {part: [s.name for s in getattr(split, part)] for part in PARTS}
+        folder.settle_split(names, resume=resume)
     ranks.wait()
     trainer = Trainer(
         config,
