@@ -24,7 +24,7 @@ def keep_objects(sample: Sample, keep: Sequence[int], *, strokes: bool) -> Sampl
     it was marked by `strokes`: what is left of a dense background would outline
     the objects that were left out.
     """
-    chosen = np.zeros(int(sample.labels.max()) + 1, bool)
+    chosen = np.zeros(max(0, int(sample.labels.max())) + 1, bool)
     chosen[np.asarray(keep, int) + 1] = True
     labels = sample.labels.copy()
     drop = (labels > 0) & ~chosen[np.maximum(labels, 0)]
@@ -53,7 +53,7 @@ def thin_out(
     rng = np.random.default_rng([seed, 11])
     queues = [list(rng.permutation(len(sample.centres))) for sample in samples]
     total = sum(len(queue) for queue in queues)
-    budget = max(1, round(ratio * total))
+    budget = min(total, max(1, round(ratio * total)))
     budget = min(budget, max_objects) if max_objects is not None else budget
     kept: list[list[int]] = [[] for _ in samples]
     if max_objects is None:

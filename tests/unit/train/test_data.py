@@ -295,3 +295,20 @@ def test_thinned_tissue_without_gaps_was_given_a_background(tmp_path: Path) -> N
     for thinning in ({}, {"instance_ratio": 0.5}, {"max_objects": 3}):
         assert not prepared(tmp_path, **thinning).background
     assert prepared(tmp_path, annotation="sparse").background
+
+
+@pytest.mark.parametrize("thinning", [{"instance_ratio": 0.5}, {"max_objects": 2}])
+def test_images_without_objects_could_not_be_thinned(
+    tmp_path: Path, thinning: dict[str, float]
+) -> None:
+    """Of one such image an index was out of range; of such images alone a loop had no end."""
+    image, labels = picture()
+    for name, mask in (("empty", labels * 0), ("a", labels), ("b", labels)):
+        pair(tmp_path, name, image, mask)
+    split = tmp_path / "split.json"
+    split.write_text('{"train": ["empty", "a"], "val": ["b"]}')
+    kept = prepared(tmp_path, split=str(split), **thinning).train
+    assert [len(sample.centres) for sample in kept if sample.name == "empty"] == [0]
+    split.write_text('{"train": ["empty"], "val": ["b"]}')
+    with pytest.raises(DataError, match="training images must hold annotated objects"):
+        prepared(tmp_path, split=str(split), **thinning)
