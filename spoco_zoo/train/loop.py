@@ -252,23 +252,36 @@ class Trainer:
             f"Look at these images, or lower --learning-rate; last.pt holds the last good state."
         )
 
-    def embed(self, network: nn.Module, samples: Sequence[Sample]) -> list[Case]:
+    @property
+    def needs_both(self) -> bool:
+        """Whether the clustering compares a network with its momentum network."""
+        return self.clustering.method == "consistency"
+
+    def embed(
+        self, network: nn.Module, momentum: nn.Module, samples: Sequence[Sample]
+    ) -> list[Case]:
         """Embed whole images, under the momentum network too where the clustering asks for it."""
-        second = self.momentum if self.clustering.method == "consistency" else None
+        second = momentum if self.needs_both else None
         return embed_cases(network, samples, pooling_factor(self.setup.net), momentum=second)
 
     def judge(
-        self, network: nn.Module, samples: Sequence[Sample]
+        self, network: nn.Module, momentum: nn.Module, samples: Sequence[Sample]
     ) -> tuple[ClusteringConfig, Scores, list[Case]]:
         """Scores of a network in evaluation mode, and the clustering that gave them."""
-        cases = self.embed(network, samples)
+        cases = self.embed(network, momentum, samples)
         delta_dist = self.config.loss.delta_dist
         found = place_border(cases, self.clusterer, self.clustering, self.background, delta_dist)
         return *found, cases
 
     def _validate(self) -> Case:
-        """Score the momentum network, keep the best, return the first image for a picture."""
-        self.clustering, scores, cases = self.judge(self.momentum, self.split.val[:WATCHED])
+        """Score the momentum network, keep the best, return the first image for a picture.
+
+        The trained network is scored instead where the momentum network is to confirm
+        its objects: it would confirm all of its own.
+        """
+        network = self.network.eval() if self.needs_both else self.momentum
+        watched = self.split.val[:WATCHED]
+        self.clustering, scores, cases = self.judge(network, self.momentum, watched)
         self.ap50 = scores.ap50
         self.stale += 1
         if scores.merit > self.best:
