@@ -89,6 +89,7 @@ def select_voxels(sample: Sample, factor: Sequence[int]) -> tuple[slice, ...]:
         return tuple(slice(0, int(n)) for n in shape)
     shrink = (MAX_VOXELS / shape.prod()) ** (1 / len(shape))
     side = np.maximum((shape * shrink).astype(int) // factor * factor, factor)
+    side = np.minimum(side, shape)  # an axis may be shorter than the pooling factor
     start = (shape - side) // 2 // factor * factor
     return tuple(slice(int(a), int(a + n)) for a, n in zip(start, side, strict=True))
 
