@@ -170,7 +170,8 @@ def tune_model(
     asked = choose_methods(model, methods)
     recipe = model.recipe
     meaning = meaning_of_labels(run, recipe, annotation, background_label)
-    samples = load_samples(find_pairs(images, labels, meaning), meaning)
+    loaded = load_samples(find_pairs(images, labels, meaning), meaning)
+    samples = [sample for sample in loaded if sample.annotated]
     warnings = check_names([sample.name for sample in samples], run)
     cases = embed_all(model.to(choose_device(device)), samples, asked, listen)
     before = score_cases(cases, cluster, recipe.clustering, recipe.background)

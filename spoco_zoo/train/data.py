@@ -75,6 +75,11 @@ class Sample:
     statistics: Statistics
 
     @property
+    def annotated(self) -> bool:
+        """Whether anything is known of it; if not, no prediction can be judged."""
+        return bool((self.labels != UNKNOWN).any())
+
+    @property
     def raw(self) -> NDArray[np.float32]:
         """Image in its original units, float32 (C, [Z,] Y, X); absurd values stay cut off."""
         std, mean = np.float32(self.statistics.std + TINY), np.float32(self.statistics.mean)
@@ -228,13 +233,16 @@ def split_samples(samples: Sequence[Sample], config: TrainConfig) -> Split:
     """Seeded split into training, validation and test images.
 
     Of 50 images or more, as many as for validation are set aside and only
-    reported on. A single image is cut along its longest axis instead.
+    reported on. A single image is cut along its longest axis instead. Images
+    without any annotation are never held out: they could not be judged.
     """
     if len(samples) == 1:
         return _split_one(samples[0], config.val_fraction)
-    order = np.random.default_rng([config.seed, 7]).permutation(len(samples))
-    held = max(1, round(config.val_fraction * len(samples)))
-    test = held if len(samples) >= 50 else 0
+    drawn = np.random.default_rng([config.seed, 7]).permutation(len(samples))
+    order = sorted(drawn, key=lambda i: not samples[i].annotated)
+    count = sum(sample.annotated for sample in samples)
+    held = max(1, round(config.val_fraction * count))
+    test = held if count >= 50 else 0
     parts = order[:held], order[held : held + test], order[held + test :]
     val, kept, train = (tuple(samples[i] for i in sorted(part)) for part in parts)
     return Split(train, val, kept)
@@ -243,7 +251,8 @@ def split_samples(samples: Sequence[Sample], config: TrainConfig) -> Split:
 def split_by_name(samples: Sequence[Sample], names: Mapping[str, Sequence[str]]) -> Split:
     """Split into the lists of names ``train``, ``val`` and ``test``; others are left out."""
     by_name = {sample.name: sample for sample in samples}
-    return Split(*(tuple(by_name[n] for n in sorted(names[part])) for part in PARTS))
+    train, val, test = (tuple(by_name[n] for n in sorted(names[part])) for part in PARTS)
+    return Split(train, val, test)
 
 
 def _split_one(sample: Sample, fraction: float) -> Split:

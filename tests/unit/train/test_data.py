@@ -312,3 +312,25 @@ def test_images_without_objects_could_not_be_thinned(
     split.write_text('{"train": ["empty"], "val": ["b"]}')
     with pytest.raises(DataError, match="training images must hold annotated objects"):
         prepared(tmp_path, split=str(split), **thinning)
+
+
+def test_an_image_without_annotation_was_drawn_for_validation(tmp_path: Path) -> None:
+    """Of ten images three are annotated, and whichever is held out is one of them."""
+    for n in range(10):
+        image, labels = picture(n)
+        pair(tmp_path, str(n), image, labels if n in (1, 4, 7) else labels * 0)
+    for seed in range(4):
+        split = prepared(tmp_path, annotation="sparse", seed=seed)
+        assert [len(sample.centres) for sample in split.val] == [2]
+        assert len(split.train) == 9
+
+
+def test_validation_images_without_objects_are_refused(tmp_path: Path) -> None:
+    image, labels = picture()
+    pair(tmp_path, "a", image, labels)
+    pair(tmp_path, "b", image, labels * 0)
+    split = tmp_path / "split.json"
+    split.write_text('{"train": ["a"], "val": ["b"]}')
+    for annotation in ("dense", "sparse"):
+        with pytest.raises(DataError, match="validation images must hold annotated objects"):
+            prepared(tmp_path, split=str(split), annotation=annotation)
