@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from spoco_zoo.nets.model import Model
+    from spoco_zoo.nets.model import Embedder, Model
 
 __all__ = ["Completed", "complete_annotation", "completed"]
 
@@ -152,8 +152,18 @@ def opinions(model: Model, network: nn.Module, image: Tensor) -> list[NDArray[np
     """Labels ([Z,] Y, X) of an image (C, [Z,] Y, X) and of its mirror images, mirrored back."""
     recipe, spatial = model.recipe, range(1, image.ndim)
     mirrors = [axes for n in range(image.ndim) for axes in itertools.combinations(spatial, n)]
+    second = model.momentum if recipe.clustering.method == "consistency" else None
+
+    def embedded(by: Embedder, axes: tuple[int, ...]) -> Tensor:
+        return by(image.flip(axes)[None])[0].flip(axes)
+
     return [
-        cluster(network(image.flip(axes)[None])[0].flip(axes), recipe.clustering, recipe.background)
+        cluster(
+            embedded(network, axes),
+            recipe.clustering,
+            recipe.background,
+            momentum=embedded(second, axes) if second is not None else None,
+        )
         for axes in mirrors
     ]
 

@@ -170,3 +170,14 @@ def test_a_network_of_others_is_refused(data: Path, tmp_path: Path) -> None:
         complete_annotation(
             foreign, data / "images", data / "labels", tmp_path / "o", background_label=255
         )
+
+
+def test_a_model_with_consistency_clustering_could_not_complete(data: Path, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", 2, momentum=True)
+    recipe = load_run(run).recipe
+    clustering = recipe.clustering.model_copy(update={"method": "consistency", "iou": 0.0})
+    changed = recipe.model_copy(update={"clustering": clustering})
+    (run / "model.json").write_text(changed.model_dump_json())
+    places = (data / "images", data / "labels", tmp_path / "more")
+    result = complete_annotation(run, *places, background_label=255)
+    assert result.annotated == 1
