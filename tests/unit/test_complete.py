@@ -181,3 +181,13 @@ def test_a_model_with_consistency_clustering_could_not_complete(data: Path, tmp_
     places = (data / "images", data / "labels", tmp_path / "more")
     result = complete_annotation(run, *places, background_label=255)
     assert result.annotated == 1
+
+
+@pytest.mark.parametrize("value", [0, -1])
+def test_a_background_label_of_0_made_an_object_of_what_nobody_annotated(
+    data: Path, tmp_path: Path, value: int
+) -> None:
+    places = (data / "images", data / "labels", tmp_path / "more")
+    with pytest.raises(ConfigError, match="--background-label must be a number above 0"):
+        complete_annotation(data / "run", *places, background_label=value)
+    assert not (tmp_path / "more").exists()
