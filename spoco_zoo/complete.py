@@ -33,7 +33,7 @@ from spoco_zoo.config import TrainConfig
 from spoco_zoo.errors import ConfigError, StoreError
 from spoco_zoo.nets.model import own_network
 from spoco_zoo.segment.cluster import cluster
-from spoco_zoo.train.data import BACKGROUND, UNKNOWN, load_samples
+from spoco_zoo.train.data import BACKGROUND, UNKNOWN, check_channels, load_samples
 from spoco_zoo.train.files import pair_files
 from spoco_zoo.train.setup import choose_device
 
@@ -134,6 +134,7 @@ def complete_annotation(
         ndim=recipe.net.ndim, annotation="sparse", background_label=background_label
     )
     samples = load_samples(pair_files(images, labels), settings)
+    check_channels(samples, recipe.net.in_channels, "the model")
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

@@ -25,7 +25,7 @@ from spoco_zoo.report.page import Figure, Section, html_page
 from spoco_zoo.report.trials import draw_trials
 from spoco_zoo.segment.cluster import cluster
 from spoco_zoo.train.checkpoint import RunFolder
-from spoco_zoo.train.data import load_samples, object_sizes
+from spoco_zoo.train.data import check_channels, load_samples, object_sizes
 from spoco_zoo.train.layouts import find_pairs
 from spoco_zoo.train.setup import choose_device
 from spoco_zoo.train.validate import embed_cases, score_cases, tune
@@ -171,6 +171,7 @@ def tune_model(
     recipe = model.recipe
     meaning = meaning_of_labels(run, recipe, annotation, background_label)
     loaded = load_samples(find_pairs(images, labels, meaning), meaning)
+    check_channels(loaded, recipe.net.in_channels, "the model")
     samples = [sample for sample in loaded if sample.annotated]
     warnings = check_names([sample.name for sample in samples], run)
     cases = embed_all(model.to(choose_device(device)), samples, asked, listen)

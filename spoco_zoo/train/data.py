@@ -40,6 +40,7 @@ __all__ = [
     "UNKNOWN",
     "Sample",
     "Split",
+    "check_channels",
     "load_samples",
     "object_sizes",
     "split_by_name",
@@ -227,6 +228,23 @@ def load_samples(pairs: Sequence[Pair], config: TrainConfig) -> list[Sample]:
             "labels must hold objects", "not one object in any file", "Check the label values."
         )
     return samples
+
+
+def check_channels(samples: Sequence[Sample], expected: int, whose: str) -> None:
+    """Refuse images, all of the same kind, that have other channels than `whose` they go with.
+
+    Raises
+    ------
+    DataError
+        That names both numbers.
+    """
+    found = samples[0].image.shape[0]
+    if found != expected:
+        raise DataError(
+            f"images must have as many channels as {whose} ({expected})",
+            f"{found} in {samples[0].name}",
+            "Convert them to one layout, with the same channels in the same order.",
+        )
 
 
 def split_samples(samples: Sequence[Sample], config: TrainConfig) -> Split:

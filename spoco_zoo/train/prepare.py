@@ -13,6 +13,7 @@ from spoco_zoo.train.data import (
     BACKGROUND,
     PARTS,
     Split,
+    check_channels,
     load_samples,
     split_by_name,
     split_samples,
@@ -61,6 +62,7 @@ def prepare(
     elif val_images is not None and val_labels is not None:
         held = load_samples(find_pairs(val_images, val_labels, config), config)
         split = Split(tuple(load_samples(pairs, config)), tuple(held), ())
+        check_channels(held, split.train[0].image.shape[0], "those to train on")
     else:
         split = split_samples(load_samples(pairs, config), config)
     kept = split.train

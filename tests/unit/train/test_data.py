@@ -334,3 +334,13 @@ def test_validation_images_without_objects_are_refused(tmp_path: Path) -> None:
     for annotation in ("dense", "sparse"):
         with pytest.raises(DataError, match="validation images must hold annotated objects"):
             prepared(tmp_path, split=str(split), annotation=annotation)
+
+
+def test_validation_images_of_other_channels_ended_in_a_traceback(tmp_path: Path) -> None:
+    image, labels = picture()
+    pair(tmp_path / "train", "a", image, labels)
+    pair(tmp_path / "val", "b", np.stack([image, image]), labels)
+    parts = (tmp_path / "train", tmp_path / "val")
+    train, val = ((part / "images", part / "labels") for part in parts)
+    with pytest.raises(DataError, match=r"those to train on \(1\); found 2 in b"):
+        prepare(*train, TrainConfig(), *val)
