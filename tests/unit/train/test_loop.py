@@ -149,6 +149,16 @@ def test_the_network_is_adopted_where_the_user_left_it_open(finished: Path) -> N
     assert adopt_network(TrainConfig(features=(4, 16)), net).features == (4, 16)
 
 
+def test_a_config_file_of_a_run_kept_the_network_from_being_adopted(
+    finished: Path, tmp_path: Path
+) -> None:
+    """All settings are named in it, those that the user left open as null."""
+    file = tmp_path / "config.yaml"
+    file.write_text(TrainConfig(embedding_dim=4).to_yaml())
+    adopted = adopt_network(TrainConfig.build(file), load_run(finished).recipe.net)
+    assert (adopted.features, adopted.pooling) == ((4, 8), ((2, 2),))
+
+
 def test_fine_tuning_from_the_command_line(data: Path, finished: Path, tmp_path: Path) -> None:
     flags = ["--iterations", "2", "--batch-size", "2", "--crop", "16,16", "--init", str(finished)]
     places = ["--images", str(data / "images"), "--labels", str(data / "labels")]
