@@ -50,6 +50,8 @@ __all__ = [
 UNKNOWN, BACKGROUND = 0, -1
 WHOLE_OBJECTS = 10
 PARTS = ("train", "val", "test")
+# What helps where --ndim and the axes of an image do not go together.
+OTHER_NDIM = {(2, 4): "Pass --ndim 3.", (3, 2): "Pass --ndim 2."}
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def channels_first(array: NDArray[Any], ndim: int, name: str) -> NDArray[np.floa
         raise DataError(
             f"a {ndim}D image must have {ndim} axes, or {ndim + 1} with channels",
             f"shape {array.shape} in {name}",
-            f"Pass --ndim {array.ndim} or split the file.",
+            OTHER_NDIM.get((ndim, array.ndim), "Save one image per file."),
         )
     values = np.asarray(array, np.float32)
     if not np.isfinite(values).all():
@@ -139,7 +141,8 @@ def integer_labels(
                 "labels must be integers", f"{array.dtype} in {name}", "Save them as 16-bit TIFF."
             )
         array = array.astype(np.int64)
-    array = np.squeeze(array) if array.ndim == ndim + 1 else array
+    if array.ndim == ndim + 1 and 1 in array.shape:  # a channel axis
+        array = np.squeeze(array, axis=-1 if array.shape[-1] == 1 else array.shape.index(1))
     if array.ndim != ndim:
         raise DataError(
             f"{ndim}D labels must have {ndim} axes", f"shape {array.shape} in {name}", "See --ndim."

@@ -17,6 +17,7 @@ from spoco_zoo.train.data import (
     BACKGROUND,
     UNKNOWN,
     Split,
+    channels_first,
     integer_labels,
     load_samples,
     make_sample,
@@ -83,6 +84,32 @@ def test_channels_last_and_first_give_the_same_image(tmp_path: Path) -> None:
     first, second = load(tmp_path)
     assert first.image.shape == (3, 24, 30)
     np.testing.assert_array_equal(first.image, second.image)
+
+
+@pytest.mark.parametrize(
+    ("ndim", "shape", "remedy"),
+    [
+        (2, (5, 3, 24, 30), "Pass --ndim 3."),
+        (3, (24, 30), "Pass --ndim 2."),
+        (3, (2, 2, 5, 24, 30), "Save one image per file."),
+        (2, (30,), "Save one image per file."),
+    ],
+)
+def test_the_advice_for_an_odd_image_was_a_setting_that_does_not_exist(
+    ndim: int, shape: tuple[int, ...], remedy: str
+) -> None:
+    with pytest.raises(DataError) as caught:
+        channels_first(np.arange(np.prod(shape)).reshape(shape), ndim, "a.tif")
+    assert caught.value.remedy == remedy
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 24, 30), (1, 24, 30, 1), (1, 5, 24, 30), (5, 1, 24, 30)])
+def test_labels_of_one_plane_lost_the_axis_of_the_plane(shape: tuple[int, ...]) -> None:
+    """An OME-Zarr of one plane is read as (channel, plane, Y, X)."""
+    labels = picture()[1] + np.zeros((5 if 5 in shape else 1, 1, 1), np.uint16)
+    config = TrainConfig(ndim=3)
+    found = integer_labels(labels.reshape(shape), 3, "a", config)
+    np.testing.assert_array_equal(found, integer_labels(labels, 3, "a", config))
 
 
 def test_hdf5_and_npz_are_read(tmp_path: Path) -> None:
