@@ -227,14 +227,17 @@ class Trainer:
         # 3. loss
         total, terms = self.objective(embeddings, labels, momentum=second, generator=self.generator)
         if not bool(torch.isfinite(total)):
-            raise TrainingError(self._not_finite(terms))
+            raise TrainingError(self._not_finite("the loss is", terms))
         # 4. step
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, config)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(total).backward()
         self.scaler.unscale_(self.optimizer)
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.clip_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.clip_norm)
+        # The scaler of float16 finds its scale by such steps, and skips them.
+        if not self.scaler.is_enabled() and not bool(torch.isfinite(norm)):
+            raise TrainingError(self._not_finite("the gradients are", terms))
         self.scaler.step(self.optimizer)
         self.scaler.update()
         # 5. moving average
@@ -243,12 +246,12 @@ class Trainer:
         self.step += 1
         return {"loss": float(total.detach()), **{k: float(v.detach()) for k, v in terms.items()}}
 
-    def _not_finite(self, terms: Mapping[str, Tensor]) -> str:
+    def _not_finite(self, what: str, terms: Mapping[str, Tensor]) -> str:
         """One line that names the step, the terms and the images of the batch."""
         names = ", ".join(dict.fromkeys(self.crops.name(i) for i in self._indices(self.step)))
         values = ", ".join(f"{name} {float(value.detach()):g}" for name, value in terms.items())
         return (
-            f"the loss is not finite at step {self.step}, with crops of {names} ({values}). "
+            f"{what} not finite at step {self.step}, with crops of {names} ({values}). "
             f"Look at these images, or lower --learning-rate; last.pt holds the last good state."
         )
 

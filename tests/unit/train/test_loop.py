@@ -231,3 +231,15 @@ def test_consistency_was_judged_by_another_momentum_network_than_the_one_publish
     assert result.metrics["validation"] == {"n_images": len(names), **scores.to_dict()}
     assert result.case.momentum is not None
     torch.testing.assert_close(result.case.momentum, cases[0].momentum, rtol=0, atol=1e-5)
+
+
+def test_a_finite_loss_with_infinite_gradients_left_weights_that_are_no_numbers(
+    data: Path, finished: Path, tmp_path: Path
+) -> None:
+    """Embeddings so large that their squares are numbers, but those of the gradients not."""
+    initial = start_from(load_run(finished))
+    initial.state["head.weight"].mul_(1e14)
+    with pytest.raises(TrainingError, match="the gradients are not finite at step 0") as caught:
+        run(data, tmp_path / "run", initial=initial, iterations=1, validate_every=1)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run/last.pt").exists()
