@@ -3,8 +3,8 @@
 Every share is a whole run of the package: training, choice of the network, tuning of the
 clustering on validation images, scores on test images (on validation images where the split has
 none). With ``--strokes`` the annotation of a share below 1 is made by `benchmarks.sparsify`, with
-strokes of known background; without, ``--instance-ratio`` draws the objects. Runs that are there
-already, finished or not, are taken up again.
+strokes of known background; without, ``--instance-ratio`` draws the objects, and no background is
+known. Runs that are there already, finished or not, are taken up again.
 
     python -m benchmarks.sparse_curve IMAGES LABELS OUT --iterations 6000 --strokes 0.03 \\
         --split benchmarks/splits/dsb2018-fluo.json

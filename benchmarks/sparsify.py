@@ -97,7 +97,7 @@ def write_all(options: argparse.Namespace) -> dict[str, object]:
     if options.out.exists():
         raise SystemExit(f"sparsify: {options.out} is there already; choose another folder")
     held = {name: part for part in ("val", "test") for name in split.get(part, ())}
-    arrays = [read_array(path) for path in files]
+    arrays = [read_array(path, labels=True) for path in files]
     names = [path.name.split(".")[0] for path in files]
     counts = [
         len(np.unique(a[a > 0])) if n not in held else 0 for a, n in zip(arrays, names, strict=True)

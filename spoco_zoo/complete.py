@@ -3,9 +3,10 @@
 Each image is segmented as it is and mirrored along every subset of its axes. An object
 becomes annotation if all of these segmentations agree about it and it is convex: what touching
 objects make when they are joined seldom is. Background becomes annotation where none of them has
-an object nearby. What a person annotated stays as it is; everything in between stays unlabeled::
+an object nearby. What a person annotated keeps its outlines, but objects are numbered anew;
+everything in between stays unlabeled::
 
-    annotated by a person    kept, whatever the model says
+    annotated by a person    kept, whatever the model says, as objects 1..n
     sure objects             new ids
     CLEAR voxels around all  not annotated
     the rest                 background
@@ -29,10 +30,10 @@ from torch import Tensor, nn
 
 from spoco_zoo.bundle.load import load_model
 from spoco_zoo.config import TrainConfig
-from spoco_zoo.errors import StoreError
+from spoco_zoo.errors import ConfigError, StoreError
 from spoco_zoo.nets.model import own_network
 from spoco_zoo.segment.cluster import cluster
-from spoco_zoo.train.data import BACKGROUND, UNKNOWN, load_samples
+from spoco_zoo.train.data import BACKGROUND, UNKNOWN, check_channels, load_samples
 from spoco_zoo.train.files import pair_files
 from spoco_zoo.train.setup import choose_device
 
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from spoco_zoo.nets.model import Model
+    from spoco_zoo.nets.model import Embedder, Model
 
 __all__ = ["Completed", "complete_annotation", "completed"]
 
@@ -99,7 +100,8 @@ def complete_annotation(
     out : Path
         New folder for uint32 TIFFs of the images' names.
     background_label : int
-        Value that stands for known background in `labels`, if that knows any, and in `out`.
+        Value above 0 that stands for known background in `labels`, if that knows any,
+        and in `out`.
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``cuda:I``.
     listen : callable
@@ -116,6 +118,12 @@ def complete_annotation(
     """
     import tifffile
 
+    if background_label < 1:
+        raise ConfigError(
+            "--background-label must be a number above 0, which stands for not annotated",
+            f"{background_label}",
+            "Choose one that no object has, such as 65535; --labels need not hold it.",
+        )
     if out.exists():
         raise StoreError("--out must be a new folder", f"{out} exists", "Name another.")
     place = choose_device(device)
@@ -126,6 +134,7 @@ def complete_annotation(
         ndim=recipe.net.ndim, annotation="sparse", background_label=background_label
     )
     samples = load_samples(pair_files(images, labels), settings)
+    check_channels(samples, recipe.net.in_channels, "the model")
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -152,8 +161,18 @@ def opinions(model: Model, network: nn.Module, image: Tensor) -> list[NDArray[np
     """Labels ([Z,] Y, X) of an image (C, [Z,] Y, X) and of its mirror images, mirrored back."""
     recipe, spatial = model.recipe, range(1, image.ndim)
     mirrors = [axes for n in range(image.ndim) for axes in itertools.combinations(spatial, n)]
+    second = model.momentum if recipe.clustering.method == "consistency" else None
+
+    def embedded(by: Embedder, axes: tuple[int, ...]) -> Tensor:
+        return by(image.flip(axes)[None])[0].flip(axes)
+
     return [
-        cluster(network(image.flip(axes)[None])[0].flip(axes), recipe.clustering, recipe.background)
+        cluster(
+            embedded(network, axes),
+            recipe.clustering,
+            recipe.background,
+            momentum=embedded(second, axes) if second is not None else None,
+        )
         for axes in mirrors
     ]
 

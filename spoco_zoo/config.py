@@ -143,7 +143,7 @@ class ClusteringConfig(Config):
     """Mean-shift: voxels in whose density points first climb to the modes."""
     iou: float = Field(default=0.6, ge=0, le=1)
     """Consistency only: median overlap with the momentum network that confirms a cluster."""
-    seed: int = 0
+    seed: Unsigned = 0
 
     def overridden(self, asked: ClusteringConfig | None) -> ClusteringConfig:
         """These settings with those of `asked` that were given to it; its defaults do not count.
@@ -271,7 +271,7 @@ class TrainConfig(Config):
     """Stop after so many validations in a row without a better score."""
     tensorboard: bool = False
     """Write event files beside ``log.jsonl``."""
-    seed: int = 0
+    seed: Unsigned = 0
     voxel_size: tuple[float, ...] | None = None
     embedding_dim: Positive = 8
     features: tuple[Positive, ...] | None = None
@@ -319,4 +319,4 @@ class SegmentConfig(Config):
     """Let bright and dark change places, for dark objects and a model of bright ones."""
     zoom: Annotated[float, Field(gt=0)] | None = None
     """Enlarge (2) or shrink (0.5) the image for the network, whatever its voxel size."""
-    seed: int = 0
+    seed: Unsigned = 0

@@ -25,8 +25,8 @@ from spoco_zoo.report.page import Figure, Section, html_page
 from spoco_zoo.report.trials import draw_trials
 from spoco_zoo.segment.cluster import cluster
 from spoco_zoo.train.checkpoint import RunFolder
-from spoco_zoo.train.data import load_samples, object_sizes
-from spoco_zoo.train.files import pair_files
+from spoco_zoo.train.data import check_channels, load_samples, object_sizes
+from spoco_zoo.train.layouts import find_pairs
 from spoco_zoo.train.setup import choose_device
 from spoco_zoo.train.validate import embed_cases, score_cases, tune
 
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["MethodResult", "TuneResult", "tune_model"]
 
 SETTINGS_FILE = "segment.yaml"
+LABELS = ("annotation", "background_label", "layout", "classes")  # what labels mean
 SHOWN = ("ap50", "ap75", "ap90", "sbd", "arand", "dic")
 SEARCHED = ("foreground", "bandwidth", "smoothness", "min_size", "min_samples", "iou")
 
@@ -120,6 +121,8 @@ def tune_model(
     out: Path | None = None,
     methods: Sequence[str] = (),
     store: bool = True,
+    annotation: str | None = None,
+    background_label: int | None = None,
     device: str = "auto",
     listen: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> TuneResult:
@@ -138,6 +141,11 @@ def tune_model(
         Methods to search; by default all that the model can run.
     store : bool
         Write the winner into the recipe of a run. A bundle is never changed.
+    annotation : str, optional
+        What 0 means in the labels, ``dense`` or ``sparse``; by default what it meant in
+        the run's own.
+    background_label : int, optional
+        Value of known background in sparse labels; by default that of the run.
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``cuda:I``.
     listen : callable
@@ -161,10 +169,10 @@ def tune_model(
     model = load_model(source)
     asked = choose_methods(model, methods)
     recipe = model.recipe
-    samples = load_samples(
-        pair_files(images, labels),
-        TrainConfig(ndim=recipe.net.ndim, annotation=recipe.annotation),
-    )
+    meaning = meaning_of_labels(run, recipe, annotation, background_label)
+    loaded = load_samples(find_pairs(images, labels, meaning), meaning)
+    check_channels(loaded, recipe.net.in_channels, "the model")
+    samples = [sample for sample in loaded if sample.annotated]
     warnings = check_names([sample.name for sample in samples], run)
     cases = embed_all(model.to(choose_device(device)), samples, asked, listen)
     before = score_cases(cases, cluster, recipe.clustering, recipe.background)
@@ -195,6 +203,36 @@ def tune_model(
     if run is not None and store:
         store_winner(run, recipe, result)
     return result
+
+
+def meaning_of_labels(
+    run: Path | None, recipe: ModelRecipe, annotation: str | None, background_label: int | None
+) -> TrainConfig:
+    """How to read labels: as those of the run, unless something else was said.
+
+    Dense labels that a run thinned out are dense here: false objects count.
+
+    Raises
+    ------
+    ConfigError
+        If nothing says what the labels of a model from sparse annotation mean.
+    """
+    values: dict[str, Any] = {"ndim": recipe.net.ndim, "annotation": "dense"}
+    if run is not None and (run / "config.yaml").is_file():
+        own = TrainConfig.build(run / "config.yaml").model_dump()
+        values |= {name: own[name] for name in LABELS}
+    elif annotation is None and recipe.annotation == "sparse":
+        raise ConfigError(
+            "--annotation must say what 0 means in the labels, as the model was trained on sparse "
+            "ones",
+            "nothing that says so",
+            "Pass --annotation dense, or --annotation sparse with --background-label.",
+        )
+    if annotation is not None and annotation != values["annotation"]:
+        values |= {"annotation": annotation, "background_label": None}
+    if background_label is not None:
+        values["background_label"] = background_label
+    return TrainConfig.checked(values)
 
 
 def choose_methods(model: Model, asked: Sequence[str]) -> tuple[str, ...]:

@@ -55,8 +55,13 @@ def start_from(model: Model) -> Initial:
 
 def adopt_network(config: TrainConfig, net: NetConfig) -> TrainConfig:
     """Take over what the user left open about the network from a model to start from."""
-    update = {name: getattr(net, name) for name in NETWORK if name not in config.model_fields_set}
-    return config.model_copy(update=update)
+    return config.model_copy(update={name: getattr(net, name) for name in left_open(config)})
+
+
+def left_open(config: TrainConfig) -> list[str]:
+    """Settings of the network that the user did not name, or named as null as a run's file does."""
+    named = config.model_fields_set
+    return [name for name in NETWORK if name not in named or getattr(config, name) is None]
 
 
 def train_with_pictures(
@@ -86,7 +91,7 @@ def train_with_pictures(
     if config.init is not None and resume and (out / "config.yaml").is_file():
         earlier = TrainConfig.build(out / "config.yaml")
         config = config.model_copy(
-            update={n: getattr(earlier, n) for n in NETWORK if n not in config.model_fields_set}
+            update={name: getattr(earlier, name) for name in left_open(config)}
         )
     elif config.init is not None:
         initial = start_from(load_model(config.init))

@@ -25,7 +25,7 @@ def complete(
     """Complete sparse annotation with what a model trained on it is sure of.
 
     Then train on the result: spoco-zoo train --init RUN --annotation sparse. What you
-    annotated stays as it is; what the model is not sure of stays unlabeled.
+    annotated keeps its outlines, with new numbers; what the model is not sure of stays unlabeled.
 
     Example: spoco-zoo complete run --images raw --labels masks --out more --background-label 255
     """

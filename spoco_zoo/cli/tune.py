@@ -21,6 +21,10 @@ def tune(
     out: Annotated[Path | None, typer.Option(help="Folder of the report; RUN/tuning.")] = None,
     methods: Annotated[str | None, typer.Option(help="With commas between; all.")] = None,
     store: Annotated[bool, typer.Option(help="Write the winner into the run.")] = True,
+    annotation: Annotated[str | None, typer.Option(help="dense or sparse; as in the run.")] = None,
+    background_label: Annotated[
+        int | None, typer.Option(help="Known background; as in the run.")
+    ] = None,
     device: Device = "auto",
 ) -> None:
     """Choose the clustering and its parameters on annotated images.
@@ -40,6 +44,8 @@ def tune(
             out=out,
             methods=tuple(methods.split(",")) if methods else (),
             store=store,
+            annotation=annotation,
+            background_label=background_label,
             device=device,
             listen=shown.update,
         )

@@ -89,6 +89,35 @@ class RunFolder:
             ) from error
         return folder
 
+    def settle_split(self, names: dict[str, list[str]], *, resume: bool) -> None:
+        """Write ``split.json``, or check that it lists what is to be used now.
+
+        Raises
+        ------
+        LedgerError
+            If a resumed run had other images in its parts: what it learned from
+            could become what it is judged on.
+        """
+        if not resume:
+            self.write_json("split.json", names)
+            return
+        path = self.path / "split.json"
+        try:
+            earlier = json.loads(path.read_text())
+        except (OSError, ValueError):
+            found = f"no readable {path}"
+        else:
+            if earlier == names:
+                return
+            kept = earlier if isinstance(earlier, dict) else {}
+            changed = [part for part in names if kept.get(part) != names[part]]
+            found = f"other images for {', '.join(changed)} than in {path}"
+        raise LedgerError(
+            "a resumed run must have the images that it began with, in the same parts",
+            found,
+            "Bring them back as they were, or start a new run in another --out.",
+        )
+
     def write_text(self, name: str, text: str) -> None:
         """Write a text file by temporary name and rename."""
         partial = self.path / f"{name}.partial"

@@ -43,8 +43,9 @@ class Geometry:
     ----------
     bent : float
         Share of crops that are rotated freely in the YX plane, scaled and bent.
-        The others are flipped and turned by right angles only, so that no
-        interpolation blurs them: small objects live from sharp borders.
+        The others are flipped and turned by right angles only (flipped only
+        where Y and X differ in size), so that no interpolation blurs them: small
+        objects live from sharp borders.
     scale : float
         Largest natural logarithm of the magnification.
     elastic : float
@@ -78,8 +79,9 @@ def draw_geometry(
     grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
     units = np.asarray(geometry.anisotropy, np.float32)
     matrix = np.eye(ndim, dtype=np.float32)
-    # A right angle needs equal sides, or the crop would leave the voxel grid of its centre.
-    square = crop[-1] == crop[-2]
+    # A right angle needs equal sides, or the crop would leave the voxel grid of its centre, and
+    # equal units, or objects would be stretched.
+    square = crop[-1] == crop[-2] and units[-1] == units[-2]
     angle = rng.uniform(0, 2 * np.pi) if bent else np.pi / 2 * int(rng.integers(4)) * square
     matrix[-2:, -2:] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
     matrix *= rng.choice([-1.0, 1.0], size=ndim)[None, :]

@@ -40,6 +40,7 @@ __all__ = [
     "UNKNOWN",
     "Sample",
     "Split",
+    "check_channels",
     "load_samples",
     "object_sizes",
     "split_by_name",
@@ -49,6 +50,8 @@ __all__ = [
 UNKNOWN, BACKGROUND = 0, -1
 WHOLE_OBJECTS = 10
 PARTS = ("train", "val", "test")
+# What helps where --ndim and the axes of an image do not go together.
+OTHER_NDIM = {(2, 4): "Pass --ndim 3.", (3, 2): "Pass --ndim 2."}
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,11 @@ class Sample:
     statistics: Statistics
 
     @property
+    def annotated(self) -> bool:
+        """Whether anything is known of it; if not, no prediction can be judged."""
+        return bool((self.labels != UNKNOWN).any())
+
+    @property
     def raw(self) -> NDArray[np.float32]:
         """Image in its original units, float32 (C, [Z,] Y, X); absurd values stay cut off."""
         std, mean = np.float32(self.statistics.std + TINY), np.float32(self.statistics.mean)
@@ -88,6 +96,8 @@ class Split:
     train: tuple[Sample, ...]
     val: tuple[Sample, ...]
     test: tuple[Sample, ...]
+    background: bool = True
+    """Whether any training voxel is background, or may be."""
 
 
 def channels_first(array: NDArray[Any], ndim: int, name: str) -> NDArray[Any]:
@@ -105,7 +115,7 @@ def channels_first(array: NDArray[Any], ndim: int, name: str) -> NDArray[Any]:
         raise DataError(
             f"a {ndim}D image must have {ndim} axes, or {ndim + 1} with channels",
             f"shape {array.shape} in {name}",
-            f"Pass --ndim {array.ndim} or split the file.",
+            OTHER_NDIM.get((ndim, array.ndim), "Save one image per file."),
         )
     values = np.asarray(array, exact_kind(array.dtype))
     finite = np.abs(values) <= np.finfo(np.float32).max
@@ -132,7 +142,8 @@ def integer_labels(
                 "labels must be integers", f"{array.dtype} in {name}", "Save them as 16-bit TIFF."
             )
         array = array.astype(np.int64)
-    array = np.squeeze(array) if array.ndim == ndim + 1 else array
+    if array.ndim == ndim + 1 and 1 in array.shape:  # a channel axis
+        array = np.squeeze(array, axis=-1 if array.shape[-1] == 1 else array.shape.index(1))
     if array.ndim != ndim:
         raise DataError(
             f"{ndim}D labels must have {ndim} axes", f"shape {array.shape} in {name}", "See --ndim."
@@ -223,17 +234,37 @@ def load_samples(pairs: Sequence[Pair], config: TrainConfig) -> list[Sample]:
     return samples
 
 
+def check_channels(samples: Sequence[Sample], expected: int, whose: str) -> None:
+    """Refuse images, all of the same kind, that have other channels than `whose` they go with.
+
+    Raises
+    ------
+    DataError
+        That names both numbers.
+    """
+    found = samples[0].image.shape[0]
+    if found != expected:
+        raise DataError(
+            f"images must have as many channels as {whose} ({expected})",
+            f"{found} in {samples[0].name}",
+            "Convert them to one layout, with the same channels in the same order.",
+        )
+
+
 def split_samples(samples: Sequence[Sample], config: TrainConfig) -> Split:
     """Seeded split into training, validation and test images.
 
     Of 50 images or more, as many as for validation are set aside and only
-    reported on. A single image is cut along its longest axis instead.
+    reported on. A single image is cut along its longest axis instead. Images
+    without any annotation are never held out: they could not be judged.
     """
     if len(samples) == 1:
         return _split_one(samples[0], config.val_fraction)
-    order = np.random.default_rng([config.seed, 7]).permutation(len(samples))
-    held = max(1, round(config.val_fraction * len(samples)))
-    test = held if len(samples) >= 50 else 0
+    drawn = np.random.default_rng([config.seed, 7]).permutation(len(samples))
+    order = sorted(drawn, key=lambda i: not samples[i].annotated)
+    count = sum(sample.annotated for sample in samples)
+    held = max(1, round(config.val_fraction * count))
+    test = held if count >= 50 else 0
     parts = order[:held], order[held : held + test], order[held + test :]
     val, kept, train = (tuple(samples[i] for i in sorted(part)) for part in parts)
     return Split(train, val, kept)
@@ -242,7 +273,8 @@ def split_samples(samples: Sequence[Sample], config: TrainConfig) -> Split:
 def split_by_name(samples: Sequence[Sample], names: Mapping[str, Sequence[str]]) -> Split:
     """Split into the lists of names ``train``, ``val`` and ``test``; others are left out."""
     by_name = {sample.name: sample for sample in samples}
-    return Split(*(tuple(by_name[n] for n in sorted(names[part])) for part in PARTS))
+    train, val, test = (tuple(by_name[n] for n in sorted(names[part])) for part in PARTS)
+    return Split(train, val, test)
 
 
 def _split_one(sample: Sample, fraction: float) -> Split:

@@ -94,7 +94,10 @@ def match_names(images: dict[str, Path], labels: dict[str, Path]) -> list[Pair]:
 
 
 def read_array(path: Path, *, labels: bool = False) -> NDArray[Any]:
-    """Read one array file in its stored axis order; `labels` takes those inside an OME-Zarr.
+    """Read one array file in its stored axis order.
+
+    With `labels` those inside an OME-Zarr are taken, and the numbers of an indexed
+    PNG in place of their colours.
 
     Raises
     ------
@@ -108,9 +111,7 @@ def read_array(path: Path, *, labels: bool = False) -> NDArray[Any]:
 
             return np.asarray(tifffile.imread(path))
         if suffix == ".png":
-            from skimage.io import imread
-
-            return np.asarray(imread(path))
+            return _read_png(path, labels=labels)
         if suffix in (".h5", ".hdf5"):
             return _read_hdf5(path)
         if suffix == ".zarr":
@@ -132,6 +133,17 @@ def read_array(path: Path, *, labels: bool = False) -> NDArray[Any]:
             f"{type(error).__name__}: {' '.join(str(error).split())[:120]} ({path.name})",
             "Open the file in an image viewer and save it again as TIFF.",
         ) from error
+
+
+def _read_png(path: Path, *, labels: bool) -> NDArray[Any]:
+    from PIL import Image
+    from skimage.io import imread
+
+    if labels:
+        with Image.open(path) as image:
+            if image.mode == "P":
+                return np.asarray(image)
+    return np.asarray(imread(path))
 
 
 def _read_hdf5(path: Path) -> NDArray[Any]:

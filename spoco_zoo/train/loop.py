@@ -227,14 +227,17 @@ class Trainer:
         # 3. loss
         total, terms = self.objective(embeddings, labels, momentum=second, generator=self.generator)
         if not bool(torch.isfinite(total)):
-            raise TrainingError(self._not_finite(terms))
+            raise TrainingError(self._not_finite("the loss is", terms))
         # 4. step
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, config)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(total).backward()
         self.scaler.unscale_(self.optimizer)
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.clip_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.clip_norm)
+        # The scaler of float16 finds its scale by such steps, and skips them.
+        if not self.scaler.is_enabled() and not bool(torch.isfinite(norm)):
+            raise TrainingError(self._not_finite("the gradients are", terms))
         self.scaler.step(self.optimizer)
         self.scaler.update()
         # 5. moving average
@@ -243,32 +246,45 @@ class Trainer:
         self.step += 1
         return {"loss": float(total.detach()), **{k: float(v.detach()) for k, v in terms.items()}}
 
-    def _not_finite(self, terms: Mapping[str, Tensor]) -> str:
+    def _not_finite(self, what: str, terms: Mapping[str, Tensor]) -> str:
         """One line that names the step, the terms and the images of the batch."""
         names = ", ".join(dict.fromkeys(self.crops.name(i) for i in self._indices(self.step)))
         values = ", ".join(f"{name} {float(value.detach()):g}" for name, value in terms.items())
         return (
-            f"the loss is not finite at step {self.step}, with crops of {names} ({values}). "
+            f"{what} not finite at step {self.step}, with crops of {names} ({values}). "
             f"Look at these images, or lower --learning-rate; last.pt holds the last good state."
         )
 
-    def embed(self, network: nn.Module, samples: Sequence[Sample]) -> list[Case]:
+    @property
+    def needs_both(self) -> bool:
+        """Whether the clustering compares a network with its momentum network."""
+        return self.clustering.method == "consistency"
+
+    def embed(
+        self, network: nn.Module, momentum: nn.Module, samples: Sequence[Sample]
+    ) -> list[Case]:
         """Embed whole images, under the momentum network too where the clustering asks for it."""
-        second = self.momentum if self.clustering.method == "consistency" else None
+        second = momentum if self.needs_both else None
         return embed_cases(network, samples, pooling_factor(self.setup.net), momentum=second)
 
     def judge(
-        self, network: nn.Module, samples: Sequence[Sample]
+        self, network: nn.Module, momentum: nn.Module, samples: Sequence[Sample]
     ) -> tuple[ClusteringConfig, Scores, list[Case]]:
         """Scores of a network in evaluation mode, and the clustering that gave them."""
-        cases = self.embed(network, samples)
+        cases = self.embed(network, momentum, samples)
         delta_dist = self.config.loss.delta_dist
         found = place_border(cases, self.clusterer, self.clustering, self.background, delta_dist)
         return *found, cases
 
     def _validate(self) -> Case:
-        """Score the momentum network, keep the best, return the first image for a picture."""
-        self.clustering, scores, cases = self.judge(self.momentum, self.split.val[:WATCHED])
+        """Score the momentum network, keep the best, return the first image for a picture.
+
+        The trained network is scored instead where the momentum network is to confirm
+        its objects: it would confirm all of its own.
+        """
+        network = self.network.eval() if self.needs_both else self.momentum
+        watched = self.split.val[:WATCHED]
+        self.clustering, scores, cases = self.judge(network, self.momentum, watched)
         self.ap50 = scores.ap50
         self.stale += 1
         if scores.merit > self.best:

@@ -13,6 +13,7 @@ from spoco_zoo.train.data import (
     BACKGROUND,
     PARTS,
     Split,
+    check_channels,
     load_samples,
     split_by_name,
     split_samples,
@@ -59,8 +60,9 @@ def prepare(
         chosen = [pair for pair in pairs if pair.name in listed]
         split = split_by_name(load_samples(chosen, config), names)
     elif val_images is not None and val_labels is not None:
-        val = load_samples(find_pairs(val_images, val_labels, config), config)
-        split = Split(tuple(load_samples(pairs, config)), tuple(val), ())
+        held = load_samples(find_pairs(val_images, val_labels, config), config)
+        split = Split(tuple(load_samples(pairs, config)), tuple(held), ())
+        check_channels(held, split.train[0].image.shape[0], "those to train on")
     else:
         split = split_samples(load_samples(pairs, config), config)
     kept = split.train
@@ -71,6 +73,7 @@ def prepare(
                 ratio=config.instance_ratio,
                 max_objects=config.max_objects,
                 seed=config.seed,
+                strokes=config.annotation == "sparse",
             )
         )
     if not any(len(sample.centres) for sample in kept):
@@ -79,7 +82,24 @@ def prepare(
             f"none in {len(kept)} images",
             "Check the labels, or the lists of --split.",
         )
-    return Split(kept, split.val, split.test)
+    val = judged(split.val)
+    if not any(len(sample.centres) for sample in val):
+        raise DataError(
+            "validation images must hold annotated objects",
+            f"none in {len(split.val)} images",
+            "Annotate some, name others in --split or --val-images, or draw others with --seed.",
+        )
+    # Asked of all that was annotated: thinned out, tissue without gaps has unknown voxels too.
+    return Split(kept, val, judged(split.test), has_background(split.train, config))
+
+
+def judged(samples: Sequence[Sample]) -> tuple[Sample, ...]:
+    """Samples of which something is known, those with objects first, else in their order.
+
+    The first ones are looked at while training, and drawn in the report.
+    """
+    known = [sample for sample in samples if sample.annotated]
+    return tuple(sorted(known, key=lambda sample: not len(sample.centres)))
 
 
 def read_split(path: Path, known: set[str]) -> dict[str, list[str]]:
@@ -118,6 +138,6 @@ def read_split(path: Path, known: set[str]) -> dict[str, list[str]]:
 
 def has_background(samples: Sequence[Sample], config: TrainConfig) -> bool:
     """Whether any voxel is, or in sparse annotation may be, background."""
-    if config.sparse:
+    if config.annotation == "sparse":
         return True
     return any(bool((sample.labels == BACKGROUND).any()) for sample in samples)

@@ -16,7 +16,7 @@ from spoco_zoo.train.data import PARTS, object_sizes
 from spoco_zoo.train.loop import Trainer
 from spoco_zoo.train.momentum import make_momentum
 from spoco_zoo.train.parallel import join, leave, share_of_batch
-from spoco_zoo.train.prepare import has_background, prepare
+from spoco_zoo.train.prepare import prepare
 from spoco_zoo.train.setup import check_network, choose_device, resolve
 from spoco_zoo.train.validate import score_cases, tune
 
@@ -128,9 +128,8 @@ def train(
     folder = RunFolder(out)
     if ranks.main:
         folder = RunFolder.open(out, config, resume=resume)
-        folder.write_json(
-            "split.json", {part: [s.name for s in getattr(split, part)] for part in PARTS}
-        )
+        names = {part: [s.name for s in getattr(split, part)] for part in PARTS}
+        folder.settle_split(names, resume=resume)
     ranks.wait()
     trainer = Trainer(
         config,
@@ -138,7 +137,7 @@ def train(
         split,
         folder,
         chosen,
-        with_background=not config.no_background and has_background(split.train, config),
+        with_background=not config.no_background and split.background,
         clusterer=clusterer,
         clustering=first_clustering(config, object_sizes([*split.train, *split.val])),
         ranks=ranks,
@@ -156,10 +155,10 @@ def train(
 def publish(trainer: Trainer) -> TrainResult:
     """Choose the network, tune the clustering, score, and write the finished model."""
     folder, split, config = trainer.folder, trainer.split, trainer.config
-    states, network = choose_network(trainer)
+    network, momentum = choose_network(trainer)
     sizes = object_sizes([*split.train, *split.val])
     tuned = tune(
-        trainer.embed(network, tuning_images(split)),
+        trainer.embed(network, momentum, tuning_images(split)),
         trainer.clusterer,
         trainer.clustering,
         trainer.background,
@@ -168,13 +167,14 @@ def publish(trainer: Trainer) -> TrainResult:
         object_sizes=sizes,
     )
     recipe = make_recipe(trainer, tuned.best, sizes)
-    metrics = measure(trainer, network, tuned)
+    metrics = measure(trainer, network, momentum, tuned)
     sample = split.val[0]
     truth = np.maximum(sample.labels, 0)
     np.savez_compressed(folder.path / "sample.npz", image=sample.raw, labels=truth)
     folder.write_json("metrics.json", metrics)
+    states = {"network": network.state_dict(), "momentum": momentum.state_dict()}
     save_run_model(folder.path, recipe, states)
-    return TrainResult(recipe, metrics, sample, trainer.embed(network, [sample])[0])
+    return TrainResult(recipe, metrics, sample, trainer.embed(network, momentum, [sample])[0])
 
 
 def first_clustering(config: TrainConfig, sizes: tuple[float, float, float]) -> ClusteringConfig:
@@ -204,29 +204,40 @@ def tuning_images(split: Split) -> list[Sample]:
     return chosen
 
 
-def choose_network(trainer: Trainer) -> tuple[dict[str, dict[str, Tensor]], nn.Module]:
+def choose_network(trainer: Trainer) -> tuple[nn.Module, nn.Module]:
     """The better of trained and momentum network, each at its best and its last step.
 
-    Returns the state dicts to publish (``network`` is the winner, ``momentum``
-    the momentum network of the same step) and the winner in evaluation mode.
+    Returns the winner and the momentum network of the same step, both in
+    evaluation mode. Where the momentum network is to confirm objects, it cannot
+    win: it would confirm all of its own.
     """
     best = trainer.folder.load_best(trainer.device)
+    last = trainer.momentum.state_dict()
     candidates = [
         (best.momentum, best.momentum),
         (best.network, best.momentum),
-        (trainer.momentum.state_dict(), trainer.momentum.state_dict()),
-        (trainer.network.state_dict(), trainer.momentum.state_dict()),
+        (last, last),
+        (trainer.network.state_dict(), last),
     ]
-    network, samples = make_momentum(trainer.network), tuning_images(trainer.split)
-    judged = []
-    for state, _ in candidates:
-        network.load_state_dict(state)
-        judged.append(trainer.judge(network, samples)[:2])
+    if trainer.needs_both:
+        candidates = candidates[1::2]
+    network, momentum = make_momentum(trainer.network), make_momentum(trainer.network)
+    samples, judged = tuning_images(trainer.split), []
+    for pair in candidates:
+        load_both(network, momentum, pair)
+        judged.append(trainer.judge(network, momentum, samples)[:2])
     winner = int(np.argmax([scores.merit for _, scores in judged]))
     trainer.clustering = judged[winner][0]
-    state, momentum = candidates[winner]
-    network.load_state_dict(state)
-    return {"network": state, "momentum": momentum}, network
+    load_both(network, momentum, candidates[winner])
+    return network, momentum
+
+
+def load_both(
+    network: nn.Module, momentum: nn.Module, states: tuple[dict[str, Tensor], dict[str, Tensor]]
+) -> None:
+    """Give a network and its momentum network their weights."""
+    network.load_state_dict(states[0])
+    momentum.load_state_dict(states[1])
 
 
 def make_recipe(
@@ -258,7 +269,9 @@ def make_recipe(
     )
 
 
-def measure(trainer: Trainer, network: nn.Module, tuned: Tuning) -> dict[str, Any]:
+def measure(
+    trainer: Trainer, network: nn.Module, momentum: nn.Module, tuned: Tuning
+) -> dict[str, Any]:
     """Scores on validation images (tuned on) and test images (never used before)."""
     split = trainer.split
     metrics: dict[str, Any] = {
@@ -269,7 +282,7 @@ def measure(trainer: Trainer, network: nn.Module, tuned: Tuning) -> dict[str, An
     }
     for part, samples in (("validation", split.val), ("test", split.test)):
         if samples:
-            cases = trainer.embed(network, samples)
+            cases = trainer.embed(network, momentum, samples)
             scores = score_cases(cases, trainer.clusterer, tuned.best, trainer.background)
             metrics[part] = {"n_images": len(samples), **scores.to_dict()}
     return metrics

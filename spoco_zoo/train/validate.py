@@ -83,13 +83,34 @@ class Tuning:
 
 
 def select_voxels(sample: Sample, factor: Sequence[int]) -> tuple[slice, ...]:
-    """The whole image, or a central part of at most `MAX_VOXELS`, aligned to the pooling grid."""
+    """The whole image, or a part of about `MAX_VOXELS`, aligned to the pooling grid.
+
+    The part is the central one, unless nothing is annotated there: then it is that
+    around the object nearest to the middle.
+    """
     shape = np.array(sample.labels.shape)
     if shape.prod() <= MAX_VOXELS:
         return tuple(slice(0, int(n)) for n in shape)
     shrink = (MAX_VOXELS / shape.prod()) ** (1 / len(shape))
     side = np.maximum((shape * shrink).astype(int) // factor * factor, factor)
-    start = (shape - side) // 2 // factor * factor
+    side = np.minimum(side, shape)  # an axis may be shorter than the pooling factor
+    where = part_around(shape / 2, side, shape, factor)
+    if len(sample.centres) and not (sample.labels[where] != UNKNOWN).any():
+        distance = ((sample.centres - shape / 2) ** 2).sum(1)
+        where = part_around(sample.centres[distance.argmin()], side, shape, factor)
+    return where
+
+
+def part_around(
+    centre: NDArray[np.float64],
+    side: NDArray[np.int_],
+    shape: NDArray[np.int_],
+    factor: Sequence[int],
+) -> tuple[slice, ...]:
+    """Slices of the given sides around a point, on the pooling grid where they then hold it."""
+    start = np.clip(np.floor(centre - side / 2), 0, shape - side).astype(int)
+    aligned = start // factor * factor
+    start = np.where(aligned + side > centre, aligned, start)
     return tuple(slice(int(a), int(a + n)) for a, n in zip(start, side, strict=True))
 
 
@@ -119,9 +140,14 @@ def score_cases(
     config: ClusteringConfig,
     background: tuple[float, ...] | None,
 ) -> Scores:
-    """Mean scores over images. Predictions that lie mostly on unknown voxels are left out."""
+    """Mean scores over images. Predictions that lie mostly on unknown voxels are left out.
+
+    So are images of which nothing is known: with every prediction they would be perfect.
+    """
     results = []
     for case in cases:
+        if not (case.labels != UNKNOWN).any():
+            continue
         labels = clusterer(case.embeddings, config, background, momentum=case.momentum)
         truth = np.maximum(case.labels, 0)
         results.append(score(_known(labels, case.labels), truth))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -113,6 +114,26 @@ def test_a_run_is_resumed_with_its_own_settings_only(data: Path, tmp_path: Path)
     changed = SETTINGS.model_copy(update={"iterations": 5, "learning_rate": 0.5})
     with pytest.raises(LedgerError, match="learning_rate"):
         train(data / "images", data / "labels", out, changed, clusterer=cluster, resume=True)
+
+
+def test_images_learned_from_became_validation_images_of_a_resumed_run(
+    data: Path, tmp_path: Path
+) -> None:
+    """One more file, and the same seed draws another split."""
+    for kind in ("images", "labels"):
+        shutil.copytree(data / kind, tmp_path / kind)
+    out, settings = tmp_path / "run", SETTINGS.model_copy(update={"iterations": 5})
+    run(tmp_path, out)
+    before = (out / "split.json").read_text()
+    for kind in ("images", "labels"):
+        shutil.copy(data / kind / "0.tif", tmp_path / kind / "4.tif")
+    places = {"images": tmp_path / "images", "labels": tmp_path / "labels", "out": out}
+    with pytest.raises(LedgerError, match=r"other images for train(, val)? than in"):
+        train(**places, config=settings, clusterer=cluster, resume=True)
+    assert (out / "split.json").read_text() == before
+    (out / "split.json").unlink()
+    with pytest.raises(LedgerError, match="no readable"):
+        train(**places, config=settings, clusterer=cluster, resume=True)
 
 
 def test_resuming_needs_a_checkpoint(data: Path, tmp_path: Path) -> None:

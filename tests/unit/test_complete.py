@@ -20,9 +20,10 @@ from typer.testing import CliRunner
 from spoco_zoo.cli import app
 from spoco_zoo.complete import complete_annotation, completed, solidity, with_background
 from spoco_zoo.config import ClusteringConfig
-from spoco_zoo.errors import ConfigError, StoreError
+from spoco_zoo.errors import ConfigError, DataError, StoreError
 from spoco_zoo.nets.model import Model, load_run
 from spoco_zoo.train.data import BACKGROUND, UNKNOWN
+from spoco_zoo.tuning import tune_model
 
 
 def squares(*places: tuple[int, int], side: int = 10) -> np.ndarray:
@@ -170,3 +171,35 @@ def test_a_network_of_others_is_refused(data: Path, tmp_path: Path) -> None:
         complete_annotation(
             foreign, data / "images", data / "labels", tmp_path / "o", background_label=255
         )
+
+
+def test_a_model_with_consistency_clustering_could_not_complete(data: Path, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", 2, momentum=True)
+    recipe = load_run(run).recipe
+    clustering = recipe.clustering.model_copy(update={"method": "consistency", "iou": 0.0})
+    changed = recipe.model_copy(update={"clustering": clustering})
+    (run / "model.json").write_text(changed.model_dump_json())
+    places = (data / "images", data / "labels", tmp_path / "more")
+    result = complete_annotation(run, *places, background_label=255)
+    assert result.annotated == 1
+
+
+@pytest.mark.parametrize("value", [0, -1])
+def test_a_background_label_of_0_made_an_object_of_what_nobody_annotated(
+    data: Path, tmp_path: Path, value: int
+) -> None:
+    places = (data / "images", data / "labels", tmp_path / "more")
+    with pytest.raises(ConfigError, match="--background-label must be a number above 0"):
+        complete_annotation(data / "run", *places, background_label=value)
+    assert not (tmp_path / "more").exists()
+
+
+def test_images_of_other_channels_than_the_models_are_refused(data: Path, tmp_path: Path) -> None:
+    image = tifffile.imread(data / "images" / "a.tif")
+    (tmp_path / "images").mkdir()
+    tifffile.imwrite(tmp_path / "images" / "a.tif", np.stack([image, image]))
+    places = (tmp_path / "images", data / "labels")
+    with pytest.raises(DataError, match=r"as many channels as the model \(1\); found 2 in a"):
+        complete_annotation(data / "run", *places, tmp_path / "more", background_label=255)
+    with pytest.raises(DataError, match=r"as many channels as the model \(1\); found 2 in a"):
+        tune_model(str(data / "run"), *places, out=tmp_path / "tuned")

@@ -124,3 +124,9 @@ def test_a_recipe_survives_json():
     again = ModelRecipe.model_validate_json(recipe().model_dump_json())
     assert again == recipe()
     assert again.fingerprint() == recipe().fingerprint()
+
+
+@pytest.mark.parametrize("kind", [TrainConfig, SegmentConfig, ClusteringConfig])
+def test_a_negative_seed_passed_and_ended_in_a_traceback_later(kind):
+    with pytest.raises(ConfigError, match="'seed'"):
+        kind.build(seed=-1)

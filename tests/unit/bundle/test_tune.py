@@ -16,7 +16,7 @@ from bundle_runs import disks, make_run
 from spoco_zoo.bundle.export import export
 from spoco_zoo.bundle.load import load_model
 from spoco_zoo.bundle.options import ExportOptions
-from spoco_zoo.config import SegmentConfig
+from spoco_zoo.config import SegmentConfig, TrainConfig
 from spoco_zoo.errors import BundleError, ConfigError
 from spoco_zoo.train.metrics import score
 from spoco_zoo.train.validate import Tuning
@@ -120,3 +120,61 @@ def test_methods_that_the_model_cannot_run_are_refused(tmp_path: Path, data: Pat
             tune_model(run, data / "images", data / "labels", methods=methods)
     with pytest.raises(BundleError):
         tune_model(str(tmp_path), data / "images", data / "labels", out=tmp_path / "out")
+
+
+@pytest.fixture(scope="module")
+def stroked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An image of which two disks are annotated, and a stroke of background."""
+    folder = tmp_path_factory.mktemp("stroked")
+    image, labels = disks(2)
+    sparse = np.where(labels <= 2, labels, 0)
+    sparse[tuple(np.argwhere(labels == 0)[:60].T)] = 255
+    for kind, array in (("images", image[0]), ("labels", sparse.astype(np.uint16))):
+        (folder / kind).mkdir()
+        tifffile.imwrite(folder / kind / "a.tif", array)
+    return folder
+
+
+def tuned(run: Path, data: Path, **flags: object) -> tuple[int, int, float]:
+    """Objects of the truth and of the winner that count, and the score of before."""
+    result = tune_model(
+        str(run),
+        data / "images",
+        data / "labels",
+        methods=["instance"],
+        out=run.with_name(f"{run.name}-tuned"),
+        **flags,
+    )
+    scores = result.best.tuning.scores
+    return scores.n_truth, scores.n_predicted, result.before
+
+
+def test_strokes_of_background_were_tuned_on_as_an_object(tmp_path: Path, stroked: Path) -> None:
+    run = make_run(tmp_path / "run", 2, annotation="sparse")
+    strokes = {"annotation": "sparse", "background_label": 255}
+    (run / "config.yaml").write_text(TrainConfig.checked({"ndim": 2, **strokes}).to_yaml())
+    n_truth, _, before = tuned(run, stroked)
+    assert n_truth == 2
+    assert json.loads((run / "metrics.json").read_text())["validation"]["n_truth"] == 2
+    run = make_run(tmp_path / "dense", 2)
+    assert tuned(run, stroked, **strokes)[::2] == (2, before)
+
+
+def test_false_objects_did_not_count_for_a_run_with_fewer_objects(
+    tmp_path: Path, stroked: Path
+) -> None:
+    """Dense labels of which `--instance-ratio` took a part are judged as dense ones."""
+    run = make_run(tmp_path / "run", 2, annotation="sparse", annotated_fraction=0.5)
+    (run / "config.yaml").write_text(TrainConfig(instance_ratio=0.5).to_yaml())
+    dense = make_run(tmp_path / "dense", 2)
+    assert tuned(run, stroked, store=False) == tuned(dense, stroked, store=False)
+
+
+def test_a_bundle_from_sparse_labels_is_told_what_labels_mean(
+    tmp_path: Path, stroked: Path
+) -> None:
+    run = make_run(tmp_path / "run", 2, annotation="sparse")
+    (run / "config.yaml").unlink()
+    with pytest.raises(ConfigError, match="--annotation must say"):
+        tuned(run, stroked)
+    assert tuned(run, stroked, annotation="sparse", background_label=255)[0] == 2

@@ -16,6 +16,8 @@ from spoco_zoo.train.crops import CropSampler, Geometry
 from spoco_zoo.train.data import (
     BACKGROUND,
     UNKNOWN,
+    Split,
+    channels_first,
     integer_labels,
     load_samples,
     make_sample,
@@ -90,6 +92,32 @@ def test_channels_last_and_first_give_the_same_image(tmp_path: Path) -> None:
     first, second = load(tmp_path)
     assert first.image.shape == (3, 24, 30)
     np.testing.assert_array_equal(first.image, second.image)
+
+
+@pytest.mark.parametrize(
+    ("ndim", "shape", "remedy"),
+    [
+        (2, (5, 3, 24, 30), "Pass --ndim 3."),
+        (3, (24, 30), "Pass --ndim 2."),
+        (3, (2, 2, 5, 24, 30), "Save one image per file."),
+        (2, (30,), "Save one image per file."),
+    ],
+)
+def test_the_advice_for_an_odd_image_was_a_setting_that_does_not_exist(
+    ndim: int, shape: tuple[int, ...], remedy: str
+) -> None:
+    with pytest.raises(DataError) as caught:
+        channels_first(np.arange(np.prod(shape)).reshape(shape), ndim, "a.tif")
+    assert caught.value.remedy == remedy
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 24, 30), (1, 24, 30, 1), (1, 5, 24, 30), (5, 1, 24, 30)])
+def test_labels_of_one_plane_lost_the_axis_of_the_plane(shape: tuple[int, ...]) -> None:
+    """An OME-Zarr of one plane is read as (channel, plane, Y, X)."""
+    labels = picture()[1] + np.zeros((5 if 5 in shape else 1, 1, 1), np.uint16)
+    config = TrainConfig(ndim=3)
+    found = integer_labels(labels.reshape(shape), 3, "a", config)
+    np.testing.assert_array_equal(found, integer_labels(labels, 3, "a", config))
 
 
 def test_hdf5_and_npz_are_read(tmp_path: Path) -> None:
@@ -263,3 +291,91 @@ def test_the_objects_that_are_kept_do_not_change_while_training() -> None:
     seen = {int(v) for n in range(40) for v in crops[n][1].unique() if v > 0}
     assert seen == {int(v) for v in np.unique(kept.labels) if v > 0}
     assert len(seen) == 1
+
+
+def prepared(folder: Path, **settings: object) -> Split:
+    return prepare(folder / "images", folder / "labels", TrainConfig.checked(settings), None, None)
+
+
+@pytest.mark.parametrize("thinning", [{"instance_ratio": 0.5}, {"max_objects": 2}])
+def test_the_background_of_thinned_labels_outlined_the_objects_left_out(
+    tmp_path: Path, thinning: dict[str, float]
+) -> None:
+    """Known zeros around a hole in the shape of an object say that an object is there."""
+    for seed in range(3):
+        pair(tmp_path, str(seed), *picture(seed))
+    split = prepared(tmp_path, **thinning)
+    assert all(BACKGROUND not in sample.labels for sample in split.train)
+    assert sum(len(sample.centres) for sample in split.train) == 2
+    assert split.background
+    # Scores stay comparable with those of any other share.
+    assert all(UNKNOWN not in sample.labels for sample in split.val)
+
+
+def test_strokes_of_thinned_sparse_labels_stay(tmp_path: Path) -> None:
+    for seed in range(3):
+        image, labels = picture(seed)
+        labels[0] = 99
+        pair(tmp_path, str(seed), image, labels)
+    sparse = {"annotation": "sparse", "background_label": 99}
+    split = prepared(tmp_path, instance_ratio=0.5, **sparse)
+    assert all((sample.labels[0] == BACKGROUND).all() for sample in split.train)
+    assert sum(len(sample.centres) for sample in split.train) == 2
+
+
+def test_thinned_tissue_without_gaps_was_given_a_background(tmp_path: Path) -> None:
+    for seed in range(3):
+        image, labels = picture(seed)
+        pair(tmp_path, str(seed), image, labels + 1)
+    for thinning in ({}, {"instance_ratio": 0.5}, {"max_objects": 3}):
+        assert not prepared(tmp_path, **thinning).background
+    assert prepared(tmp_path, annotation="sparse").background
+
+
+@pytest.mark.parametrize("thinning", [{"instance_ratio": 0.5}, {"max_objects": 2}])
+def test_images_without_objects_could_not_be_thinned(
+    tmp_path: Path, thinning: dict[str, float]
+) -> None:
+    """Of one such image an index was out of range; of such images alone a loop had no end."""
+    image, labels = picture()
+    for name, mask in (("empty", labels * 0), ("a", labels), ("b", labels)):
+        pair(tmp_path, name, image, mask)
+    split = tmp_path / "split.json"
+    split.write_text('{"train": ["empty", "a"], "val": ["b"]}')
+    kept = prepared(tmp_path, split=str(split), **thinning).train
+    assert [len(sample.centres) for sample in kept if sample.name == "empty"] == [0]
+    split.write_text('{"train": ["empty"], "val": ["b"]}')
+    with pytest.raises(DataError, match="training images must hold annotated objects"):
+        prepared(tmp_path, split=str(split), **thinning)
+
+
+def test_an_image_without_annotation_was_drawn_for_validation(tmp_path: Path) -> None:
+    """Of ten images three are annotated, and whichever is held out is one of them."""
+    for n in range(10):
+        image, labels = picture(n)
+        pair(tmp_path, str(n), image, labels if n in (1, 4, 7) else labels * 0)
+    for seed in range(4):
+        split = prepared(tmp_path, annotation="sparse", seed=seed)
+        assert [len(sample.centres) for sample in split.val] == [2]
+        assert len(split.train) == 9
+
+
+def test_validation_images_without_objects_are_refused(tmp_path: Path) -> None:
+    image, labels = picture()
+    pair(tmp_path, "a", image, labels)
+    pair(tmp_path, "b", image, labels * 0)
+    split = tmp_path / "split.json"
+    split.write_text('{"train": ["a"], "val": ["b"]}')
+    for annotation in ("dense", "sparse"):
+        with pytest.raises(DataError, match="validation images must hold annotated objects"):
+            prepared(tmp_path, split=str(split), annotation=annotation)
+
+
+def test_validation_images_of_other_channels_ended_in_a_traceback(tmp_path: Path) -> None:
+    image, labels = picture()
+    pair(tmp_path / "train", "a", image, labels)
+    pair(tmp_path / "val", "b", np.stack([image, image]), labels)
+    parts = (tmp_path / "train", tmp_path / "val")
+    train, val = ((part / "images", part / "labels") for part in parts)
+    with pytest.raises(DataError, match=r"those to train on \(1\); found 2 in b"):
+        prepare(*train, TrainConfig(), *val)

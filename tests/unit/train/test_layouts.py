@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
+from PIL import Image
 from skimage.io import imsave
 
 from spoco_zoo.config import TrainConfig
@@ -59,6 +60,25 @@ def test_colours_without_black_are_all_objects(plants: Path) -> None:
     config = TrainConfig(layout="cvppp")
     first, _ = load_samples(find_pairs(plants, plants, config), config)
     assert set(np.unique(first.labels)) == {1, 2}
+
+
+def test_the_palette_of_indexed_labels_was_read_in_place_of_their_numbers(tmp_path: Path) -> None:
+    """Two of the three objects have the same colour."""
+    indexed = np.zeros((24, 30), np.uint8)
+    indexed[2:8, 3:9], indexed[12:20, 3:9], indexed[12:20, 15:22] = 1, 2, 7
+    labels = Image.fromarray(indexed)
+    labels.putpalette([0, 0, 0, 200, 0, 0, 200, 0, 0, *([0, 200, 0] * 5)])
+    names = {"pairs": ("a.png", "a.png"), "cvppp": ("a_rgb.png", "a_label.png")}
+    for layout, (image_name, label_name) in names.items():
+        images, masks = tmp_path / layout / "images", tmp_path / layout / "labels"
+        save(images / image_name, rgb(0))
+        masks.mkdir()
+        labels.save(masks / label_name)
+        config = TrainConfig.checked({"layout": layout})
+        (sample,) = load_samples(find_pairs(images, masks, config), config)
+        assert sample.image.shape == (3, 24, 30)
+        assert len(sample.centres) == 3
+        np.testing.assert_array_equal(sample.labels > 0, indexed > 0)
 
 
 @pytest.fixture

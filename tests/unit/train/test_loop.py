@@ -16,8 +16,12 @@ from spoco_zoo.cli import app
 from spoco_zoo.config import TrainConfig
 from spoco_zoo.errors import ConfigError, TrainingError
 from spoco_zoo.nets.model import load_run
+from spoco_zoo.nets.receptive import pooling_factor
 from spoco_zoo.segment.cluster import cluster
+from spoco_zoo.train.data import load_samples
+from spoco_zoo.train.files import pair_files
 from spoco_zoo.train.run import Initial, TrainResult, train
+from spoco_zoo.train.validate import embed_cases, score_cases
 from spoco_zoo.workflow import adopt_network, start_from
 
 TINY = TrainConfig(
@@ -145,6 +149,16 @@ def test_the_network_is_adopted_where_the_user_left_it_open(finished: Path) -> N
     assert adopt_network(TrainConfig(features=(4, 16)), net).features == (4, 16)
 
 
+def test_a_config_file_of_a_run_kept_the_network_from_being_adopted(
+    finished: Path, tmp_path: Path
+) -> None:
+    """All settings are named in it, those that the user left open as null."""
+    file = tmp_path / "config.yaml"
+    file.write_text(TrainConfig(embedding_dim=4).to_yaml())
+    adopted = adopt_network(TrainConfig.build(file), load_run(finished).recipe.net)
+    assert (adopted.features, adopted.pooling) == ((4, 8), ((2, 2),))
+
+
 def test_fine_tuning_from_the_command_line(data: Path, finished: Path, tmp_path: Path) -> None:
     flags = ["--iterations", "2", "--batch-size", "2", "--crop", "16,16", "--init", str(finished)]
     places = ["--images", str(data / "images"), "--labels", str(data / "labels")]
@@ -196,3 +210,36 @@ def test_a_compiled_network_trains_to_the_same_loss(
 ) -> None:
     run(data, tmp_path / "run", compile=True)
     assert log(tmp_path / "run")[-1]["loss"] == pytest.approx(log(finished)[-1]["loss"], rel=1e-3)
+
+
+def test_consistency_was_judged_by_another_momentum_network_than_the_one_published(
+    data: Path, tmp_path: Path
+) -> None:
+    """The scores of a run are those of its published pair of networks, which are two."""
+    # The first validation stays the best: its momentum network is not the last one's.
+    changes = {"iterations": 30, "validate_every": 10, "learning_rate": 0.02}
+    result = run(data, tmp_path / "run", clustering="consistency", **changes)
+    model = load_run(tmp_path / "run")
+    states = torch.load(tmp_path / "run/model.pt", weights_only=True)
+    weight = "encoders.0.layers.0.weight"
+    assert not torch.equal(states["network"][weight], states["momentum"][weight])
+    names = json.loads((tmp_path / "run/split.json").read_text())["val"]
+    pairs = [pair for pair in pair_files(data / "images", data / "labels") if pair.name in names]
+    factor = pooling_factor(model.recipe.net)
+    cases = embed_cases(model.network, load_samples(pairs, TINY), factor, momentum=model.momentum)
+    scores = score_cases(cases, cluster, model.recipe.clustering, model.recipe.background)
+    assert result.metrics["validation"] == {"n_images": len(names), **scores.to_dict()}
+    assert result.case.momentum is not None
+    torch.testing.assert_close(result.case.momentum, cases[0].momentum, rtol=0, atol=1e-5)
+
+
+def test_a_finite_loss_with_infinite_gradients_left_weights_that_are_no_numbers(
+    data: Path, finished: Path, tmp_path: Path
+) -> None:
+    """Embeddings so large that their squares are numbers, but those of the gradients not."""
+    initial = start_from(load_run(finished))
+    initial.state["head.weight"].mul_(1e14)
+    with pytest.raises(TrainingError, match="the gradients are not finite at step 0") as caught:
+        run(data, tmp_path / "run", initial=initial, iterations=1, validate_every=1)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run/last.pt").exists()

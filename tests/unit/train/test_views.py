@@ -99,3 +99,18 @@ def test_without_augmentation_a_view_is_the_crop_and_crops_stay_on_the_grid() ->
     torch.testing.assert_close(seen, batch, atol=1e-5, rtol=0)
     assert Geometry(bent=0.5, scale=0.3, elastic=2.0).scaled(0.0) == Geometry(0.0, 0.0, 0.0)
     assert Geometry(bent=0.8).scaled(2.0).bent == 1.0
+
+
+def test_crops_were_turned_where_y_and_x_have_voxels_of_other_sizes() -> None:
+    """An object of four rows and twelve columns keeps this shape when crops are not bent."""
+    labels = np.full((40, 40), -1, np.int32)
+    labels[18:22, 14:26] = 1
+    sample = make_sample("oblong", labels[None].astype(np.float32), labels)
+    extents = {}
+    for units in ((1.0, 1.0), (3.0, 1.0)):
+        geometry = Geometry(bent=0.0, anisotropy=units)
+        crops = CropSampler([sample], (32, 32), geometry, seed=0, length=30)
+        taken = [(crops[n][1] == 1).numpy() for n in range(len(crops))]
+        sides = [(int(t.any(1).sum()), int(t.any(0).sum())) for t in taken]
+        extents[units] = {side for side in sides if min(side) == 4 and max(side) == 12}
+    assert extents == {(1.0, 1.0): {(4, 12), (12, 4)}, (3.0, 1.0): {(4, 12)}}

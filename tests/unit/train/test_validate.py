@@ -1,0 +1,54 @@
+"""What of which image is validated on."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from spoco_zoo.config import ClusteringConfig
+from spoco_zoo.segment.cluster import cluster
+from spoco_zoo.train.data import BACKGROUND, UNKNOWN, Sample, make_sample
+from spoco_zoo.train.validate import Case, score_cases, select_voxels
+
+
+def sample(labels: np.ndarray) -> Sample:
+    """An image of these labels that is dark but for one corner."""
+    image = np.zeros((1, *labels.shape), np.float32)
+    image.flat[0] = 1
+    return make_sample("a", image, labels)
+
+
+@pytest.mark.parametrize("shape", [(6, 1024, 1024), (1, 2100, 2100), (100, 400, 300)])
+def test_of_a_thin_and_wide_stack_nothing_was_validated_on(shape: tuple[int, ...]) -> None:
+    labels = np.full(shape, BACKGROUND, np.int32)
+    where = select_voxels(sample(labels), (8, 8, 8))
+    taken = labels[where].shape
+    assert all(0 <= axis.start < axis.stop <= n for axis, n in zip(where, shape, strict=True))
+    assert all(n % 8 == 0 or n == whole for n, whole in zip(taken, shape, strict=True))
+    assert 2**21 < np.prod(taken) < 2**23
+
+
+@pytest.mark.parametrize("place", [(0, 20), (1990, 2080), (1040, 1050)])
+def test_a_large_image_was_validated_on_a_part_that_nobody_annotated(
+    place: tuple[int, int],
+) -> None:
+    labels = np.full((2100, 2100), UNKNOWN, np.int32)
+    labels[place[0] : place[0] + 9, place[1] : place[1] + 9] = 1
+    where = select_voxels(sample(labels), (8, 8))
+    assert (labels[where] == 1).any()
+    assert labels[where].shape == (2048, 2048)
+
+
+def test_an_image_without_annotation_scored_full_marks_for_any_prediction() -> None:
+    truth = np.zeros((1, 20, 20), np.int32)
+    truth[:, :10] = 1
+    embeddings = torch.zeros((2, 1, 20, 20))
+    embeddings[0] = 10
+    everywhere = (slice(0, 1), slice(0, 20), slice(0, 20))
+    half = Case(embeddings, None, truth, everywhere)
+    nothing = Case(embeddings, None, truth * 0, everywhere)
+    settings = ClusteringConfig(min_size=1)
+    alone = score_cases([half], cluster, settings, (0.0, 0.0))
+    assert alone.ap75 == 0
+    assert score_cases([nothing, half, nothing], cluster, settings, (0.0, 0.0)) == alone
