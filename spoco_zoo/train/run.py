@@ -114,7 +114,7 @@ def train(
     InputError
         If data or settings cannot be used.
     TrainingError
-        If the loss stops being finite.
+        If the loss or its gradients stop being finite.
     """
     ranks, chosen = join(choose_device(device))
     split = prepare(images, labels, config, val_images, val_labels)
