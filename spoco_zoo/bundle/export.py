@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.resources
-import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +79,8 @@ def export(run: Path, out: Path, options: ExportOptions) -> ExportResult:
     Raises
     ------
     BundleError
-        If the run is incomplete, or `out` is taken.
+        If the run is incomplete, or `out` is taken, with `overwrite` by anything
+        but a bundle or an empty folder.
     ConfigError
         If an option breaks the format.
     ExportError
@@ -107,7 +107,7 @@ def export(run: Path, out: Path, options: ExportOptions) -> ExportResult:
         result = official_test(finished, options.formats, known_users=options.taken_as_given)
         if not result.passed:
             raise ExportError(f"the official test says '{result.status}': {result.error}")
-        _move(finished, out)
+        _move(finished, out, Path(work, "former"))
     objects = int(example.labels.max(initial=0))
     checklist = write_checklist(out) if options.for_upload else None
     return ExportResult(out, result.formats, differences, objects, _unchecked(options), checklist)
@@ -229,13 +229,33 @@ def _check_destination(out: Path, options: ExportOptions) -> None:
         raise BundleError(
             "a bundle must not overwrite anything", f"{out} exists", "Choose another name."
         )
+    if out.exists() and not _may_be_replaced(out):
+        raise BundleError(
+            "--overwrite must replace a bundle or an empty folder, nothing else",
+            f"{out} is another {'folder' if out.is_dir() else 'file'}",
+            "Choose another name.",
+        )
 
 
-def _move(finished: Path, out: Path) -> None:
-    """Put the bundle in place; what is there was allowed to be replaced."""
-    if out.is_dir() and not out.is_symlink():
-        shutil.rmtree(out)
-    finished.replace(out)
+def _may_be_replaced(out: Path) -> bool:
+    """Whether it is a zip file, or a folder that is empty or a bundle."""
+    if not out.is_dir():
+        return out.suffix == ".zip"
+    names = {path.name for path in out.iterdir()}
+    return not out.is_symlink() and (not names or layout.DESCRIPTION in names)
+
+
+def _move(finished: Path, out: Path, aside: Path) -> None:
+    """Put the bundle in place; a folder that is there steps aside until that is done."""
+    if not out.is_dir():
+        finished.replace(out)
+        return
+    out.rename(aside)
+    try:
+        finished.rename(out)
+    except BaseException:
+        aside.rename(out)
+        raise
 
 
 def _unchecked(options: ExportOptions) -> tuple[str, ...]:

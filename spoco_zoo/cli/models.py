@@ -83,9 +83,8 @@ def card_text(card: ModelCard) -> str:
     """Everything about one model."""
     from spoco_zoo.report.tables import pairs_text, table_text
 
-    share = (
-        f" ({card.annotated_fraction:.0%} of the objects)" if card.annotation == "sparse" else ""
-    )
+    part = card.annotated_fraction  # 1 where the objects were not counted
+    share = f" ({part:.0%} of the objects)" if card.annotation == "sparse" and part < 1 else ""
     facts = {
         "id": card.id,
         "name": card.name,

@@ -20,7 +20,7 @@ from PIL import Image
 import spoco_zoo
 from spoco_zoo.bundle import layout
 from spoco_zoo.bundle.description import exact_scale
-from spoco_zoo.bundle.export import ExportOptions, export
+from spoco_zoo.bundle.export import ExportOptions, _move, export
 from spoco_zoo.bundle.formats import OnnxNetwork, compare, load_torchscript, write_weights
 from spoco_zoo.bundle.layout import FORMATS, tile_geometry
 from spoco_zoo.bundle.load import load_model, recipe_from_config
@@ -239,6 +239,46 @@ def test_an_existing_bundle_is_not_overwritten(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="exists"):
         export(run, tmp_path / "b.zip", OPTIONS)
     assert (tmp_path / "b.zip").read_text() == "mine"
+
+
+@pytest.mark.parametrize("kind", ["folder", "file", "link"])
+def test_overwrite_does_not_delete_what_is_no_bundle(kind: str, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", 2)
+    data = tmp_path / "my-data"
+    data.mkdir()
+    (data / "results.txt").write_text("mine")
+    (tmp_path / "link").symlink_to(data)
+    out = {"folder": data, "file": data / "results.txt", "link": tmp_path / "link"}[kind]
+    with pytest.raises(BundleError, match=r"nothing else; found .*another f"):
+        export(run, out, dataclasses.replace(OPTIONS, overwrite=True))
+    assert (data / "results.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("former", ["bundle", "empty", "zip"])
+def test_overwrite_replaces_a_bundle_whole(former: str, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", 2)
+    place = tmp_path / "out"
+    out = place / ("b.zip" if former == "zip" else "b")
+    out.mkdir(parents=True)
+    if former == "bundle":
+        (out / "rdf.yaml").write_text("{}")
+        (out / "old.txt").write_text("old")
+    if former == "zip":
+        out.rmdir()
+        out.write_text("old")
+    options = dataclasses.replace(OPTIONS, overwrite=True, formats=("pytorch_state_dict",))
+    assert load_model(export(run, out, options).path).recipe.net.ndim == 2
+    assert not (out / "old.txt").exists()
+    assert list(place.iterdir()) == [out]
+
+
+def test_a_bundle_that_cannot_be_replaced_stays(tmp_path: Path) -> None:
+    out, finished = tmp_path / "b", tmp_path / "finished"
+    out.mkdir()
+    (out / "rdf.yaml").write_text("mine")
+    with pytest.raises(FileNotFoundError):
+        _move(finished, out, tmp_path / "former")
+    assert (out / "rdf.yaml").read_text() == "mine"
 
 
 @pytest.mark.parametrize("missing", ["model.pt", "metrics.json", "config.yaml", "sample.npz"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ from bundle_runs import disks
 
 from spoco_zoo.bundle.load import load_model
 from spoco_zoo.bundle.shipped import MODELS_VARIABLE, read_card, shipped_models
+from spoco_zoo.cli.models import card_text
 from spoco_zoo.errors import BundleError
 
 if TYPE_CHECKING:
@@ -111,6 +113,13 @@ def test_names_in_a_bundle_do_not_command_the_terminal(folder: Path) -> None:
     listed = run("models")
     assert "\x1b" not in listed.stdout
     assert "[red]x" in listed.stdout
+
+
+def test_a_share_of_the_objects_is_told_only_where_it_is_one(folder: Path) -> None:
+    card = dataclasses.replace(read_card("balls-2d"), annotation="sparse", annotated_fraction=1.0)
+    assert "of the objects" not in card_text(card)
+    assert "sparse" in card_text(card)
+    assert "sparse (30% of" in card_text(dataclasses.replace(card, annotated_fraction=0.3))
 
 
 def test_a_bundle_without_a_recipe_is_named(folder: Path) -> None:
