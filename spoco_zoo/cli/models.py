@@ -83,8 +83,8 @@ def card_text(card: ModelCard) -> str:
     """Everything about one model."""
     from spoco_zoo.report.tables import pairs_text, table_text
 
-    part = card.annotated_fraction  # 1 where the objects were not counted
-    share = f" ({part:.0%} of the objects)" if card.annotation == "sparse" and part < 1 else ""
+    known = card.annotation == "sparse" and card.annotated_fraction < 1  # 1 if nobody counted
+    share = f" ({card.annotated_fraction:.0%} of the objects)" if known else ""
     facts = {
         "id": card.id,
         "name": card.name,
