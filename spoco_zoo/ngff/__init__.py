@@ -7,8 +7,8 @@ from spoco_zoo.ngff.opening import open_image
 from spoco_zoo.ngff.reduce import mean_cells, mode_cells, pyramid_factors
 from spoco_zoo.ngff.rescale import rescale_image
 from spoco_zoo.ngff.store import has_block, is_remote, open_scratch, scratch_array, write_blocks
-from spoco_zoo.ngff.target import LabelTarget, plan_label
-from spoco_zoo.ngff.tiff import read_tiff, write_label_tiff
+from spoco_zoo.ngff.target import LabelTarget, check_outside, plan_label
+from spoco_zoo.ngff.tiff import is_label_tiff, read_tiff, write_label_tiff
 from spoco_zoo.ngff.write import (
     create_label,
     open_label_array,
@@ -20,11 +20,13 @@ __all__ = [
     "Image",
     "LabelTarget",
     "Level",
+    "check_outside",
     "convert",
     "create_label",
     "find_channels",
     "find_labels",
     "has_block",
+    "is_label_tiff",
     "is_remote",
     "label_names",
     "labelled_image",

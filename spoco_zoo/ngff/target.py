@@ -18,7 +18,15 @@ from spoco_zoo.ngff.reduce import pyramid_factors
 from spoco_zoo.ngff.remote import ask, is_remote, meet, place_of
 from spoco_zoo.ngff.store import local_path
 
-__all__ = ["MARK", "LabelTarget", "check_vacant", "coarser_level", "plan_label", "state_of"]
+__all__ = [
+    "MARK",
+    "LabelTarget",
+    "check_outside",
+    "check_vacant",
+    "coarser_level",
+    "plan_label",
+    "state_of",
+]
 
 MARK = "spoco_zoo"
 """Attribute of a label that is begun and not yet published."""
@@ -173,10 +181,7 @@ def _new_store(
             store,
             "Choose another --output.",
         )
-    if f"{store}/".startswith(f"{image.uri}/") or f"{image.uri}/".startswith(f"{store}/"):
-        raise StoreError(
-            "the output must lie outside its input", f"{store} for {image.uri}", "Choose another."
-        )
+    check_outside(image, store)
     keep = [i for i, axis in enumerate(image.axes) if axis != "c"]
     levels = [_kept(one, keep, str(i)) for i, one in enumerate(image.levels[level:])]
     if roi is not None:
@@ -198,6 +203,18 @@ def _new_store(
         source=f"../{os.path.basename(image.uri)}" if linked else None,
         overwrite=overwrite,
     )
+
+
+def check_outside(image: Image, place: str) -> None:
+    """Raise if an output is its input, in it, or around it, by whatever name."""
+    own, new = (p if is_remote(p) else os.path.realpath(p) for p in (image.uri, place))
+    same = os.path.exists(own) and os.path.exists(new) and os.path.samefile(own, new)
+    if same or f"{new}/".startswith(f"{own}/") or f"{own}/".startswith(f"{new}/"):
+        raise StoreError(
+            "the output must lie outside its input",
+            f"{place} for {image.uri}",
+            "Choose another --output.",
+        )
 
 
 def _kept(level: Level, keep: Sequence[int], path: str) -> Level:

@@ -27,6 +27,7 @@ __all__ = [
     "TiffArray",
     "TiffInfo",
     "inspect_tiff",
+    "is_label_tiff",
     "open_tiff_level",
     "read_tiff",
     "write_label_tiff",
@@ -35,6 +36,8 @@ __all__ = [
 
 MOST_CHANNELS = 4
 """Of unnamed axes, a last one of 2 to 4 holds channels."""
+LABEL_MARK = "spoco-zoo labels"
+"""Software that label images name: a file with this name may be replaced by new labels."""
 _NAMES = {"T": "t", "C": "c", "S": "c", "Z": "z", "Y": "y", "X": "x"}
 
 
@@ -250,7 +253,16 @@ def write_label_tiff(
             "label ids in a TIFF must fit 32 bits", f"{low} to {high}", "Write OME-Zarr instead."
         )
     small = labels.astype(np.uint16 if high <= 0xFFFF else np.uint32)
-    write_ome_tiff(path, [small], small.shape, small.dtype, axes, scale)
+    write_ome_tiff(path, [small], small.shape, small.dtype, axes, scale, software=LABEL_MARK)
+
+
+def is_label_tiff(path: str | Path) -> bool:
+    """Whether a file is one that `write_label_tiff` wrote."""
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            return bool(tiff.pages.first.software == LABEL_MARK)
+    except Exception:  # whatever else it is, it is not ours
+        return False
 
 
 def write_ome_tiff(
@@ -261,6 +273,7 @@ def write_ome_tiff(
     axes: str,
     scale: Sequence[float] | None,
     channel_names: Sequence[str] = (),
+    software: str | None = None,
 ) -> None:
     """Write an OME-TIFF from one whole array or an iterator of planes, then rename it."""
     metadata: dict[str, Any] = {"axes": axes}
@@ -283,6 +296,7 @@ def write_ome_tiff(
             bigtiff=big,
             compression="zlib",
             photometric="minisblack",
+            software=software,
             metadata=metadata,
         )
         os.replace(partial, target)

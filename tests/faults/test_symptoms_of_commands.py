@@ -1,0 +1,82 @@
+"""Commands that once destroyed a file, hung, or ended in a traceback over a slip of the pen."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "segment"))
+from planted import code_model, exact_cluster, tissue, write_image
+
+from spoco_zoo.errors import StoreError
+from spoco_zoo.segment import segment
+
+CELLS = tissue((60, 70), 12, seed=1)
+MODEL = code_model(CELLS)
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    tifffile.imwrite(tmp_path / "a.tif", CELLS.astype(np.uint16))
+    return tmp_path / "a.tif"
+
+
+def label(source: Path, output: Path, *, overwrite: bool = True) -> None:
+    segment(source, MODEL, output=output, overwrite=overwrite, cluster=exact_cluster)
+
+
+@pytest.mark.parametrize("name", ["a.tif", "soft.tif", "hard.tif", "folder/a.tif"])
+def test_overwrite_replaced_the_image_itself_by_its_labels(image: Path, name: str) -> None:
+    (image.parent / "soft.tif").symlink_to(image)
+    (image.parent / "hard.tif").hardlink_to(image)
+    (image.parent / "folder").symlink_to(image.parent)
+    before = image.read_bytes()
+    with pytest.raises(StoreError, match="outside its input"):
+        label(image, image.parent / name)
+    assert image.read_bytes() == before
+    assert not list(image.parent.glob("*.spoco-run"))
+
+
+@pytest.mark.parametrize("kind", ["grey", "colour", "text", "folder", "dangling"])
+def test_overwrite_replaced_files_that_are_no_labels(image: Path, kind: str) -> None:
+    other = image.parent / "other.tif"
+    if kind == "text":
+        other.write_text("notes")
+    elif kind == "folder":
+        other.mkdir()
+    elif kind == "dangling":
+        other.symlink_to("nowhere")
+    else:
+        colour = {"photometric": "rgb"} if kind == "colour" else {}
+        tifffile.imwrite(other, np.ones((60, 70, 3)[: 3 if colour else 2], np.uint8), **colour)
+    with pytest.raises(StoreError, match="only labels are ever replaced"):
+        label(image, other)
+    assert (other.is_symlink(), other.is_dir()) == (kind == "dangling", kind == "folder")
+    if kind == "grey":
+        assert tifffile.imread(other).dtype == np.uint8
+
+
+def test_labels_of_a_tiff_are_replaced_with_and_without_their_mark(image: Path) -> None:
+    output = image.parent / "labels.tif"
+    label(image, output, overwrite=False)
+    with pytest.raises(StoreError, match="add --overwrite"):
+        label(image, output, overwrite=False)
+    tifffile.imwrite(output, tifffile.imread(output) * 0)  # as other software saves it
+    label(image, output)
+    os.rename(output, image.parent / "moved.tif")
+    label(image, image.parent / "moved.tif")
+    assert tifffile.imread(image.parent / "moved.tif").max() == 12
+
+
+def test_labels_were_written_into_the_store_of_the_image(tmp_path: Path) -> None:
+    store = write_image(tmp_path / "a.ome.zarr", CELLS, "YX")
+    (tmp_path / "link").symlink_to(store)
+    for output in (store / "x.tif", tmp_path / "link" / "x.tif", tmp_path / "link" / "x.zarr"):
+        with pytest.raises(StoreError, match="outside its input"):
+            label(store, output)
+        assert not output.exists()
