@@ -79,7 +79,8 @@ class TiffArray:
             self.source = np.memmap(path, dtype, "r", offset, tuple(chosen.shape))
             self._close()
         else:
-            self.source = zarr.open_array(chosen.aszarr(), mode="r")
+            # The finest level by itself would give all levels, as a group.
+            self.source = zarr.open_array(tiff.series[series].aszarr(level=level), mode="r")
 
     @property
     def shape(self) -> tuple[int, ...]:
