@@ -12,7 +12,9 @@ import tifffile
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "segment"))
 from planted import code_model, exact_cluster, tissue, write_image
+from typer.testing import CliRunner
 
+from spoco_zoo.cli import app
 from spoco_zoo.errors import StoreError
 from spoco_zoo.segment import segment
 
@@ -28,6 +30,14 @@ def image(tmp_path: Path) -> Path:
 
 def label(source: Path, output: Path, *, overwrite: bool = True) -> None:
     segment(source, MODEL, output=output, overwrite=overwrite, cluster=exact_cluster)
+
+
+def refused(*arguments: str | Path) -> str:
+    """What a command says that ends with exit code 2 and one line."""
+    done = CliRunner().invoke(app, [str(one) for one in arguments])
+    assert done.exit_code == 2, (done.stderr, done.exception)
+    assert len([x for x in done.stderr.splitlines() if x.startswith("spoco-zoo: ")]) == 1
+    return done.stderr
 
 
 @pytest.mark.parametrize("name", ["a.tif", "soft.tif", "hard.tif", "folder/a.tif"])
@@ -80,3 +90,32 @@ def test_labels_were_written_into_the_store_of_the_image(tmp_path: Path) -> None
         with pytest.raises(StoreError, match="outside its input"):
             label(store, output)
         assert not output.exists()
+
+
+@pytest.mark.parametrize("flags", [(), ("--dry-run",)])
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("--workers -1", "0 or more"),
+        ("--device gpu", "auto, cpu, cuda"),
+        ("--device cuda:x", "auto, cpu, cuda"),
+        ("--device meta", "auto, cpu, cuda"),
+        ("--device cuda:99", "and be there"),
+        ("--device cuda:99 --workers 2", "and be there"),
+        ("--device gpu --scheduler none.json", "auto, cpu, cuda"),
+        ("--gpus a", "indices of GPUs"),
+        ("--gpus 99", "indices of GPUs"),
+        ("--gpus 0 --device cpu", "one GPU"),
+        ("--workers 2 --scheduler none.json", "its own workers"),
+    ],
+)
+def test_machines_that_are_not_there_cost_the_labels_or_time_or_were_ignored(
+    image: Path, asked: str, said: str, flags: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    labels = image.parent / "labels.tif"
+    label(image, labels, overwrite=False)
+    before = labels.read_bytes()
+    arguments = [*asked.split(), "--output", labels, "--overwrite", *flags]
+    assert said in refused("segment", image, "--model", "nuclei-fluo-2d", *arguments)
+    assert labels.read_bytes() == before
