@@ -38,6 +38,7 @@ __all__ = [
     "display",
     "exit_codes",
     "say",
+    "say_notes",
     "show",
 ]
 
@@ -159,6 +160,14 @@ def say(text: str) -> None:
     """A line for the person at the terminal, on stderr."""
     if not _messages.quiet:
         typer.echo(text, err=True)
+
+
+def say_notes(path: str | Path) -> None:
+    """What was taken for granted about an image."""
+    from spoco_zoo.ngff import open_image
+
+    for note in open_image(path).notes:
+        say(_printable(note))
 
 
 def _fail(text: str) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from spoco_zoo.cli.app import DATA, LOOK, Overwrite, app, display, exit_codes, show
+from spoco_zoo.cli.app import DATA, LOOK, Overwrite, app, display, exit_codes, say_notes, show
 from spoco_zoo.values import integers
 
 __all__ = ["convert", "evaluate"]
@@ -60,6 +60,8 @@ def convert(
     """
     from spoco_zoo.ngff import convert as convert_image
 
+    if series == 0:
+        say_notes(source)
     with display() as shown:
         convert_image(
             source,

@@ -66,6 +66,8 @@ class Image:
     series: int = 0
     """TIFF only: which series of the file."""
     series_count: int = 1
+    notes: tuple[str, ...] = ()
+    """What was taken for granted, in sentences for the user."""
     storage_options: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
     _opened: dict[int, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 

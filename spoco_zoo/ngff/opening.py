@@ -22,6 +22,8 @@ __all__ = ["open_image"]
 
 LONGEST, LARGEST = 2**28, 2**53
 """Voxels of an axis and of an image: beyond what is ever acquired, within what can be counted."""
+SHOWN = 8
+"""Images of a file that a note lists."""
 
 
 def open_image(
@@ -116,7 +118,21 @@ def _open_tiff(path: str, series: int) -> Image:
         name=Path(path).name.split(".")[0],
         colour=info.colour,
         series=series,
-        series_count=info.series_count,
+        series_count=len(info.series),
+        notes=_note_series(info, series, path),
+    )
+
+
+def _note_series(info: TiffInfo, series: int, path: str) -> tuple[str, ...]:
+    """Tell of further images in a file, unless one of them was asked for."""
+    count = len(info.series)
+    if count == 1 or series:
+        return ()
+    more = f"; and {count - SHOWN} more" if count > SHOWN else ""
+    return (
+        f"{Path(path).name} holds {count} images: {'; '.join(info.series[:SHOWN])}{more}. The "
+        "first is used; another has to be taken out of it before: "
+        "spoco-zoo convert IN.tif OUT.ome.zarr --series 1",
     )
 
 

@@ -54,7 +54,8 @@ class TiffInfo:
     channel_names: tuple[str, ...]
     order: tuple[int, ...]
     """Position in the file of each axis."""
-    series_count: int
+    series: tuple[str, ...]
+    """Number, axes and shape of every series of the file."""
     colour: bool
     """Whether the channels are the samples of an RGB or RGBA photograph."""
 
@@ -151,12 +152,12 @@ def inspect_tiff(path: str | Path, series: int = 0) -> TiffInfo:
         with tifffile.TiffFile(path) as tiff:
             if not tiff.series:
                 raise StoreError("a TIFF must hold an image", f"none in {path}", "Export it again.")
-            if not 0 <= series < len(tiff.series):
-                options = "; ".join(f"{i}: {s.axes} {s.shape}" for i, s in enumerate(tiff.series))
+            listed = tuple(f"{i}: {s.axes} {s.shape}" for i, s in enumerate(tiff.series))
+            if not 0 <= series < len(listed):
                 raise StoreError(
                     "the series must be one of the file's",
                     f"{series} for {path}",
-                    f"Choose from {options}.",
+                    f"Choose from {'; '.join(listed)}.",
                 )
             chosen = tiff.series[series]
             axes, order = _axis_order(chosen.axes, chosen.shape, path)
@@ -173,7 +174,7 @@ def inspect_tiff(path: str | Path, series: int = 0) -> TiffInfo:
                 voxel_size=tuple(sizes[axis] for axis in spatial) if known else None,
                 channel_names=names if len(names) == count else (),
                 order=order,
-                series_count=len(tiff.series),
+                series=listed,
                 colour=count in (3, 4) and "S" in chosen.axes,
             )
     except StoreError:

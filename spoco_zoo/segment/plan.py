@@ -249,7 +249,7 @@ def make_plan(
         target=target,
         folder=folder,
         disk_free=_disk_free(folder),
-        notes=tuple(note for note in (zoom.note, colour_note) if note),
+        notes=tuple(note for note in (*image.notes, zoom.note, colour_note) if note),
     )
     if plan.disk_free < plan.disk_bytes:
         raise StoreError(

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from spoco_zoo.cli import app
 from spoco_zoo.errors import StoreError
+from spoco_zoo.ngff import write_label_tiff
 from spoco_zoo.segment import segment
 
 CELLS = tissue((60, 70), 12, seed=1)
@@ -119,3 +120,24 @@ def test_machines_that_are_not_there_cost_the_labels_or_time_or_were_ignored(
     arguments = [*asked.split(), "--output", labels, "--overwrite", *flags]
     assert said in refused("segment", image, "--model", "nuclei-fluo-2d", *arguments)
     assert labels.read_bytes() == before
+
+
+@pytest.mark.parametrize("command", ["convert", "segment", "measure"])
+def test_of_several_images_in_a_file_the_first_was_used_without_a_word(
+    tmp_path: Path, command: str
+) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.tif") as tiff:
+        tiff.write(np.arange(32 * 40, dtype=np.uint16).reshape(32, 40))  # a thumbnail
+        tiff.write(CELLS.astype(np.uint16))
+    write_label_tiff(tmp_path / "l.tif", np.ones((32, 40), int))
+    places = {
+        "convert": ["convert", "a.tif", "o.ome.zarr"],
+        "segment": ["segment", "a.tif", "--model", "nuclei-fluo-2d", "--dry-run"],
+        "measure": ["measure", "l.tif", "a.tif", "--out", "o.csv"],
+    }[command]
+    arguments = [str(tmp_path / one) if "." in one else one for one in places]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, (done.stderr, done.exception)
+    said = done.stdout if command == "segment" else done.stderr
+    assert "2 images: 0: YX (32, 40); 1: YX (60, 70). The first is used" in said
+    assert "--series 1" in said

@@ -143,6 +143,9 @@ def test_a_series_is_chosen_by_number(tmp_path: Path) -> None:
         tiff.write(ramp((8, 8)), metadata={"axes": "YX"})
         tiff.write(ramp((3, 5, 6)), metadata={"axes": "ZYX"})
     assert open_image(tmp_path / "two.tif").spatial_shape() == (8, 8)
+    (note,) = open_image(tmp_path / "two.tif").notes
+    assert "0: YX (8, 8); 1: ZYX (3, 5, 6). The first is used" in note
+    assert open_image(tmp_path / "two.tif", series=1).notes == ()
     second = open_image(tmp_path / "two.tif", series=1)
     assert (second.series_count, second.spatial_shape()) == (2, (3, 5, 6))
     np.testing.assert_array_equal(
