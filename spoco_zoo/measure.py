@@ -137,7 +137,8 @@ def measure(
     """
     import pandas as pd
 
-    found, source = ngff.find_labels(labels, label_name), ngff.open_image(image)
+    found = ngff.find_labels(labels, label_name)
+    source = ngff.as_labelled(ngff.open_image(image), found)
     level, offset = align(found, source)
     channels = source.n_channels
     shape = found.spatial_shape()

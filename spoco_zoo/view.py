@@ -104,6 +104,7 @@ def find_scene(path: str, labels: Sequence[str] = ()) -> Scene:
         scene = Scene(origin, (image, *found))
     else:
         own = [ngff.find_labels(image.uri, name) for name in ngff.label_names(image)]
+        image = ngff.as_labelled(image, found[0]) if found else image
         scene = Scene(image, (*own, *found))
     for shown in (scene.image, *scene.labels):
         if shown is not None and shown.kind == "tiff" and prod(shown.levels[0].shape) > TIFF_VOXELS:

@@ -1,8 +1,8 @@
 """Images and labels on disk: OME-Zarr 0.4 and 0.5, local and remote, and TIFF."""
 
 from spoco_zoo.ngff.convert import convert
-from spoco_zoo.ngff.image import Image, Level, find_channels
-from spoco_zoo.ngff.labels import find_labels, label_names, labelled_image, open_labels
+from spoco_zoo.ngff.image import Image, Level, find_channels, planes_as_channels
+from spoco_zoo.ngff.labels import as_labelled, find_labels, label_names, labelled_image, open_labels
 from spoco_zoo.ngff.opening import open_image
 from spoco_zoo.ngff.reduce import mean_cells, mode_cells, pyramid_factors
 from spoco_zoo.ngff.rescale import rescale_image
@@ -20,6 +20,7 @@ __all__ = [
     "Image",
     "LabelTarget",
     "Level",
+    "as_labelled",
     "check_outside",
     "convert",
     "create_label",
@@ -37,6 +38,7 @@ __all__ = [
     "open_labels",
     "open_scratch",
     "plan_label",
+    "planes_as_channels",
     "publish_label",
     "pyramid_factors",
     "read_tiff",

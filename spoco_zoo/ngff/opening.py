@@ -119,20 +119,21 @@ def _open_tiff(path: str, series: int) -> Image:
         colour=info.colour,
         series=series,
         series_count=len(info.series),
-        notes=_note_series(info, series, path),
+        guessed=info.guessed,
+        series_note=_note_series(info, series, path),
     )
 
 
-def _note_series(info: TiffInfo, series: int, path: str) -> tuple[str, ...]:
+def _note_series(info: TiffInfo, series: int, path: str) -> str:
     """Tell of further images in a file, unless one of them was asked for."""
     count = len(info.series)
     if count == 1 or series:
-        return ()
+        return ""
     more = f"; and {count - SHOWN} more" if count > SHOWN else ""
     return (
         f"{Path(path).name} holds {count} images: {'; '.join(info.series[:SHOWN])}{more}. The "
         "first is used; another has to be taken out of it before: "
-        "spoco-zoo convert IN.tif OUT.ome.zarr --series 1",
+        "spoco-zoo convert IN.tif OUT.ome.zarr --series 1"
     )
 
 

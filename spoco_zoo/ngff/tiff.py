@@ -58,6 +58,8 @@ class TiffInfo:
     """Number, axes and shape of every series of the file."""
     colour: bool
     """Whether the channels are the samples of an RGB or RGBA photograph."""
+    guessed: str
+    """The axis, z or c, that the file does not name; empty if it names all."""
 
 
 class TiffArray:
@@ -176,6 +178,7 @@ def inspect_tiff(path: str | Path, series: int = 0) -> TiffInfo:
                 order=order,
                 series=listed,
                 colour=count in (3, 4) and "S" in chosen.axes,
+                guessed=_guessed(chosen.axes, chosen.shape),
             )
     except StoreError:
         raise
@@ -310,14 +313,27 @@ def write_ome_tiff(
         partial.unlink(missing_ok=True)
 
 
+def _named_axes(axes: str, shape: Sequence[int]) -> str:
+    """Arrays (Y, X, C) that were saved without a word about it: no image is 4 pixels wide."""
+    if axes[-3:] in ("QYX", "IYX") and 1 < shape[-1] <= MOST_CHANNELS < min(shape[-3:-1]):
+        return axes[:-3] + "YXC"
+    return axes
+
+
+def _guessed(axes: str, shape: Sequence[int]) -> str:
+    """Which axis has no name in the file and more than one entry."""
+    if _named_axes(axes, shape) != axes:
+        return "c"
+    unnamed = [n for letter, n in zip(axes, shape, strict=True) if letter in "QI"]
+    return "z" if any(n > 1 for n in unnamed) else ""
+
+
 def _axis_order(
     axes: str, shape: Sequence[int], path: str
 ) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Canonical axes and where each lies in the file; axes of length 1 may be dropped."""
     found: dict[str, int] = {}
-    # Arrays (Y, X, C) that were saved without a word about it: no image is 4 pixels wide.
-    if axes[-3:] in ("QYX", "IYX") and 1 < shape[-1] <= MOST_CHANNELS < min(shape[-3:-1]):
-        axes = axes[:-3] + "YXC"
+    axes = _named_axes(axes, shape)
     for position, (letter, length) in enumerate(zip(axes, shape, strict=True)):
         # Q and I are pages without a name: a stack, unless the file says otherwise.
         name = _NAMES.get(letter) or ("z" if letter in "QI" and "Z" not in axes else "")

@@ -14,6 +14,7 @@ from spoco_zoo.intensities import normalise
 from spoco_zoo.nets.device import choose_device
 from spoco_zoo.segment.blocks import Box
 from spoco_zoo.segment.embed import embed
+from spoco_zoo.segment.fit import choose_axes
 from spoco_zoo.segment.inference import made_ready
 from spoco_zoo.segment.models import read_model
 from spoco_zoo.segment.normalise import check_finite, measure
@@ -108,7 +109,8 @@ def embed_part(
     InputError
         As `spoco_zoo.segment.segment`.
     """
-    image, loaded = ngff.open_image(source), read_model(model)
+    loaded = read_model(model)
+    image = choose_axes(ngff.open_image(source), loaded.recipe)
     config = config or SegmentConfig()
     with tempfile.TemporaryDirectory() as nowhere:
         # The plan of a run, for the part alone; nothing is written where it says.
