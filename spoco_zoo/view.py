@@ -288,10 +288,11 @@ def _check_port(host: str, port: int) -> None:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-        except OSError as error:
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or error
             raise ConfigError(
                 "address and port must be free on this machine",
-                f"{error.strerror or error} ({host}:{port})",
+                f"{reason} ({host}:{port})",
                 "Choose another --port.",
             ) from error
 

@@ -156,7 +156,7 @@ def segment(
         halo=integers(halo, "halo"),
         blend=blend,
         precision=precision,
-        channel=int(channel) if channel and channel.isdigit() else channel,
+        channel=int(channel) if channel and channel.isdecimal() else channel,
         level=level,
         roi=region(roi),
         voxel_size=numbers(voxel_size, "voxel-size"),

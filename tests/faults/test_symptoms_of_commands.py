@@ -141,3 +141,30 @@ def test_of_several_images_in_a_file_the_first_was_used_without_a_word(
     said = done.stdout if command == "segment" else done.stderr
     assert "2 images: 0: YX (32, 40); 1: YX (60, 70). The first is used" in said
     assert "--series 1" in said
+
+
+@pytest.mark.parametrize("option", ["--json", "--html"])
+@pytest.mark.parametrize("place", ["none/x.json", "."])
+def test_scores_that_had_no_place_ended_in_a_traceback_after_all_the_work(
+    tmp_path: Path, option: str, place: str
+) -> None:
+    write_label_tiff(tmp_path / "l.tif", CELLS)
+    labels = tmp_path / "l.tif"
+    said = refused("evaluate", labels, labels, option, tmp_path / place)
+    assert f"{option} must name a file in a folder that can be written" in said
+    assert [file.name for file in tmp_path.iterdir()] == ["l.tif"]
+
+
+def test_a_table_that_had_no_place_was_measured_first(image: Path) -> None:
+    said = refused("measure", image, image, "--out", image.parent / "none" / "x.csv")
+    assert "--out must name a file in a folder that can be written" in said
+
+
+@pytest.mark.parametrize("port", ["99999", "-1"])
+def test_a_port_beyond_all_ports_ended_in_a_traceback(image: Path, port: str) -> None:
+    pytest.importorskip("neuroglancer")
+    assert "port must be" in refused("view", image, "--no-browser", "--port", port)
+
+
+def test_a_channel_of_superscript_digits_ended_in_a_traceback(image: Path) -> None:
+    assert "--channel" in refused("segment", image, "--model", "nuclei-fluo-2d", "--channel", "²")
