@@ -7,7 +7,7 @@ from spoco_zoo.ngff.opening import open_image
 from spoco_zoo.ngff.reduce import mean_cells, mode_cells, pyramid_factors
 from spoco_zoo.ngff.rescale import rescale_image
 from spoco_zoo.ngff.store import has_block, is_remote, open_scratch, scratch_array, write_blocks
-from spoco_zoo.ngff.target import LabelTarget, check_outside, plan_label
+from spoco_zoo.ngff.target import LabelTarget, check_label_name, check_outside, plan_label
 from spoco_zoo.ngff.tiff import is_label_tiff, read_tiff, write_label_tiff
 from spoco_zoo.ngff.write import (
     create_label,
@@ -21,6 +21,7 @@ __all__ = [
     "LabelTarget",
     "Level",
     "as_labelled",
+    "check_label_name",
     "check_outside",
     "convert",
     "create_label",

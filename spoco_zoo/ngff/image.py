@@ -17,8 +17,18 @@ from spoco_zoo.ngff.remote import is_remote, place_of
 from spoco_zoo.ngff.store import emptied_blocks
 from spoco_zoo.ngff.tiff import TiffArray, open_tiff_level
 
-__all__ = ["Image", "Level", "dataset_of", "find_channels", "open_level", "planes_as_channels"]
+__all__ = [
+    "COLOUR_NAMES",
+    "Image",
+    "Level",
+    "dataset_of",
+    "find_channels",
+    "open_level",
+    "planes_as_channels",
+]
 
+COLOUR_NAMES = ("red", "green", "blue", "alpha")
+"""Channels of a photograph."""
 # Without range requests a server sends whole shards, which fail their checksums.
 _REMEDY_REMOTE = "Check the connection; over HTTP the server must answer range requests."
 
@@ -62,7 +72,7 @@ class Image:
     name: str = ""
     is_label: bool = False
     colour: bool = False
-    """TIFF only: channels are the red, green and blue of a photograph, perhaps with alpha."""
+    """Channels are the red, green and blue of a photograph, perhaps with alpha."""
     series: int = 0
     """TIFF only: which series of the file."""
     series_count: int = 1

@@ -12,7 +12,7 @@ import numpy as np
 import zarr
 
 from spoco_zoo.errors import StoreError
-from spoco_zoo.ngff.image import Image, Level, open_level
+from spoco_zoo.ngff.image import COLOUR_NAMES, Image, Level, open_level
 from spoco_zoo.ngff.metadata import SPATIAL
 from spoco_zoo.ngff.parse import Multiscale, parse_multiscale
 from spoco_zoo.ngff.store import is_remote, local_path, open_group
@@ -69,6 +69,7 @@ def open_image(
     )
     axes = multiscale.axes
     count = levels[0].shape[axes.index("c")] if "c" in axes else 1
+    names = _name_channels(multiscale.channel_names, count)
     return Image(
         uri=place,
         kind="ome-zarr",
@@ -77,7 +78,8 @@ def open_image(
         units=multiscale.units,
         levels=levels,
         dtype=np.dtype(arrays[0].dtype).newbyteorder("="),
-        channel_names=_name_channels(multiscale.channel_names, count),
+        channel_names=names,
+        colour=_is_colour(names),
         name=multiscale.name,
         is_label=multiscale.is_label,
         storage_options=dict(storage_options) if storage_options else None,
@@ -106,6 +108,7 @@ def _open_tiff(path: str, series: int) -> Image:
         shift = tuple(s * (r - 1) / 2 for s, r in zip(finest, ratio, strict=True))
         levels.append(Level(str(i), shape, scale, shift))
     count = info.shapes[0][info.axes.index("c")] if "c" in info.axes else 1
+    names = _name_channels(COLOUR_NAMES[:count] if info.colour else info.channel_names, count)
     return Image(
         uri=path,
         kind="tiff",
@@ -114,9 +117,9 @@ def _open_tiff(path: str, series: int) -> Image:
         units=tuple("micrometer" if axis in size else None for axis in info.axes),
         levels=tuple(levels),
         dtype=info.dtype,
-        channel_names=_name_channels(info.channel_names, count),
+        channel_names=names,
         name=Path(path).name.split(".")[0],
-        colour=info.colour,
+        colour=_is_colour(names),
         series=series,
         series_count=len(info.series),
         guessed=info.guessed,
@@ -158,9 +161,15 @@ def _check_arrays(multiscale: Multiscale, arrays: Sequence[zarr.Array[Any]], whe
                 f"{array.ndim} for axes {', '.join(multiscale.axes)} in {where}/{dataset.path}",
                 "Mend the metadata.",
             )
-        if array.dtype != first.dtype or array.dtype.kind not in "buif":
+        if array.dtype.kind not in "buif":
             raise StoreError(
-                "all levels must have one numeric dtype",
+                "an image must hold real numbers",
+                f"{array.dtype} in {where}",
+                "Write it with another type, such as 16-bit integers.",
+            )
+        if array.dtype != first.dtype:
+            raise StoreError(
+                "all levels must have one dtype",
                 f"{first.dtype} and {array.dtype} in {where}",
                 "Write the image again.",
             )
@@ -182,6 +191,11 @@ def _check_size(shape: Sequence[int], where: str) -> None:
             f"{' x '.join(map(str, shape))} voxels in {where}",
             "Mend the metadata.",
         )
+
+
+def _is_colour(names: Sequence[str]) -> bool:
+    """Whether channels are called as those of photographs are here; a conversion keeps names."""
+    return len(names) in (3, 4) and tuple(names) == COLOUR_NAMES[: len(names)]
 
 
 def _name_channels(names: Sequence[str], count: int) -> tuple[str, ...]:

@@ -21,7 +21,9 @@ from spoco_zoo.ngff.store import local_path
 __all__ = [
     "MARK",
     "LabelTarget",
+    "check_label_name",
     "check_outside",
+    "check_suffix",
     "check_vacant",
     "coarser_level",
     "plan_label",
@@ -30,6 +32,13 @@ __all__ = [
 
 MARK = "spoco_zoo"
 """Attribute of a label that is begun and not yet published."""
+
+OTHERS = (
+    *(".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".svg"),
+    *(".h5", ".hdf5", ".n5", ".npy", ".npz", ".mat", ".zip"),
+    *(".nd2", ".czi", ".lif", ".oib", ".vsi", ".svs", ".ndpi", ".mrc", ".nii", ".nrrd", ".ims"),
+)
+"""Suffixes that promise a file of a kind that is not written here."""
 
 State = Literal["absent", "unfinished", "label", "foreign"]
 
@@ -110,12 +119,7 @@ def plan_label(
         If the label cannot go there, or something is there that is not to be
         replaced.
     """
-    if not re.fullmatch(r"[^\W_][\w.\- ]*", name):
-        raise StoreError(
-            "a label's name must be letters, digits, '.', '-' and '_'",
-            repr(name),
-            "Choose another with --label-name.",
-        )
+    check_label_name(name)
     if version not in (None, *VERSIONS):
         raise StoreError("the OME-Zarr version must be 0.4 or 0.5", repr(version), "Choose one.")
     cropped = level != 0 or roi is not None
@@ -125,6 +129,28 @@ def plan_label(
         target = _new_store(image, name, output, level, roi, version, overwrite)
     check_vacant(target)
     return target
+
+
+def check_label_name(name: str) -> None:
+    """Raise unless a label's name can be a folder's, a file's, and a part of an address."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise StoreError(
+            "a label's name must be letters (A to Z), digits, '.', '-' and '_', and begin with a "
+            "letter or digit",
+            repr(name),
+            "Choose another with --label-name.",
+        )
+
+
+def check_suffix(place: str) -> None:
+    """Raise if a path promises a file that is neither a TIFF nor an OME-Zarr."""
+    suffix = os.path.splitext(place)[1].lower()
+    if suffix in OTHERS:
+        raise StoreError(
+            "the output must be an OME-Zarr or a TIFF",
+            f"a name that ends in {suffix}: {place}",
+            "Choose one that ends in .ome.zarr or .tif.",
+        )
 
 
 def _in_place(
@@ -181,6 +207,7 @@ def _new_store(
             store,
             "Choose another --output.",
         )
+    check_suffix(store)
     check_outside(image, store)
     keep = [i for i, axis in enumerate(image.axes) if axis != "c"]
     levels = [_kept(one, keep, str(i)) for i, one in enumerate(image.levels[level:])]

@@ -74,6 +74,7 @@ def choose_target(
     region: Box,
 ) -> LabelTarget | TiffTarget:
     """Where the label goes."""
+    ngff.check_label_name(label_name)
     if output is None or Path(output).suffix.lower() not in TIFF_SUFFIXES:
         return ngff.plan_label(
             image,

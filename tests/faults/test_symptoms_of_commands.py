@@ -168,3 +168,9 @@ def test_a_port_beyond_all_ports_ended_in_a_traceback(image: Path, port: str) ->
 
 def test_a_channel_of_superscript_digits_ended_in_a_traceback(image: Path) -> None:
     assert "--channel" in refused("segment", image, "--model", "nuclei-fluo-2d", "--channel", "²")
+
+
+@pytest.mark.parametrize("name", ["ü b", "a b", "../x", "_a", ""])
+def test_names_of_labels_that_the_rule_forbids_were_taken(image: Path, name: str) -> None:
+    said = refused("segment", image, "--model", "nuclei-fluo-2d", "--label-name", name)
+    assert "a label's name must be" in said
