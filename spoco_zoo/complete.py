@@ -31,11 +31,11 @@ from torch import Tensor, nn
 from spoco_zoo.bundle.load import load_model
 from spoco_zoo.config import TrainConfig
 from spoco_zoo.errors import ConfigError, StoreError
+from spoco_zoo.nets.device import choose_device
 from spoco_zoo.nets.model import own_network
 from spoco_zoo.segment.cluster import cluster
 from spoco_zoo.train.data import BACKGROUND, UNKNOWN, check_channels, load_samples
 from spoco_zoo.train.files import pair_files
-from spoco_zoo.train.setup import choose_device
 
 if TYPE_CHECKING:
     from collections.abc import Callable

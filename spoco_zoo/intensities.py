@@ -159,7 +159,7 @@ def without_frame(values: NDArray[np.generic]) -> NDArray[np.generic]:
     Returns
     -------
     ndarray
-        A view; empty if all of it is of one value per channel.
+        A view; empty if all of it is of one value per channel, or of two that meet in a line.
     """
     for axis in range(1, values.ndim):
         others = tuple(a for a in range(1, values.ndim) if a != axis)
@@ -173,6 +173,8 @@ def without_frame(values: NDArray[np.generic]) -> NDArray[np.generic]:
         last = flat & (least == least[:, -1:]).all(axis=0)
         start = int(np.argmin(first)) if first[0] else 0
         stop = len(last) - (int(np.argmin(last[::-1])) if last[-1] else 0)
+        if start == stop:
+            return values[:, :0]
         values = np.moveaxis(np.moveaxis(values, axis, 0)[start:stop], 0, axis)
     return values
 

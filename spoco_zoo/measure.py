@@ -138,13 +138,14 @@ def measure(
     """
     import pandas as pd
 
-    found, source = ngff.find_labels(labels, label_name), ngff.open_image(image)
+    found = ngff.find_labels(labels, label_name)
     if found.n_channels != 1:
         raise DataError(
             "a label image must have one channel",
             f"{found.n_channels} in {found.uri}",
             "Save each channel's labels as an image of their own.",
         )
+    source = ngff.as_labelled(ngff.open_image(image), found)
     level, offset = align(found, source)
     channels = source.n_channels
     shape = found.spatial_shape()

@@ -61,8 +61,8 @@ def write_segmentation_page(source: str, result: SegmentResult, config: SegmentC
 
 def draw_middle(source: str, result: SegmentResult, config: SegmentConfig, path: Path) -> None:
     """Picture of the middle of a segmented region."""
-    image = ngff.open_image(source)
     labels = ngff.find_labels(result.output)
+    image = ngff.as_labelled(ngff.open_image(source), labels)
     shape = labels.spatial_shape(0)
     half = [
         min(n, PICTURE_SIDE if axis != "z" else 1)
@@ -89,7 +89,8 @@ def draw_doubts(source: str, result: SegmentResult, config: SegmentConfig, path:
     views = result.report.with_name("doubts.npz")
     if not views.is_file() or result.summary["plan"].get("resampled", "no") != "no":
         return False
-    image, labels = ngff.open_image(source), ngff.find_labels(result.output)
+    labels = ngff.find_labels(result.output)
+    image = ngff.as_labelled(ngff.open_image(source), labels)
     lead = len(labels.spatial) - 2
     panels: list[DoubtView] = []
     with np.load(views) as file:

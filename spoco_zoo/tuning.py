@@ -19,6 +19,7 @@ from torch import nn
 from spoco_zoo.bundle.load import load_model
 from spoco_zoo.config import ClusteringMethod, SegmentConfig, TrainConfig
 from spoco_zoo.errors import BundleError, ConfigError
+from spoco_zoo.nets.device import choose_device
 from spoco_zoo.nets.model import RECIPE_FILE
 from spoco_zoo.nets.receptive import pooling_factor
 from spoco_zoo.report.page import Figure, Section, html_page
@@ -27,7 +28,6 @@ from spoco_zoo.segment.cluster import cluster
 from spoco_zoo.train.checkpoint import RunFolder
 from spoco_zoo.train.data import check_channels, load_samples, object_sizes
 from spoco_zoo.train.layouts import find_pairs
-from spoco_zoo.train.setup import choose_device
 from spoco_zoo.train.validate import embed_cases, score_cases, tune
 
 if TYPE_CHECKING:

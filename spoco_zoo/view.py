@@ -104,6 +104,7 @@ def find_scene(path: str, labels: Sequence[str] = ()) -> Scene:
         scene = Scene(origin, (image, *found))
     else:
         own = [ngff.find_labels(image.uri, name) for name in ngff.label_names(image)]
+        image = ngff.as_labelled(image, found[0]) if found else image
         scene = Scene(image, (*own, *found))
     for shown in (scene.image, *scene.labels):
         if shown is not None and shown.kind == "tiff" and prod(shown.levels[0].shape) > TIFF_VOXELS:
@@ -287,10 +288,11 @@ def _check_port(host: str, port: int) -> None:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-        except OSError as error:
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or error
             raise ConfigError(
                 "address and port must be free on this machine",
-                f"{error.strerror or error} ({host}:{port})",
+                f"{reason} ({host}:{port})",
                 "Choose another --port.",
             ) from error
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,9 +36,11 @@ __all__ = [
     "Device",
     "Overwrite",
     "app",
+    "check_file",
     "display",
     "exit_codes",
     "say",
+    "say_notes",
     "show",
 ]
 
@@ -159,6 +162,24 @@ def say(text: str) -> None:
     """A line for the person at the terminal, on stderr."""
     if not _messages.quiet:
         typer.echo(text, err=True)
+
+
+def say_notes(path: str | Path) -> None:
+    """What was taken for granted about an image."""
+    from spoco_zoo.ngff import open_image
+
+    for note in open_image(path).notes:
+        say(_printable(note))
+
+
+def check_file(path: Path | None, option: str) -> None:
+    """Refuse a file that could not be written, before all the work."""
+    if path is None or (os.access(path.parent, os.W_OK | os.X_OK) and not path.is_dir()):
+        return
+    what = f"a folder at {path}" if path.is_dir() else f"no such folder at {path.parent}"
+    raise ConfigError(
+        f"{option} must name a file in a folder that can be written", what, "Mend the path."
+    )
 
 
 def _fail(text: str) -> None:

@@ -19,7 +19,7 @@ def demo(
     ndim: Annotated[int, typer.Option(help="2, or 3.")] = 2,
     size: Annotated[int | None, typer.Option(help="Side of the segmented image.")] = None,
     iterations: Annotated[int | None, typer.Option(help="Training steps.")] = None,
-    workers: Annotated[int, typer.Option(help="Worker processes.")] = 2,
+    workers: Annotated[int, typer.Option(min=0, help="Worker processes.")] = 2,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
 ) -> None:
     """Make data, train, export, test, segment and report: minutes on a CPU.

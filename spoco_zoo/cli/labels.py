@@ -8,7 +8,17 @@ from typing import Annotated
 
 import typer
 
-from spoco_zoo.cli.app import DATA, LOOK, Overwrite, app, display, exit_codes, show
+from spoco_zoo.cli.app import (
+    DATA,
+    LOOK,
+    Overwrite,
+    app,
+    check_file,
+    display,
+    exit_codes,
+    say_notes,
+    show,
+)
 from spoco_zoo.values import integers
 
 __all__ = ["convert", "evaluate"]
@@ -29,6 +39,8 @@ def evaluate(
     """
     from spoco_zoo.evaluate import evaluate as compare
 
+    check_file(json_file, "--json")
+    check_file(html, "--html")
     result = compare(prediction, truth, ignore=ignore)
     values = result.to_dict()
     if json_file is not None:
@@ -60,6 +72,8 @@ def convert(
     """
     from spoco_zoo.ngff import convert as convert_image
 
+    if series == 0:
+        say_notes(source)
     with display() as shown:
         convert_image(
             source,

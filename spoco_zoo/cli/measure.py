@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from spoco_zoo.cli.app import LOOK, app, display, exit_codes, show
+from spoco_zoo.cli.app import LOOK, app, check_file, display, exit_codes, say_notes, show
 
 __all__ = ["measure"]
 
@@ -28,6 +28,8 @@ def measure(
     from spoco_zoo.measure import measure as measure_objects
 
     check_table_path(out)
+    check_file(out, "--out")
+    say_notes(image)
     with display() as shown:
         table = measure_objects(
             labels,

@@ -154,7 +154,7 @@ def segment(
         halo=integers(halo, "halo"),
         blend=blend,
         precision=precision,
-        channel=int(channel) if channel and channel.isdigit() else channel,
+        channel=int(channel) if channel and channel.isdecimal() else channel,
         level=level,
         roi=region(roi),
         voxel_size=numbers(voxel_size, "voxel-size"),
@@ -167,14 +167,16 @@ def segment(
         output=output, label_name=label_name, version=ome_zarr_version, overwrite=overwrite
     )
     if dry_run:
+        from spoco_zoo.segment import check_machines, guess_time
         from spoco_zoo.segment import dry_run as decide
-        from spoco_zoo.segment import guess_time
         from spoco_zoo.segment.cluster import cluster
         from spoco_zoo.segment.models import read_model
 
+        listed = tuple(gpus.split(",")) if gpus else ()
+        check_machines(workers, listed, scheduler, device)
         loaded = read_model(model, settings.clustering)
         plan = decide(source, loaded, settings, **target)
-        count = workers or (len(gpus.split(",")) if gpus else 1)
+        count = workers or len(listed) or 1
         guess = guess_time(plan, loaded, cluster, device=device, workers=count)
         show({**plan.summary(), "time": guess.text()})
         return

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from spoco_zoo.cli.app import LOOK, Device, app, exit_codes
+from spoco_zoo.cli.app import LOOK, Device, app, exit_codes, say_notes
 from spoco_zoo.errors import ConfigError
 from spoco_zoo.values import region
 
@@ -41,6 +41,7 @@ def view(
     from spoco_zoo.view import ViewServer, find_scene
 
     scene = find_scene(path, labels or ())
+    say_notes(path)
     if embeddings is not None:
         from spoco_zoo.config import SegmentConfig
         from spoco_zoo.pictures import colour_embeddings

@@ -1,14 +1,14 @@
 """Images and labels on disk: OME-Zarr 0.4 and 0.5, local and remote, and TIFF."""
 
 from spoco_zoo.ngff.convert import convert
-from spoco_zoo.ngff.image import Image, Level, find_channels
-from spoco_zoo.ngff.labels import find_labels, label_names, labelled_image, open_labels
+from spoco_zoo.ngff.image import Image, Level, find_channels, planes_as_channels
+from spoco_zoo.ngff.labels import as_labelled, find_labels, label_names, labelled_image, open_labels
 from spoco_zoo.ngff.opening import open_image
 from spoco_zoo.ngff.reduce import mean_cells, mode_cells, pyramid_factors
 from spoco_zoo.ngff.rescale import rescale_image
 from spoco_zoo.ngff.store import has_block, is_remote, open_scratch, scratch_array, write_blocks
-from spoco_zoo.ngff.target import LabelTarget, plan_label
-from spoco_zoo.ngff.tiff import read_tiff, write_label_tiff
+from spoco_zoo.ngff.target import LabelTarget, check_label_name, check_outside, plan_label
+from spoco_zoo.ngff.tiff import is_label_tiff, read_tiff, write_label_tiff
 from spoco_zoo.ngff.write import (
     create_label,
     open_label_array,
@@ -20,11 +20,15 @@ __all__ = [
     "Image",
     "LabelTarget",
     "Level",
+    "as_labelled",
+    "check_label_name",
+    "check_outside",
     "convert",
     "create_label",
     "find_channels",
     "find_labels",
     "has_block",
+    "is_label_tiff",
     "is_remote",
     "label_names",
     "labelled_image",
@@ -35,6 +39,7 @@ __all__ = [
     "open_labels",
     "open_scratch",
     "plan_label",
+    "planes_as_channels",
     "publish_label",
     "pyramid_factors",
     "read_tiff",

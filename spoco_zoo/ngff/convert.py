@@ -13,6 +13,7 @@ from spoco_zoo.ngff.convert_zarr import Progress, plan_pyramid, to_zarr
 from spoco_zoo.ngff.image import Image
 from spoco_zoo.ngff.opening import open_image
 from spoco_zoo.ngff.store import is_remote, local_path
+from spoco_zoo.ngff.target import check_suffix
 
 __all__ = ["convert"]
 
@@ -84,6 +85,7 @@ def _check_target(image: Image, place: str, overwrite: bool) -> None:
     remedy = "Choose another target."
     if is_remote(place):
         raise StoreError("the target must be local", place, "Convert here, then upload.")
+    check_suffix(place)
     if not is_remote(image.uri) and os.path.commonpath([place, image.uri]) in (place, image.uri):
         raise StoreError("the target must lie outside its source", place, remedy)
     if not os.path.isdir(os.path.dirname(place)):

@@ -36,6 +36,7 @@ Progress = Callable[[int, int], None]
 _CHUNK = {("0.4", 2): 1024, ("0.4", 3): 128, ("0.5", 2): 512, ("0.5", 3): 64}
 _CHUNKS_PER_SHARD = 4
 _COLOURS = ("00FF00", "FF00FF", "00FFFF", "FFFF00", "FF0000", "0000FF", "FFFFFF")
+_PHOTOGRAPH = ("FF0000", "00FF00", "0000FF", "FFFFFF")
 
 
 @dataclass(frozen=True)
@@ -201,8 +202,8 @@ def _attributes(image: Image, plan: PyramidPlan, coarsest: zarr.Array[Any]) -> d
             "channels": [
                 {
                     "label": name,
-                    "color": "FFFFFF" if image.n_channels == 1 else _COLOURS[i % len(_COLOURS)],
-                    "active": True,
+                    "color": _colour(image, i),
+                    "active": not (image.colour and i == 3),
                     "window": _window(image, coarsest, i),
                 }
                 for i, name in enumerate(image.channel_names)
@@ -219,6 +220,14 @@ def _attributes(image: Image, plan: PyramidPlan, coarsest: zarr.Array[Any]) -> d
         description=f"Every voxel holds the {how} of its cell in the finer level.",
         extra=extra,
     )
+
+
+def _colour(image: Image, channel: int) -> str:
+    """What a channel is shown in: grey if it is the only one, its own in a photograph."""
+    if image.n_channels == 1:
+        return "FFFFFF"
+    colours = _PHOTOGRAPH if image.colour else _COLOURS
+    return colours[channel % len(colours)]
 
 
 def _window(image: Image, coarsest: zarr.Array[Any], channel: int) -> dict[str, float]:

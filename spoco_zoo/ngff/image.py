@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -17,8 +17,18 @@ from spoco_zoo.ngff.remote import is_remote, place_of
 from spoco_zoo.ngff.store import emptied_blocks
 from spoco_zoo.ngff.tiff import TiffArray, open_tiff_level
 
-__all__ = ["Image", "Level", "dataset_of", "find_channels", "open_level"]
+__all__ = [
+    "COLOUR_NAMES",
+    "Image",
+    "Level",
+    "dataset_of",
+    "find_channels",
+    "open_level",
+    "planes_as_channels",
+]
 
+COLOUR_NAMES = ("red", "green", "blue", "alpha")
+"""Channels of a photograph."""
 # Without range requests a server sends whole shards, which fail their checksums.
 _REMEDY_REMOTE = "Check the connection; over HTTP the server must answer range requests."
 
@@ -62,10 +72,14 @@ class Image:
     name: str = ""
     is_label: bool = False
     colour: bool = False
-    """TIFF only: channels are the red, green and blue of a photograph, perhaps with alpha."""
+    """Channels are the red, green and blue of a photograph, perhaps with alpha."""
     series: int = 0
     """TIFF only: which series of the file."""
     series_count: int = 1
+    guessed: str = ""
+    """TIFF only: what the axis was taken for that the file does not name, z or c."""
+    series_note: str = ""
+    """TIFF only: which other images the file holds."""
     storage_options: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
     _opened: dict[int, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -87,6 +101,21 @@ class Image:
     def n_channels(self) -> int:
         """Number of channels, 1 without a c axis."""
         return self._length("c")
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was taken for granted, in sentences for the user."""
+        found = [self.series_note] if self.series_note else []
+        if self.guessed:
+            named = dict(zip(self.axes, self.levels[0].shape, strict=True))
+            taken, other = ("z", "channels") if self.guessed == "z" else ("channels", "z")
+            found.append(
+                f"{os.path.basename(self.uri)} does not name its axes: {named[self.guessed]} "
+                f"planes of {named['y']} x {named['x']} pixels are taken as {taken}. If they are "
+                f"{other}, "
+                f"save it with axes {'CYX (or YXC)' if taken == 'z' else 'ZYX'}."
+            )
+        return tuple(found)
 
     def spatial_shape(self, level: int = 0) -> tuple[int, ...]:
         """``([Z,] Y, X)`` of a level in voxels."""
@@ -257,6 +286,18 @@ def find_channels(image: Image, wanted: str | int | None, expected: int) -> tupl
             "Choose one with --channel NAME or INDEX." if expected == 1 else "Use another image.",
         )
     return chosen
+
+
+def planes_as_channels(image: Image) -> Image:
+    """The image of a file that names no axes, with its planes as channels instead of z."""
+    at = image.axes.index("z")
+    return replace(
+        image,
+        axes=tuple("c" if axis == "z" else axis for axis in image.axes),
+        units=tuple(None if i == at else unit for i, unit in enumerate(image.units)),
+        channel_names=tuple(map(str, range(image.levels[0].shape[at]))),
+        guessed="c",
+    )
 
 
 def open_level(uri: str, path: str, options: Mapping[str, Any] | None) -> zarr.Array[Any]:

@@ -14,12 +14,12 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from spoco_zoo.errors import RemoteError, StoreError
-from spoco_zoo.ngff.image import Image
+from spoco_zoo.ngff.image import Image, planes_as_channels
 from spoco_zoo.ngff.opening import open_image
 from spoco_zoo.ngff.parse import ome_block
 from spoco_zoo.ngff.store import is_remote, local_path, open_group
 
-__all__ = ["find_labels", "label_names", "labelled_image", "open_labels"]
+__all__ = ["as_labelled", "find_labels", "label_names", "labelled_image", "open_labels"]
 
 
 def find_labels(
@@ -137,6 +137,12 @@ class _LabelArray(BackendArray):
                 box.append(slice(index, index + 1))
                 inside.append(0)
         return self.image.read_region(self.level, box)[tuple(inside)]
+
+
+def as_labelled(image: Image, labels: Image) -> Image:
+    """An image as its labels show it: planes without a name are channels if the labels are flat."""
+    flat = "z" not in labels.axes and image.guessed == "z"
+    return planes_as_channels(image) if flat else image
 
 
 def label_names(image: Image) -> tuple[str, ...]:

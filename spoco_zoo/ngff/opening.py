@@ -12,7 +12,7 @@ import numpy as np
 import zarr
 
 from spoco_zoo.errors import StoreError
-from spoco_zoo.ngff.image import Image, Level, open_level
+from spoco_zoo.ngff.image import COLOUR_NAMES, Image, Level, open_level
 from spoco_zoo.ngff.metadata import SPATIAL
 from spoco_zoo.ngff.parse import Multiscale, parse_multiscale
 from spoco_zoo.ngff.store import is_remote, local_path, open_group
@@ -22,6 +22,8 @@ __all__ = ["open_image"]
 
 LONGEST, LARGEST = 2**28, 2**53
 """Voxels of an axis and of an image: beyond what is ever acquired, within what can be counted."""
+SHOWN = 8
+"""Images of a file that a note lists."""
 
 
 def open_image(
@@ -67,6 +69,7 @@ def open_image(
     )
     axes = multiscale.axes
     count = levels[0].shape[axes.index("c")] if "c" in axes else 1
+    names = _name_channels(multiscale.channel_names, count)
     return Image(
         uri=place,
         kind="ome-zarr",
@@ -75,7 +78,8 @@ def open_image(
         units=multiscale.units,
         levels=levels,
         dtype=np.dtype(arrays[0].dtype).newbyteorder("="),
-        channel_names=_name_channels(multiscale.channel_names, count),
+        channel_names=names,
+        colour=_is_colour(names),
         name=multiscale.name,
         is_label=multiscale.is_label,
         storage_options=dict(storage_options) if storage_options else None,
@@ -104,6 +108,7 @@ def _open_tiff(path: str, series: int) -> Image:
         shift = tuple(s * (r - 1) / 2 for s, r in zip(finest, ratio, strict=True))
         levels.append(Level(str(i), shape, scale, shift))
     count = info.shapes[0][info.axes.index("c")] if "c" in info.axes else 1
+    names = _name_channels(COLOUR_NAMES[:count] if info.colour else info.channel_names, count)
     return Image(
         uri=path,
         kind="tiff",
@@ -112,11 +117,26 @@ def _open_tiff(path: str, series: int) -> Image:
         units=tuple("micrometer" if axis in size else None for axis in info.axes),
         levels=tuple(levels),
         dtype=info.dtype,
-        channel_names=_name_channels(info.channel_names, count),
+        channel_names=names,
         name=Path(path).name.split(".")[0],
-        colour=info.colour,
+        colour=_is_colour(names),
         series=series,
-        series_count=info.series_count,
+        series_count=len(info.series),
+        guessed=info.guessed,
+        series_note=_note_series(info, series, path),
+    )
+
+
+def _note_series(info: TiffInfo, series: int, path: str) -> str:
+    """Tell of further images in a file, unless one of them was asked for."""
+    count = len(info.series)
+    if count == 1 or series:
+        return ""
+    more = f"; and {count - SHOWN} more" if count > SHOWN else ""
+    return (
+        f"{Path(path).name} holds {count} images: {'; '.join(info.series[:SHOWN])}{more}. The "
+        "first is used; another has to be taken out of it before: "
+        "spoco-zoo convert IN.tif OUT.ome.zarr --series 1"
     )
 
 
@@ -141,9 +161,15 @@ def _check_arrays(multiscale: Multiscale, arrays: Sequence[zarr.Array[Any]], whe
                 f"{array.ndim} for axes {', '.join(multiscale.axes)} in {where}/{dataset.path}",
                 "Mend the metadata.",
             )
-        if array.dtype != first.dtype or array.dtype.kind not in "buif":
+        if array.dtype.kind not in "buif":
             raise StoreError(
-                "all levels must have one numeric dtype",
+                "an image must hold real numbers",
+                f"{array.dtype} in {where}",
+                "Write it with another type, such as 16-bit integers.",
+            )
+        if array.dtype != first.dtype:
+            raise StoreError(
+                "all levels must have one dtype",
                 f"{first.dtype} and {array.dtype} in {where}",
                 "Write the image again.",
             )
@@ -165,6 +191,11 @@ def _check_size(shape: Sequence[int], where: str) -> None:
             f"{' x '.join(map(str, shape))} voxels in {where}",
             "Mend the metadata.",
         )
+
+
+def _is_colour(names: Sequence[str]) -> bool:
+    """Whether channels are called as those of photographs are here; a conversion keeps names."""
+    return len(names) in (3, 4) and tuple(names) == COLOUR_NAMES[: len(names)]
 
 
 def _name_channels(names: Sequence[str], count: int) -> tuple[str, ...]:

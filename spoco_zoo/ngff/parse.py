@@ -56,7 +56,7 @@ def ome_block(attributes: Mapping[str, Any], zarr_format: int, where: str) -> di
         raise StoreError(
             "a Zarr group must hold OME-Zarr metadata",
             f"no `ome` attribute in {where}",
-            "Give the folder of an OME-Zarr image, or make one with `spoco-zoo convert`.",
+            "Give the folder of an OME-Zarr image, or make one of a TIFF with `spoco-zoo convert`.",
         )
     version = block.get("version")
     if version != "0.5":
@@ -97,7 +97,7 @@ def parse_multiscale(attributes: Mapping[str, Any], zarr_format: int, where: str
     if not isinstance(multiscales, Sequence) or not multiscales:
         remedy = next(
             (text for key, text in _OPEN_A_LEAF.items() if key in block or key in attributes),
-            "Give the folder of an OME-Zarr image, or make one with `spoco-zoo convert`.",
+            "Give the folder of an OME-Zarr image, or make one of a TIFF with `spoco-zoo convert`.",
         )
         raise StoreError("an OME-Zarr image must list `multiscales`", f"none in {where}", remedy)
     first = _mapping(multiscales[0], "an entry of `multiscales`", where)

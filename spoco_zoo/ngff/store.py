@@ -80,7 +80,9 @@ def open_group(uri: str, *, storage_options: Mapping[str, Any] | None = None) ->
         ) from error
     except zarr.errors.ContainsArrayError as error:
         raise StoreError(
-            "OME-Zarr input must be a group", f"a bare array at {uri}", "Give its parent folder."
+            "OME-Zarr input must be a group",
+            f"a bare array at {uri}",
+            "Give its parent folder if that is an OME-Zarr image, else save it as TIFF.",
         ) from error
     except FileNotFoundError as error:
         raise StoreError(

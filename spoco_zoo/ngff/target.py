@@ -18,10 +18,27 @@ from spoco_zoo.ngff.reduce import pyramid_factors
 from spoco_zoo.ngff.remote import ask, is_remote, meet, place_of
 from spoco_zoo.ngff.store import local_path
 
-__all__ = ["MARK", "LabelTarget", "check_vacant", "coarser_level", "plan_label", "state_of"]
+__all__ = [
+    "MARK",
+    "LabelTarget",
+    "check_label_name",
+    "check_outside",
+    "check_suffix",
+    "check_vacant",
+    "coarser_level",
+    "plan_label",
+    "state_of",
+]
 
 MARK = "spoco_zoo"
 """Attribute of a label that is begun and not yet published."""
+
+OTHERS = (
+    *(".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".svg"),
+    *(".h5", ".hdf5", ".n5", ".npy", ".npz", ".mat", ".zip"),
+    *(".nd2", ".czi", ".lif", ".oib", ".vsi", ".svs", ".ndpi", ".mrc", ".nii", ".nrrd", ".ims"),
+)
+"""Suffixes that promise a file of a kind that is not written here."""
 
 State = Literal["absent", "unfinished", "label", "foreign"]
 
@@ -102,12 +119,7 @@ def plan_label(
         If the label cannot go there, or something is there that is not to be
         replaced.
     """
-    if not re.fullmatch(r"[^\W_][\w.\- ]*", name):
-        raise StoreError(
-            "a label's name must be letters, digits, '.', '-' and '_'",
-            repr(name),
-            "Choose another with --label-name.",
-        )
+    check_label_name(name)
     if version not in (None, *VERSIONS):
         raise StoreError("the OME-Zarr version must be 0.4 or 0.5", repr(version), "Choose one.")
     cropped = level != 0 or roi is not None
@@ -117,6 +129,28 @@ def plan_label(
         target = _new_store(image, name, output, level, roi, version, overwrite)
     check_vacant(target)
     return target
+
+
+def check_label_name(name: str) -> None:
+    """Raise unless a label's name can be a folder's, a file's, and a part of an address."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise StoreError(
+            "a label's name must be letters (A to Z), digits, '.', '-' and '_', and begin with a "
+            "letter or digit",
+            repr(name),
+            "Choose another with --label-name.",
+        )
+
+
+def check_suffix(place: str) -> None:
+    """Raise if a path promises a file that is neither a TIFF nor an OME-Zarr."""
+    suffix = os.path.splitext(place)[1].lower()
+    if suffix in OTHERS:
+        raise StoreError(
+            "the output must be an OME-Zarr or a TIFF",
+            f"a name that ends in {suffix}: {place}",
+            "Choose one that ends in .ome.zarr or .tif.",
+        )
 
 
 def _in_place(
@@ -173,10 +207,8 @@ def _new_store(
             store,
             "Choose another --output.",
         )
-    if f"{store}/".startswith(f"{image.uri}/") or f"{image.uri}/".startswith(f"{store}/"):
-        raise StoreError(
-            "the output must lie outside its input", f"{store} for {image.uri}", "Choose another."
-        )
+    check_suffix(store)
+    check_outside(image, store)
     keep = [i for i, axis in enumerate(image.axes) if axis != "c"]
     levels = [_kept(one, keep, str(i)) for i, one in enumerate(image.levels[level:])]
     if roi is not None:
@@ -198,6 +230,18 @@ def _new_store(
         source=f"../{os.path.basename(image.uri)}" if linked else None,
         overwrite=overwrite,
     )
+
+
+def check_outside(image: Image, place: str) -> None:
+    """Raise if an output is its input, in it, or around it, by whatever name."""
+    own, new = (p if is_remote(p) else os.path.realpath(p) for p in (image.uri, place))
+    same = os.path.exists(own) and os.path.exists(new) and os.path.samefile(own, new)
+    if same or f"{new}/".startswith(f"{own}/") or f"{own}/".startswith(f"{new}/"):
+        raise StoreError(
+            "the output must lie outside its input",
+            f"{place} for {image.uri}",
+            "Choose another --output.",
+        )
 
 
 def _kept(level: Level, keep: Sequence[int], path: str) -> Level:

@@ -27,6 +27,7 @@ __all__ = [
     "TiffArray",
     "TiffInfo",
     "inspect_tiff",
+    "is_label_tiff",
     "open_tiff_level",
     "read_tiff",
     "write_label_tiff",
@@ -35,6 +36,8 @@ __all__ = [
 
 MOST_CHANNELS = 4
 """Of unnamed axes, a last one of 2 to 4 holds channels."""
+LABEL_MARK = "spoco-zoo labels"
+"""Software that label images name: a file with this name may be replaced by new labels."""
 _NAMES = {"T": "t", "C": "c", "S": "c", "Z": "z", "Y": "y", "X": "x"}
 
 
@@ -51,9 +54,12 @@ class TiffInfo:
     channel_names: tuple[str, ...]
     order: tuple[int, ...]
     """Position in the file of each axis."""
-    series_count: int
+    series: tuple[str, ...]
+    """Number, axes and shape of every series of the file."""
     colour: bool
     """Whether the channels are the samples of an RGB or RGBA photograph."""
+    guessed: str
+    """The axis, z or c, that the file does not name; empty if it names all."""
 
 
 class TiffArray:
@@ -76,7 +82,8 @@ class TiffArray:
             self.source = np.memmap(path, dtype, "r", offset, tuple(chosen.shape))
             self._close()
         else:
-            self.source = zarr.open_array(chosen.aszarr(), mode="r")
+            # The finest level by itself would give all levels, as a group.
+            self.source = zarr.open_array(tiff.series[series].aszarr(level=level), mode="r")
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -147,12 +154,12 @@ def inspect_tiff(path: str | Path, series: int = 0) -> TiffInfo:
         with tifffile.TiffFile(path) as tiff:
             if not tiff.series:
                 raise StoreError("a TIFF must hold an image", f"none in {path}", "Export it again.")
-            if not 0 <= series < len(tiff.series):
-                options = "; ".join(f"{i}: {s.axes} {s.shape}" for i, s in enumerate(tiff.series))
+            listed = tuple(f"{i}: {s.axes} {s.shape}" for i, s in enumerate(tiff.series))
+            if not 0 <= series < len(listed):
                 raise StoreError(
                     "the series must be one of the file's",
                     f"{series} for {path}",
-                    f"Choose from {options}.",
+                    f"Choose from {'; '.join(listed)}.",
                 )
             chosen = tiff.series[series]
             axes, order = _axis_order(chosen.axes, chosen.shape, path)
@@ -169,8 +176,9 @@ def inspect_tiff(path: str | Path, series: int = 0) -> TiffInfo:
                 voxel_size=tuple(sizes[axis] for axis in spatial) if known else None,
                 channel_names=names if len(names) == count else (),
                 order=order,
-                series_count=len(tiff.series),
+                series=listed,
                 colour=count in (3, 4) and "S" in chosen.axes,
+                guessed=_guessed(chosen.axes, chosen.shape),
             )
     except StoreError:
         raise
@@ -250,7 +258,16 @@ def write_label_tiff(
             "label ids in a TIFF must fit 32 bits", f"{low} to {high}", "Write OME-Zarr instead."
         )
     small = labels.astype(np.uint16 if high <= 0xFFFF else np.uint32)
-    write_ome_tiff(path, [small], small.shape, small.dtype, axes, scale)
+    write_ome_tiff(path, [small], small.shape, small.dtype, axes, scale, software=LABEL_MARK)
+
+
+def is_label_tiff(path: str | Path) -> bool:
+    """Whether a file is one that `write_label_tiff` wrote."""
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            return bool(tiff.pages.first.software == LABEL_MARK)
+    except Exception:  # whatever else it is, it is not ours
+        return False
 
 
 def write_ome_tiff(
@@ -261,6 +278,7 @@ def write_ome_tiff(
     axes: str,
     scale: Sequence[float] | None,
     channel_names: Sequence[str] = (),
+    software: str | None = None,
 ) -> None:
     """Write an OME-TIFF from one whole array or an iterator of planes, then rename it."""
     metadata: dict[str, Any] = {"axes": axes}
@@ -283,6 +301,7 @@ def write_ome_tiff(
             bigtiff=big,
             compression="zlib",
             photometric="minisblack",
+            software=software,
             metadata=metadata,
         )
         os.replace(partial, target)
@@ -294,14 +313,27 @@ def write_ome_tiff(
         partial.unlink(missing_ok=True)
 
 
+def _named_axes(axes: str, shape: Sequence[int]) -> str:
+    """Arrays (Y, X, C) that were saved without a word about it: no image is 4 pixels wide."""
+    if axes[-3:] in ("QYX", "IYX") and 1 < shape[-1] <= MOST_CHANNELS < min(shape[-3:-1]):
+        return axes[:-3] + "YXC"
+    return axes
+
+
+def _guessed(axes: str, shape: Sequence[int]) -> str:
+    """Which axis has no name in the file and more than one entry."""
+    if _named_axes(axes, shape) != axes:
+        return "c"
+    unnamed = [n for letter, n in zip(axes, shape, strict=True) if letter in "QI"]
+    return "z" if any(n > 1 for n in unnamed) else ""
+
+
 def _axis_order(
     axes: str, shape: Sequence[int], path: str
 ) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Canonical axes and where each lies in the file; axes of length 1 may be dropped."""
     found: dict[str, int] = {}
-    # Arrays (Y, X, C) that were saved without a word about it: no image is 4 pixels wide.
-    if axes[-3:] in ("QYX", "IYX") and 1 < shape[-1] <= MOST_CHANNELS < min(shape[-3:-1]):
-        axes = axes[:-3] + "YXC"
+    axes = _named_axes(axes, shape)
     for position, (letter, length) in enumerate(zip(axes, shape, strict=True)):
         # Q and I are pages without a name: a stack, unless the file says otherwise.
         name = _NAMES.get(letter) or ("z" if letter in "QI" and "Z" not in axes else "")

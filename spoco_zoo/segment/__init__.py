@@ -3,6 +3,7 @@
 from spoco_zoo.ngff import open_labels
 from spoco_zoo.segment.glance import embed_part
 from spoco_zoo.segment.guess import Guess, guess_time
+from spoco_zoo.segment.machines import check_machines
 from spoco_zoo.segment.outcome import Event, Failure, SegmentResult
 from spoco_zoo.segment.plan import Plan, make_plan
 from spoco_zoo.segment.run import dry_run, segment
@@ -14,6 +15,7 @@ __all__ = [
     "Guess",
     "Plan",
     "SegmentResult",
+    "check_machines",
     "dry_run",
     "embed_part",
     "guess_time",

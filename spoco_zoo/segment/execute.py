@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from spoco_zoo.errors import ConfigError, SpocoError
 from spoco_zoo.segment.failures import ends_run, is_full, no_room, reason_of
+from spoco_zoo.segment.machines import check_workers
 from spoco_zoo.segment.stopping import Stop, shielded_children
 
 if TYPE_CHECKING:
@@ -223,12 +224,7 @@ def make_executor(
     ConfigError
         If the scheduler does not answer, or two kinds of workers were asked for.
     """
-    if scheduler is not None and (workers or gpus):
-        raise ConfigError(
-            "a running scheduler brings its own workers",
-            f"--scheduler {scheduler} with --workers {workers} and --gpus {list(gpus)}",
-            "Leave out --workers and --gpus, or --scheduler.",
-        )
+    check_workers(workers, gpus, scheduler)
     if scheduler is not None:
         return DaskExecutor(_connect(scheduler))
     if workers == 0 and len(gpus) == 0:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from spoco_zoo.errors import ConfigError, StoreError
-from spoco_zoo.ngff import find_channels
+from spoco_zoo.ngff import find_channels, planes_as_channels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,7 +21,15 @@ if TYPE_CHECKING:
     from spoco_zoo.intensities import Statistics
     from spoco_zoo.ngff import Image
 
-__all__ = ["Zoom", "choose_channels", "choose_zoom", "doubt", "doubt_light", "doubt_sizes"]
+__all__ = [
+    "Zoom",
+    "choose_axes",
+    "choose_channels",
+    "choose_zoom",
+    "doubt",
+    "doubt_light",
+    "doubt_sizes",
+]
 
 NEAR = 1.5
 """Voxel sizes within this factor of the training's are taken as they are."""
@@ -201,6 +209,14 @@ def doubt_light(statistics: Sequence[Statistics], recipe: ModelRecipe) -> str:
     )
 
 
+def choose_axes(image: Image, recipe: ModelRecipe) -> Image:
+    """Take planes without a name as channels, as in training, if a 2D model takes as many."""
+    net = recipe.net
+    if image.guessed == "z" and net.ndim == 2 and 1 < net.in_channels == image.spatial_shape()[0]:
+        return planes_as_channels(image)
+    return image
+
+
 def choose_channels(
     image: Image, level: int, wanted: str | int | None, recipe: ModelRecipe
 ) -> tuple[tuple[int, ...], str]:
@@ -223,11 +239,22 @@ def choose_channels(
 
     Raises
     ------
+    ConfigError
+        If a channel is asked for of an image that has no channel axis.
     StoreError
         If the image has other channels than the model takes, and none is the
         obvious one.
     """
     needed = recipe.net.in_channels
+    # The one channel of a plane may have a name, which many images then share.
+    given = [name for name in image.channel_names if not name.isdecimal()]
+    if wanted is not None and "c" not in image.axes and str(wanted) not in given:
+        planes = " Its planes have no name: save it with axes CYX if they are channels."
+        raise ConfigError(
+            "--channel chooses from a channel axis",
+            f"axes {','.join(image.axes)} in {image.uri}",
+            "Leave it out." + (planes if image.guessed else ""),
+        )
     if wanted is not None:
         return find_channels(image, wanted, needed), ""
     if image.colour and needed == 3:

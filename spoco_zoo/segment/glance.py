@@ -11,10 +11,12 @@ import numpy as np
 from spoco_zoo import ngff
 from spoco_zoo.config import ClusteringConfig, SegmentConfig
 from spoco_zoo.intensities import normalise
+from spoco_zoo.nets.device import choose_device
 from spoco_zoo.segment.blocks import Box
 from spoco_zoo.segment.embed import embed
+from spoco_zoo.segment.fit import choose_axes
 from spoco_zoo.segment.inference import made_ready
-from spoco_zoo.segment.models import find_device, read_model
+from spoco_zoo.segment.models import read_model
 from spoco_zoo.segment.normalise import check_finite, measure
 from spoco_zoo.segment.plan import make_plan
 from spoco_zoo.segment.planes import planewise
@@ -108,7 +110,8 @@ def embed_part(
         As `spoco_zoo.segment.segment`.
     """
     # Embeddings need no clustering, so one that a model lacks may be any.
-    image, loaded = ngff.open_image(source), read_model(model, ClusteringConfig())
+    loaded = read_model(model, ClusteringConfig())
+    image = choose_axes(ngff.open_image(source), loaded.recipe)
     config = config or SegmentConfig()
     with tempfile.TemporaryDirectory() as nowhere:
         # The plan of a run, for the part alone; nothing is written where it says.
@@ -120,7 +123,7 @@ def embed_part(
         config = config.model_copy(update={"roi": roi})
         plan = make_plan(image, loaded.recipe, config, output=output)
     whole = measure(plan.image, plan.level, 0, plan.channels, inverted=config.invert)
-    found = ready_part(plan, loaded, plan.region, lambda _: whole, find_device(device))()
+    found = ready_part(plan, loaded, plan.region, lambda _: whole, choose_device(device))()
     size = plan.image.voxel_size(plan.level)
     return Part(found.embeddings.cpu().numpy(), plan.region, size)
 

@@ -8,9 +8,9 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from spoco_zoo.intensities import Statistics
+from spoco_zoo.nets.device import choose_device
 from spoco_zoo.segment.blocks import Box
 from spoco_zoo.segment.glance import ready_part
-from spoco_zoo.segment.models import find_device
 from spoco_zoo.segment.planes import cluster_planes
 from spoco_zoo.segment.stitch import Rule
 
@@ -79,7 +79,7 @@ def guess_time(
         model,
         region,
         lambda raw: Statistics(float(raw.mean()), float(raw.std())),
-        find_device(device),
+        choose_device(device),
     )
     if plan.recipe.net.ndim < len(region.shape):
         cluster = cluster_planes(cluster, Rule(plan.config.stitch_iou, plan.recipe.delta_dist))

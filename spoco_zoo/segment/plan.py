@@ -14,7 +14,7 @@ from spoco_zoo.config import ClusteringConfig, ModelRecipe, SegmentConfig
 from spoco_zoo.errors import ConfigError, StoreError
 from spoco_zoo.segment.blocks import BlockGrid, Box, make_grid
 from spoco_zoo.segment.field import Field, make_field
-from spoco_zoo.segment.fit import choose_channels, choose_zoom
+from spoco_zoo.segment.fit import choose_axes, choose_channels, choose_zoom
 from spoco_zoo.segment.target import TiffTarget, choose_target, run_folder
 from spoco_zoo.segment.tiling import (
     Tiling,
@@ -197,6 +197,7 @@ def make_plan(
     StoreError
         If the label cannot go where it is wanted, or the disk is too full.
     """
+    image = choose_axes(image, recipe)
     source_region = _region(config, _check_image(image, recipe, config))
     size = config.voxel_size or image.voxel_size(config.level)
     zoom = choose_zoom(size, recipe, image.spatial, rescale=config.rescale, zoom=config.zoom)
@@ -249,7 +250,7 @@ def make_plan(
         target=target,
         folder=folder,
         disk_free=_disk_free(folder),
-        notes=tuple(note for note in (zoom.note, colour_note) if note),
+        notes=tuple(note for note in (*image.notes, zoom.note, colour_note) if note),
     )
     if plan.disk_free < plan.disk_bytes:
         raise StoreError(

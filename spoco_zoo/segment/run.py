@@ -24,6 +24,7 @@ from spoco_zoo.nets.model import Model
 from spoco_zoo.segment.execute import InProcess, make_executor, refuse_in_worker
 from spoco_zoo.segment.failures import is_full, no_room
 from spoco_zoo.segment.ledger import Ledger, RunLock, is_unfinished, was_published
+from spoco_zoo.segment.machines import check_machines
 from spoco_zoo.segment.models import ModelRef, read_model, remember_model, write_model
 from spoco_zoo.segment.outcome import Event, SegmentResult, clear_folder
 from spoco_zoo.segment.phases import REPORT, Run
@@ -137,6 +138,7 @@ def segment(
         On Ctrl-C, after the blocks in flight. Called again, it goes on.
     """
     refuse_in_worker()
+    check_machines(workers, gpus, scheduler, device)
     if cluster is None:
         from spoco_zoo.segment.cluster import cluster as own
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from spoco_zoo import ngff
 from spoco_zoo.errors import StoreError
 from spoco_zoo.ngff import is_remote
+from spoco_zoo.segment.ledger import was_published
 
 if TYPE_CHECKING:
     from spoco_zoo.config import SegmentConfig
@@ -73,6 +74,7 @@ def choose_target(
     region: Box,
 ) -> LabelTarget | TiffTarget:
     """Where the label goes."""
+    ngff.check_label_name(label_name)
     if output is None or Path(output).suffix.lower() not in TIFF_SUFFIXES:
         return ngff.plan_label(
             image,
@@ -87,12 +89,37 @@ def choose_target(
         raise StoreError(
             "a label TIFF must be written to a local file", str(output), "Choose another --output."
         )
-    if Path(output).exists() and not overwrite:
-        raise StoreError(
-            "an existing file is not replaced",
-            str(output),
-            "Choose another --output, or add --overwrite.",
-        )
+    ngff.check_outside(image, os.path.abspath(output))
+    _check_free(Path(output), run_folder(image, output, label_name), overwrite)
     axes = tuple(a for a in image.axes if a != "c")
     lead = (image.n_times,) if "t" in axes else ()
     return TiffTarget(os.path.abspath(output), axes, (*lead, *region.shape))
+
+
+def _check_free(path: Path, folder: Path, overwrite: bool) -> None:
+    """Raise unless nothing is at the path of a label TIFF, or labels that may be replaced."""
+    if not os.path.lexists(path):
+        return
+    if not overwrite:
+        raise StoreError(
+            "an existing file is not replaced",
+            str(path),
+            "Choose another --output, or add --overwrite.",
+        )
+    if not (ngff.is_label_tiff(path) or _has_labels_of(folder, path)):
+        raise StoreError(
+            "only labels are ever replaced",
+            f"something else at {path}",
+            "Move it away, or choose another --output.",
+        )
+
+
+def _has_labels_of(folder: Path, path: Path) -> bool:
+    """Whether a run ended here, and its file may be: other software drops the writer's mark."""
+    if not ((folder / "segment.json").is_file() or was_published(folder)):
+        return False
+    try:
+        found = ngff.open_image(path)
+    except StoreError:
+        return False
+    return found.kind == "tiff" and found.n_channels == 1 and found.dtype.kind in "iu"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spoco_zoo.config import ClusteringConfig, ModelRecipe
+from spoco_zoo.nets.device import choose_device
 from spoco_zoo.nets.model import save_run_model
 from spoco_zoo.nets.receptive import exact_halo, pooling_factor, round_up
 from spoco_zoo.nets.widen import widened
@@ -17,7 +18,7 @@ from spoco_zoo.train.loop import Trainer
 from spoco_zoo.train.momentum import make_momentum
 from spoco_zoo.train.parallel import join, leave, share_of_batch
 from spoco_zoo.train.prepare import prepare
-from spoco_zoo.train.setup import check_network, choose_device, resolve
+from spoco_zoo.train.setup import check_network, resolve
 from spoco_zoo.train.validate import score_cases, tune
 
 if TYPE_CHECKING:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = [
     "Setup",
     "check_network",
-    "choose_device",
     "choose_precision",
     "relative_voxel_size",
     "resolve",
@@ -169,28 +168,6 @@ def check_network(wanted: NetConfig, given: NetConfig) -> None:
             "; ".join(odd),
             "Choose another model, or settings and images that fit it.",
         )
-
-
-def choose_device(name: str) -> torch.device:
-    """``auto``, ``cpu``, ``cuda`` or ``cuda:I`` as a device that exists.
-
-    Raises
-    ------
-    ConfigError
-        If the device is unknown or absent.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(
-            "--device must be auto, cpu, cuda or cuda:I, and be there",
-            f"{name!r}: {' '.join(str(error).split())[:80]}",
-            "Use --device cpu, or install a torch build with CUDA.",
-        ) from error
-    return device
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:

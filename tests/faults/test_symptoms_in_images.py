@@ -57,6 +57,15 @@ def test_complex_numbers_in_a_tiff_lost_their_imaginary_part(tmp_path: Path) -> 
         open_image(tmp_path / "a.tif")
 
 
+def test_what_to_do_with_a_bare_array_was_of_no_help(tmp_path: Path) -> None:
+    zarr.create_array(tmp_path / "a.zarr", shape=(20, 30), dtype="uint8")
+    with pytest.raises(StoreError, match="save it as TIFF"):
+        open_image(tmp_path / "a.zarr")
+    zarr.open_group(tmp_path / "b.zarr").create_array("0", shape=(20, 30), dtype="uint8")
+    with pytest.raises(StoreError, match="make one of a TIFF with"):
+        open_image(tmp_path / "b.zarr")
+
+
 @pytest.mark.parametrize("command", ["convert", "segment"])
 def test_a_cut_tiff_ended_in_a_traceback(tmp_path: Path, command: str) -> None:
     file = tmp_path / "a.tif"

@@ -142,3 +142,16 @@ def test_a_rectangle_on_even_ground_is_not_all_that_counts() -> None:
     found = whole(values)
     assert found[:2] == pytest.approx(plain(values)[:2])
     assert np.ptp(normalise(values, found)) > 1
+
+
+@pytest.mark.parametrize("shape", [(1, 40, 40), (1, 2, 2), (2, 12, 8, 8)])
+@pytest.mark.parametrize("axis", [1, -1])
+def test_an_image_of_two_values_that_meet_in_a_line_was_trimmed_to_nothing(
+    shape: tuple[int, ...], axis: int
+) -> None:
+    values = np.zeros(shape, np.uint8)
+    np.moveaxis(values, axis, 0)[shape[axis] // 3 or 1 :] = 200
+    found = whole(values)
+    assert without_frame(values).size == 0
+    assert found[:2] == pytest.approx(plain(values)[:2])
+    assert np.ptp(normalise(values, found)) > 1

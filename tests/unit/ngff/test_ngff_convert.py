@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -82,6 +83,32 @@ def test_colour_images_become_three_channels(tmp_path: Path) -> None:
     validate(tmp_path / "a.zarr")
     image = open_image(tmp_path / "a.zarr")
     np.testing.assert_array_equal(image.read_region(0, whole(image)), data.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize(("count", "more"), [(3, {}), (4, {"extrasamples": ["unassalpha"]})])
+def test_a_photograph_lost_its_colours_and_that_it_is_one(
+    tmp_path: Path, count: int, more: dict[str, Any]
+) -> None:
+    data = ramp((40, 30, count), np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", data, photometric="rgb", **more)
+    convert(tmp_path / "a.tif", tmp_path / "a.zarr")
+    convert(tmp_path / "a.zarr", tmp_path / "b.tif")
+    for name in ("a.tif", "a.zarr", "b.tif"):
+        image = open_image(tmp_path / name)
+        assert image.colour
+        assert image.channel_names == ("red", "green", "blue", "alpha")[:count]
+    omero = dict(zarr.open_group(tmp_path / "a.zarr").attrs)["ome"]["omero"]
+    colours = [channel["color"] for channel in omero["channels"]]
+    assert colours[:3] == ["FF0000", "00FF00", "0000FF"]
+
+
+@pytest.mark.parametrize("name", ["out.png", "labels.h5", "a.NPY"])
+def test_a_name_of_another_kind_of_file_became_a_folder(tmp_path: Path, name: str) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", ramp((8, 8)))
+    with pytest.raises(StoreError, match=r"ends in \."):
+        convert(tmp_path / "a.tif", tmp_path / name)
+    with pytest.raises(StoreError, match=r"ends in \."):
+        plan_label(open_image(tmp_path / "a.tif"), name="spoco", output=tmp_path / name)
 
 
 def test_labels_take_the_mode(tmp_path: Path) -> None:

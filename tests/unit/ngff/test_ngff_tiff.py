@@ -108,11 +108,44 @@ def test_sub_resolutions_are_levels(tmp_path: Path) -> None:
     np.testing.assert_array_equal(got, data[::2, ::2])
 
 
+@pytest.mark.parametrize(
+    ("kind", "axes"),
+    [
+        *[(kind, axes) for kind in ("ome", "plain") for axes in ("YX", "ZYX", "YXS")],
+        *[(kind, axes) for kind in ("pages", "nameless pages") for axes in ("YX", "YXS")],
+    ],
+)
+def test_a_tiled_pyramid_could_not_be_read_at_its_finest_level(
+    tmp_path: Path, kind: str, axes: str
+) -> None:
+    data = ramp({"YX": (128, 96), "ZYX": (3, 128, 96), "YXS": (128, 96, 3)}[axes], np.uint8)
+    half = data[:, ::2, ::2] if axes == "ZYX" else data[::2, ::2]
+    options: dict[str, Any] = {"tile": (32, 32), "compression": "zlib"}
+    options["photometric"] = "rgb" if axes == "YXS" else "minisblack"
+    metadata = None if kind == "nameless pages" else {"axes": axes}
+    with tifffile.TiffWriter(tmp_path / "a.tif", ome=kind == "ome") as tiff:
+        subifds = None if "pages" in kind else 1
+        tiff.write(data, subifds=subifds, metadata=metadata, **options)
+        tiff.write(half, subfiletype=1, metadata=None, **options)
+    image = open_image(tmp_path / "a.tif")
+    assert len(image.levels) == 2
+    for level, values in enumerate((data, half)):
+        expected = np.moveaxis(values, -1, 0) if axes == "YXS" else values
+        everything = [slice(0, n) for n in image.levels[level].shape]
+        np.testing.assert_array_equal(image.read_region(level, everything), expected)
+        assert image.chunks(level)[-2:] == (32, 32)
+    finest = np.moveaxis(data, -1, 0) if axes == "YXS" else data
+    np.testing.assert_array_equal(read_tiff(tmp_path / "a.tif")[0], finest)
+
+
 def test_a_series_is_chosen_by_number(tmp_path: Path) -> None:
     with tifffile.TiffWriter(tmp_path / "two.tif", ome=True) as tiff:
         tiff.write(ramp((8, 8)), metadata={"axes": "YX"})
         tiff.write(ramp((3, 5, 6)), metadata={"axes": "ZYX"})
     assert open_image(tmp_path / "two.tif").spatial_shape() == (8, 8)
+    (note,) = open_image(tmp_path / "two.tif").notes
+    assert "0: YX (8, 8); 1: ZYX (3, 5, 6). The first is used" in note
+    assert open_image(tmp_path / "two.tif", series=1).notes == ()
     second = open_image(tmp_path / "two.tif", series=1)
     assert (second.series_count, second.spatial_shape()) == (2, (3, 5, 6))
     np.testing.assert_array_equal(

@@ -14,7 +14,14 @@ from spoco_zoo import ngff
 from spoco_zoo.config import ClusteringConfig, ModelRecipe, NetConfig
 from spoco_zoo.errors import ConfigError, StoreError
 from spoco_zoo.intensities import Statistics
-from spoco_zoo.segment.fit import choose_channels, choose_zoom, doubt, doubt_light, doubt_sizes
+from spoco_zoo.segment.fit import (
+    choose_axes,
+    choose_channels,
+    choose_zoom,
+    doubt,
+    doubt_light,
+    doubt_sizes,
+)
 from spoco_zoo.segment.resize import Stretch
 from spoco_zoo.segment.target import default_output
 
@@ -181,3 +188,50 @@ def test_labels_come_back_from_under_each_voxel(image: int, network: int, data: 
     assert np.all(np.abs(picks + 0.5 - centres) <= 0.5 + 1e-9)
     window = part.window(0, stop - first)
     assert (window.start, window.stop) == (picks[0] - low, picks[-1] - low + 1)
+
+
+def open_planes(folder: Path, shape: tuple[int, ...], **options: object) -> ngff.Image:
+    """An image from a file that names its axes only if the options do."""
+    tifffile.imwrite(folder / "a.tif", np.zeros(shape, np.uint8), **options)
+    return ngff.open_image(folder / "a.tif")
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        ((3, 60, 50), "3 planes of 60 x 50 pixels are taken as z. If they are channels, save it "),
+        ((60, 50, 5), "60 planes of 50 x 5 pixels are taken as z. If they are channels, save it "),
+        ((60, 50, 2), "2 planes of 60 x 50 pixels are taken as channels. If they are z, save it "),
+    ],
+)
+def test_planes_without_a_name_were_taken_for_something_without_a_word(
+    tmp_path: Path, shape: tuple[int, ...], said: str
+) -> None:
+    (note,) = open_planes(tmp_path, shape, photometric="minisblack").notes
+    assert said in note
+
+
+@pytest.mark.parametrize("axes", ["ZYX", "CYX", "TYX"])
+def test_named_planes_need_no_note(tmp_path: Path, axes: str) -> None:
+    image = open_planes(tmp_path, (3, 60, 50), imagej=True, metadata={"axes": axes})
+    assert image.notes == ()
+    assert choose_axes(image, recipe(channels=3)) is image
+
+
+def test_a_model_refused_the_kind_of_image_it_was_trained_on(tmp_path: Path) -> None:
+    image = open_planes(tmp_path, (3, 60, 50), photometric="minisblack")
+    seen = choose_axes(image, recipe(channels=3))
+    assert (seen.axes, seen.n_channels, seen.spatial_shape()) == (("c", "y", "x"), 3, (60, 50))
+    assert "3 planes of 60 x 50 pixels are taken as channels" in seen.notes[0]
+    assert choose_channels(seen, 0, None, recipe(channels=3)) == ((0, 1, 2), "")
+    assert choose_axes(image, recipe(channels=2)) is image
+    assert choose_axes(image, recipe()) is image
+
+
+def test_a_channel_of_an_image_without_channels_was_any_plane(tmp_path: Path) -> None:
+    image = open_planes(tmp_path, (3, 60, 50), photometric="minisblack")
+    with pytest.raises(ConfigError, match="save it with axes CYX"):
+        choose_channels(image, 0, 0, recipe())
+    named = {"axes": "CYX", "Channel": {"Name": ["DAPI"]}}
+    image = open_planes(tmp_path, (1, 60, 50), ome=True, metadata=named)
+    assert choose_channels(image, 0, "DAPI", recipe())[0] == (0,)

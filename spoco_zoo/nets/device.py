@@ -1,0 +1,62 @@
+"""The device that a user names: understood and there, or one line that says why not."""
+
+from __future__ import annotations
+
+import torch
+
+from spoco_zoo.errors import ConfigError
+
+__all__ = ["check_device", "choose_device"]
+
+
+def check_device(name: str, *, here: bool = True) -> torch.device:
+    """``cpu``, ``cuda`` or ``cuda:I`` as a device; nothing is put on it.
+
+    Parameters
+    ----------
+    name : str
+    here : bool
+        Whether this process must have it.
+
+    Raises
+    ------
+    ConfigError
+        If the device is unknown or absent.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise _refused(name, str(error)) from error
+    if device.type not in ("cpu", "cuda"):
+        raise _refused(name, "a device of another kind")
+    if here and device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            raise _refused(name, f"{count or 'no'} CUDA device{'s' * (count > 1)} here")
+    return device
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto``, ``cpu``, ``cuda`` or ``cuda:I`` as a device that works.
+
+    Raises
+    ------
+    ConfigError
+        If the device is unknown or absent.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = check_device(name)
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise _refused(name, str(error)) from error
+    return device
+
+
+def _refused(name: str, reason: str) -> ConfigError:
+    return ConfigError(
+        "--device must be auto, cpu, cuda or cuda:I, and be there",
+        f"{name!r}: {' '.join(reason.split())[:80]}",
+        "Use --device cpu, or install a torch build with CUDA.",
+    )

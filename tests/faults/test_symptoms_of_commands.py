@@ -1,0 +1,176 @@
+"""Commands that once destroyed a file, hung, or ended in a traceback over a slip of the pen."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "segment"))
+from planted import code_model, exact_cluster, tissue, write_image
+from typer.testing import CliRunner
+
+from spoco_zoo.cli import app
+from spoco_zoo.errors import StoreError
+from spoco_zoo.ngff import write_label_tiff
+from spoco_zoo.segment import segment
+
+CELLS = tissue((60, 70), 12, seed=1)
+MODEL = code_model(CELLS)
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    tifffile.imwrite(tmp_path / "a.tif", CELLS.astype(np.uint16))
+    return tmp_path / "a.tif"
+
+
+def label(source: Path, output: Path, *, overwrite: bool = True) -> None:
+    segment(source, MODEL, output=output, overwrite=overwrite, cluster=exact_cluster)
+
+
+def refused(*arguments: str | Path) -> str:
+    """What a command says that ends with exit code 2 and one line."""
+    done = CliRunner().invoke(app, [str(one) for one in arguments])
+    assert done.exit_code == 2, (done.stderr, done.exception)
+    assert len([x for x in done.stderr.splitlines() if x.startswith("spoco-zoo: ")]) == 1
+    return done.stderr
+
+
+@pytest.mark.parametrize("name", ["a.tif", "soft.tif", "hard.tif", "folder/a.tif"])
+def test_overwrite_replaced_the_image_itself_by_its_labels(image: Path, name: str) -> None:
+    (image.parent / "soft.tif").symlink_to(image)
+    (image.parent / "hard.tif").hardlink_to(image)
+    (image.parent / "folder").symlink_to(image.parent)
+    before = image.read_bytes()
+    with pytest.raises(StoreError, match="outside its input"):
+        label(image, image.parent / name)
+    assert image.read_bytes() == before
+    assert not list(image.parent.glob("*.spoco-run"))
+
+
+@pytest.mark.parametrize("kind", ["grey", "colour", "text", "folder", "dangling"])
+def test_overwrite_replaced_files_that_are_no_labels(image: Path, kind: str) -> None:
+    other = image.parent / "other.tif"
+    if kind == "text":
+        other.write_text("notes")
+    elif kind == "folder":
+        other.mkdir()
+    elif kind == "dangling":
+        other.symlink_to("nowhere")
+    else:
+        colour = {"photometric": "rgb"} if kind == "colour" else {}
+        tifffile.imwrite(other, np.ones((60, 70, 3)[: 3 if colour else 2], np.uint8), **colour)
+    with pytest.raises(StoreError, match="only labels are ever replaced"):
+        label(image, other)
+    assert (other.is_symlink(), other.is_dir()) == (kind == "dangling", kind == "folder")
+    if kind == "grey":
+        assert tifffile.imread(other).dtype == np.uint8
+
+
+def test_labels_of_a_tiff_are_replaced_with_and_without_their_mark(image: Path) -> None:
+    output = image.parent / "labels.tif"
+    label(image, output, overwrite=False)
+    with pytest.raises(StoreError, match="add --overwrite"):
+        label(image, output, overwrite=False)
+    tifffile.imwrite(output, tifffile.imread(output) * 0)  # as other software saves it
+    label(image, output)
+    os.rename(output, image.parent / "moved.tif")
+    label(image, image.parent / "moved.tif")
+    assert tifffile.imread(image.parent / "moved.tif").max() == 12
+
+
+def test_labels_were_written_into_the_store_of_the_image(tmp_path: Path) -> None:
+    store = write_image(tmp_path / "a.ome.zarr", CELLS, "YX")
+    (tmp_path / "link").symlink_to(store)
+    for output in (store / "x.tif", tmp_path / "link" / "x.tif", tmp_path / "link" / "x.zarr"):
+        with pytest.raises(StoreError, match="outside its input"):
+            label(store, output)
+        assert not output.exists()
+
+
+@pytest.mark.parametrize("flags", [(), ("--dry-run",)])
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("--workers -1", "0 or more"),
+        ("--device gpu", "auto, cpu, cuda"),
+        ("--device cuda:x", "auto, cpu, cuda"),
+        ("--device meta", "auto, cpu, cuda"),
+        ("--device cuda:99", "and be there"),
+        ("--device cuda:99 --workers 2", "and be there"),
+        ("--device gpu --scheduler none.json", "auto, cpu, cuda"),
+        ("--gpus a", "indices of GPUs"),
+        ("--gpus 99", "indices of GPUs"),
+        ("--gpus 0 --device cpu", "one GPU"),
+        ("--workers 2 --scheduler none.json", "its own workers"),
+    ],
+)
+def test_machines_that_are_not_there_cost_the_labels_or_time_or_were_ignored(
+    image: Path, asked: str, said: str, flags: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    labels = image.parent / "labels.tif"
+    label(image, labels, overwrite=False)
+    before = labels.read_bytes()
+    arguments = [*asked.split(), "--output", labels, "--overwrite", *flags]
+    assert said in refused("segment", image, "--model", "nuclei-fluo-2d", *arguments)
+    assert labels.read_bytes() == before
+
+
+@pytest.mark.parametrize("command", ["convert", "segment", "measure"])
+def test_of_several_images_in_a_file_the_first_was_used_without_a_word(
+    tmp_path: Path, command: str
+) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.tif") as tiff:
+        tiff.write(np.arange(32 * 40, dtype=np.uint16).reshape(32, 40))  # a thumbnail
+        tiff.write(CELLS.astype(np.uint16))
+    write_label_tiff(tmp_path / "l.tif", np.ones((32, 40), int))
+    places = {
+        "convert": ["convert", "a.tif", "o.ome.zarr"],
+        "segment": ["segment", "a.tif", "--model", "nuclei-fluo-2d", "--dry-run"],
+        "measure": ["measure", "l.tif", "a.tif", "--out", "o.csv"],
+    }[command]
+    arguments = [str(tmp_path / one) if "." in one else one for one in places]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, (done.stderr, done.exception)
+    said = done.stdout if command == "segment" else done.stderr
+    assert "2 images: 0: YX (32, 40); 1: YX (60, 70). The first is used" in said
+    assert "--series 1" in said
+
+
+@pytest.mark.parametrize("option", ["--json", "--html"])
+@pytest.mark.parametrize("place", ["none/x.json", "."])
+def test_scores_that_had_no_place_ended_in_a_traceback_after_all_the_work(
+    tmp_path: Path, option: str, place: str
+) -> None:
+    write_label_tiff(tmp_path / "l.tif", CELLS)
+    labels = tmp_path / "l.tif"
+    said = refused("evaluate", labels, labels, option, tmp_path / place)
+    assert f"{option} must name a file in a folder that can be written" in said
+    assert [file.name for file in tmp_path.iterdir()] == ["l.tif"]
+
+
+def test_a_table_that_had_no_place_was_measured_first(image: Path) -> None:
+    said = refused("measure", image, image, "--out", image.parent / "none" / "x.csv")
+    assert "--out must name a file in a folder that can be written" in said
+
+
+@pytest.mark.parametrize("port", ["99999", "-1"])
+def test_a_port_beyond_all_ports_ended_in_a_traceback(image: Path, port: str) -> None:
+    pytest.importorskip("neuroglancer")
+    assert "port must be" in refused("view", image, "--no-browser", "--port", port)
+
+
+def test_a_channel_of_superscript_digits_ended_in_a_traceback(image: Path) -> None:
+    assert "--channel" in refused("segment", image, "--model", "nuclei-fluo-2d", "--channel", "²")
+
+
+@pytest.mark.parametrize("name", ["ü b", "a b", "../x", "_a", ""])
+def test_names_of_labels_that_the_rule_forbids_were_taken(image: Path, name: str) -> None:
+    said = refused("segment", image, "--model", "nuclei-fluo-2d", "--label-name", name)
+    assert "a label's name must be" in said
