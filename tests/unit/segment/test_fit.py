@@ -7,14 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from spoco_zoo import ngff
-from spoco_zoo.config import ClusteringConfig, ModelRecipe, NetConfig
+from spoco_zoo.config import ClusteringConfig, ModelRecipe, NetConfig, SegmentConfig
 from spoco_zoo.errors import ConfigError, StoreError
 from spoco_zoo.intensities import Statistics
-from spoco_zoo.segment.fit import choose_channels, choose_zoom, doubt, doubt_light, doubt_sizes
+from spoco_zoo.segment.audit import BlockTally, count_dropped
+from spoco_zoo.segment.cluster import cluster
+from spoco_zoo.segment.fit import choose_channels, choose_zoom
+from spoco_zoo.segment.hints import doubt, doubt_light, doubt_nothing, doubt_sizes
+from spoco_zoo.segment.plan import Plan, make_plan
 from spoco_zoo.segment.resize import Stretch
 from spoco_zoo.segment.target import default_output
 
@@ -97,12 +102,58 @@ def test_light_the_other_way_round_is_doubted(trained, leans, inverted, said) ->
     assert bool(found) == bool(said)
 
 
-def test_all_doubts_are_said() -> None:
+def planned(path: Path, known: ModelRecipe, **settings: object) -> Plan:
+    tifffile.imwrite(path, np.zeros((32, 32), np.uint8))
+    config = SegmentConfig.checked(settings)
+    return make_plan(ngff.open_image(path), known, config, output=path.with_suffix(".zarr"))
+
+
+def test_all_doubts_are_said(tmp_path: Path) -> None:
     known = recipe().model_copy(update={"lean": -0.4, "object_size": (40.0, 400.0, 2000.0)})
-    found = doubt({"8192": 30}, [Statistics(0, 1, lean=0.3)], known)
-    assert "--zoom" in found
+    plan = planned(tmp_path / "a.tif", known)
+    found = doubt(plan, {"8192": 30}, [Statistics(0, 1, lean=0.3)], BlockTally())
+    assert "--zoom 0.2" in found
     assert "--invert" in found
-    assert doubt({"256": 30}, [Statistics(0, 1, lean=-0.3)], known) == ""
+    assert doubt(plan, {"256": 30}, [Statistics(0, 1, lean=-0.3)], BlockTally()) == ""
+    # What is asked of the user is a zoom of the image, not of what the network saw of it.
+    doubled = planned(tmp_path / "b.tif", known, zoom=2.0)
+    assert "--zoom 0.4" in doubt(doubled, {"8192": 30}, [Statistics(0, 1)], BlockTally())
+
+
+def test_objects_too_small_for_the_model_were_missed_without_a_word(tmp_path: Path) -> None:
+    """Of nuclei at half their size most were dropped, and the others are of a usual size."""
+    known = recipe().model_copy(update={"object_size": (40.0, 400.0, 2000.0)})
+    lost = BlockTally(kept_voxels=600, dropped=20, dropped_voxels=400)
+    bins, seen = {"32": 5, "64": 3}, [Statistics(0, 1)]
+    assert doubt_sizes(bins, known) == ""
+    plan = planned(tmp_path / "a.tif", known)
+    said = doubt(plan, bins, seen, lost)
+    assert "20 regions of some 20 voxels were dropped" in said
+    assert "--zoom 4" in said
+    crumbs = BlockTally(kept_voxels=6000, dropped=20, dropped_voxels=400)
+    assert doubt(plan, bins, seen, crumbs) == ""
+    large = planned(tmp_path / "b.tif", known, clustering={"min_size": 100})
+    assert doubt(large, bins, seen, lost) == ""  # as asked
+    assert doubt(plan, {"512": 9}, seen, lost) == ""  # crumbs of large objects
+
+
+def test_an_image_without_objects_was_left_without_a_word() -> None:
+    assert "--channel" in doubt_nothing({}, [Statistics(0, 0), Statistics(3, 1)])
+    assert "same value" in doubt_nothing({}, [Statistics(7, 0)])
+    assert doubt_nothing({"64": 1}, [Statistics(3, 1)]) == ""
+
+
+@pytest.mark.parametrize("method", ["instance", "meanshift"])
+def test_what_the_clustering_drops_is_counted(method: str) -> None:
+    field = torch.zeros(2, 12, 12)
+    field[0, 1:6, 1:6] = field[1, 8:10, 2:4] = field[1, 8:10, 7:9] = 4
+    config = ClusteringConfig.checked({"method": method, "min_size": 20, "smoothness": 4})
+    labels = cluster(field, config, (0.0, 0.0))
+    assert labels.max() == 1
+    inside = (slice(0, 12), slice(0, 8))  # one column of the second small one
+    expected = (2, 6) if method == "instance" else (0, 0)
+    assert count_dropped(field, labels, inside, config, (0.0, 0.0)) == expected
+    assert count_dropped(field, labels, inside, config, None) == (0, 0)
 
 
 def test_a_2d_model_leaves_z_alone() -> None:
