@@ -48,7 +48,7 @@ def pair_files(images: Path, labels: Path) -> list[Pair]:
     found = {}
     for folder, what in ((images, "images"), (labels, "labels")):
         check_folder(folder, what)
-        files = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
+        files = sorted(p for p in visible(folder.iterdir()) if p.suffix.lower() in SUFFIXES)
         if not files:
             raise DataError(
                 f"--{what} must hold files of type {', '.join(SUFFIXES)}",
@@ -57,6 +57,11 @@ def pair_files(images: Path, labels: Path) -> list[Pair]:
             )
         found[what] = by_name(((stem(p), p) for p in files), what)
     return match_names(found["images"], found["labels"])
+
+
+def visible(paths: Iterable[Path]) -> Iterable[Path]:
+    """Without hidden files, as macOS leaves them (``._a.tif``) beside those that it copies."""
+    return (path for path in paths if not path.name.startswith("."))
 
 
 def check_folder(folder: Path, what: str) -> None:

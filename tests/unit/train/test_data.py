@@ -117,6 +117,14 @@ def test_bad_pairs_get_one_clear_line(tmp_path: Path, change: object, line: str)
     assert "\n" not in str(caught.value)
 
 
+def test_hidden_files_of_macos_were_taken_for_images(tmp_path: Path) -> None:
+    pair(tmp_path, "a", *picture())
+    (tmp_path / "images" / "._a.tif").write_bytes(b"\0\5\x16\7")
+    (tmp_path / "labels" / "._b.tif").write_bytes(b"\0\5\x16\7")
+    found = pair_files(tmp_path / "images", tmp_path / "labels")
+    assert [one.name for one in found] == ["a"]
+
+
 def test_an_image_without_label_file_is_named(tmp_path: Path) -> None:
     pair(tmp_path, "a", *picture())
     tifffile.imwrite(tmp_path / "images" / "lonely.tif", picture()[0])
