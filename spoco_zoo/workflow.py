@@ -92,6 +92,12 @@ def train_with_pictures(
         initial = start_from(load_model(config.init))
         config = adopt_network(config, initial.net)
 
+    notes: list[str] = []
+
+    def say(text: str) -> None:
+        notes.append(text)
+        display.note(text)
+
     def listen(progress: Progress) -> None:
         detail = f"loss {progress.terms['loss']:.3f}"
         if progress.ap50 is not None:
@@ -118,6 +124,7 @@ def train_with_pictures(
         config,
         clusterer=cluster,
         listen=listen,
+        say=say,
         resume=resume,
         initial=initial,
         **options,
@@ -133,6 +140,7 @@ def train_with_pictures(
         out / "report.html",
         f"Training {out.name}",
         [
+            *([Section("Notes", tuple(notes))] if notes else []),
             _scores_section(result.metrics),
             score_bars("Validation: average precision", result.metrics["validation"]),
             provenance(),
