@@ -123,6 +123,12 @@ def read_array(path: Path, *, labels: bool = False) -> NDArray[Any]:
 
             inside = labels and (path / "labels").is_dir()
             store = find_labels(path) if inside else open_image(path)
+            if store.n_times > 1:
+                raise DataError(
+                    "a training file must hold one time point",
+                    f"{store.n_times} in {path.name}",
+                    "Save each time point, and its labels, as a file of its own, e.g. as TIFF.",
+                )
             everything = tuple(slice(0, n) for n in store.spatial_shape(0))
             return store.read(0, 0, None, everything)
         loaded = np.load(path, allow_pickle=False)
