@@ -19,7 +19,7 @@ import zarr
 from numpy.typing import NDArray
 
 from spoco_zoo.errors import StoreError
-from spoco_zoo.ngff.calibration import calibration
+from spoco_zoo.ngff.calibration import calibration, incomplete
 from spoco_zoo.ngff.metadata import AXES
 from spoco_zoo.ngff.store import beside
 
@@ -54,6 +54,8 @@ class TiffInfo:
     series_count: int
     colour: bool
     """Whether the channels are the samples of an RGB or RGBA photograph."""
+    incomplete: str = ""
+    """What is stated of the voxel size, where that is not all of it."""
 
 
 class TiffArray:
@@ -171,6 +173,7 @@ def inspect_tiff(path: str | Path, series: int = 0) -> TiffInfo:
                 order=order,
                 series_count=len(tiff.series),
                 colour=count in (3, 4) and "S" in chosen.axes,
+                incomplete="" if known else incomplete(sizes, spatial),
             )
     except StoreError:
         raise

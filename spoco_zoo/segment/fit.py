@@ -17,10 +17,10 @@ from spoco_zoo.ngff import find_channels
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from spoco_zoo.config import ModelRecipe
+    from spoco_zoo.config import ModelRecipe, SegmentConfig
     from spoco_zoo.ngff import Image
 
-__all__ = ["Zoom", "choose_channels", "choose_zoom"]
+__all__ = ["Zoom", "choose_channels", "choose_zoom", "doubt_size"]
 
 NEAR = 1.5
 """Voxel sizes within this factor of the training's are taken as they are."""
@@ -85,6 +85,13 @@ def choose_zoom(
     (1.0, 1.0)
     """
     same = (1.0,) * len(axes)
+    if size is not None and len(size) != len(axes):
+        example = ",".join(["0.5", "0.2", "0.2"][-len(axes) :])
+        raise ConfigError(
+            "voxel_size must have one entry per spatial axis " + ",".join(axes),
+            f"{len(size)} entries" if len(size) > 1 else "1 entry",
+            f"Give {len(axes)}, as in --voxel-size {example}.",
+        )
     if zoom is not None:
         lead = len(axes) - recipe.net.ndim
         return Zoom(
@@ -94,12 +101,6 @@ def choose_zoom(
         )
     if size is None or recipe.voxel_size is None:
         return Zoom(same)
-    if len(size) != len(axes):
-        raise ConfigError(
-            "voxel_size must have one entry per spatial axis " + ",".join(axes),
-            f"{len(size)} entries",
-            f"Give {len(axes)}.",
-        )
     lead = len(axes) - len(recipe.voxel_size)
     ratios = (1.0,) * lead + tuple(
         float(f"{model / own:.6g}")
@@ -126,6 +127,23 @@ def choose_zoom(
         f"The image has {sizes}: it is resampled for the network by {_factors(ratios)}, and the "
         "labels come back at full size. --no-rescale takes it as it is.",
     )
+
+
+def doubt_size(image: Image, config: SegmentConfig, zoom: Zoom) -> str:
+    """What is odd about the voxel size that an image states, if that is the one that is used."""
+    if config.voxel_size is not None or config.zoom is not None:
+        return ""
+    if image.incomplete:
+        return (
+            f"The image states the voxel size in part, {image.incomplete}: none is used. "
+            f"Give all of it: --voxel-size {','.join(image.spatial)} in um."
+        )
+    if zoom.note and set(image.voxel_size() or ()) == {1.0}:
+        return (
+            "Exactly 1 um along every axis is what programs write that do not know the size: if "
+            "it is not true, give the true one with --voxel-size, or --no-rescale."
+        )
+    return ""
 
 
 def choose_channels(

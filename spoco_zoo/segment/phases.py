@@ -267,7 +267,8 @@ class Run:
         # Said before, so that a run killed in between knows the label for its own.
         self._record(self._later({"phase": "publishing"}))
         if isinstance(target, TiffTarget):
-            size = self.plan.source.voxel_size(self.plan.config.level)
+            config = self.plan.config
+            size = config.voxel_size or self.plan.source.voxel_size(config.level)
             axes = "".join(target.axes).upper()
             ngff.write_label_tiff(target.path, levels[0][...], size, axes=axes)
         elif not self.progress.published:

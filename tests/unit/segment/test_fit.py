@@ -62,6 +62,35 @@ def test_a_user_may_forbid_it_and_still_hears_of_it() -> None:
     assert zoom.note.startswith("Warning")
 
 
+@pytest.mark.parametrize("known", [(0.5, 0.5), None])
+def test_a_voxel_size_of_too_few_numbers_was_not_noticed(known) -> None:
+    """By a model that knows no voxel size."""
+    for size in ((0.2,), (0.2, 0.2, 0.2)):
+        with pytest.raises(ConfigError, match=r"Give 2, as in --voxel-size 0\.2,0\.2"):
+            choose_zoom(size, recipe(size=known), "yx")
+
+
+def test_a_stack_without_z_spacing_lost_its_voxel_size_without_a_word(tmp_path: Path) -> None:
+    metadata = {"axes": "ZYX", "unit": "um"}
+    stack = np.zeros((3, 64, 64), np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", stack, imagej=True, resolution=(2, 2), metadata=metadata)
+    image = ngff.open_image(tmp_path / "a.tif")
+    assert image.voxel_size() is None
+    for config, said in (({}, True), ({"voxel_size": (1, 0.5, 0.5)}, False)):
+        settings = SegmentConfig.checked(config)
+        notes = make_plan(image, recipe(), settings, output=tmp_path / "a.zarr").notes
+        assert any("y 0.5 um, x 0.5 um, but no z: none is used" in note for note in notes) is said
+
+
+def test_a_placeholder_is_doubted_where_it_rescales(tmp_path: Path) -> None:
+    size = {"axes": "YX", "PhysicalSizeX": 1.0, "PhysicalSizeY": 1.0}
+    tifffile.imwrite(tmp_path / "a.ome.tif", np.zeros((16, 16), np.uint8), metadata=size)
+    image, output = ngff.open_image(tmp_path / "a.ome.tif"), tmp_path / "a.zarr"
+    for known, said in (((0.25, 0.25), True), ((0.9, 0.9), False), (None, False)):
+        notes = make_plan(image, recipe(size=known), SegmentConfig(), output=output).notes
+        assert any("Exactly 1 um" in note for note in notes) is said
+
+
 @pytest.mark.parametrize("size", [None, (0.5, 0.5, 0.5)])
 def test_the_user_decides_about_the_zoom(size) -> None:
     zoom = choose_zoom(size, recipe(), "zyx", zoom=0.25)
