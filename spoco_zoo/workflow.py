@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from spoco_zoo.bundle.load import load_model
@@ -15,6 +16,8 @@ from spoco_zoo.report.sections import evaluation_sections, provenance, score_bar
 from spoco_zoo.segment import segment
 from spoco_zoo.segment.cluster import cluster
 from spoco_zoo.train.checkpoint import RunFolder
+from spoco_zoo.train.layouts import find_pairs
+from spoco_zoo.train.remarks import stated_voxel_size
 from spoco_zoo.train.run import Initial, train
 
 if TYPE_CHECKING:
@@ -71,6 +74,7 @@ def train_with_pictures(
 ) -> TrainResult | None:
     """Train, with ``preview.png`` at every validation, ``training.png`` and a page at the end.
 
+    Without `config.voxel_size` that of the images is taken, if all state the same.
     With `config.init` training starts from that model's weights, and its network
     is taken where the settings do not name another. Under ``torchrun`` all
     processes but the first return None.
@@ -83,20 +87,28 @@ def train_with_pictures(
         Shows the progress.
     """
     initial = None
-    if config.init is not None and resume and (out / "config.yaml").is_file():
-        earlier = TrainConfig.build(out / "config.yaml")
-        config = config.model_copy(
-            update={n: getattr(earlier, n) for n in NETWORK if n not in config.model_fields_set}
-        )
-    elif config.init is not None:
-        initial = start_from(load_model(config.init))
-        config = adopt_network(config, initial.net)
-
     notes: list[str] = []
 
     def say(text: str) -> None:
         notes.append(text)
-        display.note(text)
+        if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
+            display.note(text)
+
+    if resume and (out / "config.yaml").is_file():
+        earlier = TrainConfig.build(out / "config.yaml")
+        kept = ("voxel_size", *(NETWORK if config.init is not None else ()))
+        config = config.model_copy(
+            update={n: getattr(earlier, n) for n in kept if n not in config.model_fields_set}
+        )
+    else:
+        if config.init is not None:
+            initial = start_from(load_model(config.init))
+            config = adopt_network(config, initial.net)
+        if "voxel_size" not in config.model_fields_set:
+            size, note = stated_voxel_size(find_pairs(images, labels, config), config.ndim)
+            config = config.model_copy(update={"voxel_size": size})
+            if note:
+                say(note)
 
     def listen(progress: Progress) -> None:
         detail = f"loss {progress.terms['loss']:.3f}"
