@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from spoco_zoo.bundle.load import load_model
 from spoco_zoo.config import SegmentConfig, TrainConfig
+from spoco_zoo.errors import ConfigError
 from spoco_zoo.measure import measure, write_table
 from spoco_zoo.nets.model import own_network
 from spoco_zoo.pictures import write_segmentation_page
@@ -57,7 +58,19 @@ def start_from(model: Model) -> Initial:
 
 
 def adopt_network(config: TrainConfig, net: NetConfig) -> TrainConfig:
-    """Take over what the user left open about the network from a model to start from."""
+    """Take over what the user left open about the network from a model to start from.
+
+    Raises
+    ------
+    ConfigError
+        If it has another number of spatial axes.
+    """
+    if net.ndim != config.ndim:
+        raise ConfigError(
+            "a model to start from (--init) must have as many spatial axes as the run",
+            f"a {net.ndim}D model for {config.ndim}D images (--ndim {config.ndim})",
+            f"Choose a {config.ndim}D model, or pass --ndim {net.ndim} if the images are so.",
+        )
     update = {name: getattr(net, name) for name in NETWORK if name not in config.model_fields_set}
     return config.model_copy(update=update)
 
