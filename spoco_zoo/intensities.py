@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["TINY", "Intensities", "Statistics", "normalise", "statistics_of", "without_frame"]
+__all__ = ["Intensities", "Statistics", "divisor", "normalise", "statistics_of", "without_frame"]
 
 RARE = 1e-4
 """Share of voxels at either end that need not tell what an image holds."""
 FAR = 3.0
 """Cut off is what lies farther out than the rare voxels do, this many times."""
 TINY = 1e-6
-"""Added to a deviation before it divides."""
+"""Added to a deviation before it divides; less, where even that would change the deviation."""
 SAMPLE = 2**16
 """Values of a piece that tell where nearly all of them lie."""
 
@@ -137,7 +137,7 @@ def statistics_of(pieces: Callable[[], Iterable[NDArray[np.generic]]]) -> Statis
         low = usual[0]
     if most > seen.most:
         high = usual[2] if usual[2] > usual[1] else seen.most
-    return Statistics(mean, std, low, high, (usual[1] - mean) / (std + TINY))
+    return Statistics(mean, std, low, high, (usual[1] - mean) / divisor(std))
 
 
 def without_frame(values: NDArray[np.generic]) -> NDArray[np.generic]:
@@ -169,8 +169,16 @@ def without_frame(values: NDArray[np.generic]) -> NDArray[np.generic]:
     return values
 
 
+def divisor(std: float) -> float:
+    """``std + 1e-6``, as bundles document; below 0.001, as of intensities in metres, 1.001 std.
+
+    With the constant alone an image of values around 1e-7 would be blank.
+    """
+    return std + (min(TINY, 1e-3 * std) or TINY)
+
+
 def normalise(values: NDArray[np.generic], statistics: Statistics) -> NDArray[np.float32]:
-    """``(x - mean) / (std + 1e-6)`` of the values within the limits, float32, same shape.
+    """``(x - mean) / (std + 1e-6)`` of the values within the limits, float32, see `divisor`.
 
     Its negative where the statistics say that bright and dark change places.
     """
@@ -178,5 +186,5 @@ def normalise(values: NDArray[np.generic], statistics: Statistics) -> NDArray[np
     if np.isfinite(statistics.low) or np.isfinite(statistics.high):
         np.clip(scaled, statistics.low, statistics.high, out=scaled)
     scaled -= np.float32(statistics.mean)
-    scaled /= np.float32((statistics.std + TINY) * (-1 if statistics.inverted else 1))
+    scaled /= np.float32(divisor(statistics.std) * (-1 if statistics.inverted else 1))
     return scaled

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spoco_zoo.intensities import Statistics, normalise, statistics_of, without_frame
+from spoco_zoo.intensities import Statistics, divisor, normalise, statistics_of, without_frame
 
 
 def image(shape: tuple[int, ...] = (1, 60, 50), seed: int = 0) -> np.ndarray:
@@ -88,6 +88,24 @@ def test_one_voxel_of_absurd_value_changes_next_to_nothing() -> None:
     other = normalise(spoilt, found) - normalise(values, was)
     other[0, 3, 3] = 0
     assert np.abs(other).max() < 0.1 * normalise(values, was).max()
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1e-7, 1e-15])
+def test_an_image_of_tiny_values_became_blank(scale: float) -> None:
+    """Intensities in units of SI; from a deviation of 0.001 on nothing changes."""
+    image = np.random.default_rng(0).normal(5, 1, (1, 40, 50))
+    found = statistics_of(lambda: [image * scale])
+    scaled = normalise(image * scale, found)
+    assert scaled.std() == pytest.approx(1, rel=0.002)
+    usual = statistics_of(lambda: [image])
+    assert scaled == pytest.approx(normalise(image, usual), rel=0.002, abs=0.002)
+    assert found.lean == pytest.approx(usual.lean, rel=0.01)
+    assert [divisor(std) for std in (0.0, 0.002, 0.2, 40.0)] == [
+        1e-6,
+        0.002 + 1e-6,
+        0.2 + 1e-6,
+        40.0 + 1e-6,
+    ]
 
 
 def test_few_objects_in_an_empty_image_are_not_cut_off() -> None:
