@@ -29,6 +29,12 @@ FAR = 3.0
 """Cut off is what lies farther out than the rare voxels do, this many times."""
 TINY = 1e-6
 """Added to a deviation before it divides; less, where even that would change the deviation."""
+FEW = (1e-3, 1e-2)
+"""Shares of voxels at either end that may lie apart from all others."""
+FLAT = 0.3
+"""What all others lie between, in deviations, if such few make most of the deviation."""
+BETWEEN = 2.5
+"""Voxels beyond a tenth of the way to them, against those beyond a half, at most."""
 SAMPLE = 2**16
 """Values of a piece that tell where nearly all of them lie."""
 
@@ -46,6 +52,8 @@ class Statistics(NamedTuple):
     """``(median - mean) / std``: above 0 where most voxels are brighter than the mean."""
     inverted: bool = False
     """Whether bright and dark change places for the network."""
+    apart: float = 0.0
+    """Share of voxels far from all others that make most of the deviation; below 0: dark ones."""
 
 
 @dataclass
@@ -96,6 +104,24 @@ class Intensities:
         high = high + FAR * (high - middle) if high > middle else np.inf
         return low if self.least < low else -np.inf, high if self.most > high else np.inf
 
+    def apart(self, low: float, high: float, std: float) -> float:
+        """Share of voxels that make most of the deviation, with next to nothing between.
+
+        Hot pixels or a scale bar, not objects: those have voxels of every brightness between
+        theirs and the ground's. Negative if they are dark.
+        """
+        values = np.clip(np.concatenate(self.samples).astype(np.float64), low, high)
+        for share in FEW:
+            below, above = np.quantile(values, (share, 1 - share))
+            if not 0 < above - below < FLAT * std:
+                continue
+            up = float(values.max() - above) >= float(below - values.min())
+            out = values - above if up else below - values
+            far = out > out.max() / 2
+            if np.count_nonzero(out > out.max() / 10) <= BETWEEN * np.count_nonzero(far):
+                return float(far.mean()) * (1 if up else -1)
+        return 0.0
+
     def moments(self) -> tuple[float, float]:
         """Mean and deviation of all that was added, cut off as these intensities were told to."""
         return self.mean, (self.squares / self.count) ** 0.5
@@ -126,7 +152,7 @@ def statistics_of(pieces: Callable[[], Iterable[NDArray[np.generic]]]) -> Statis
         for piece in pieces():
             seen.add(piece)
     usual = seen.usual()
-    low, high = seen.limits(usual)
+    low, high = cut = seen.limits(usual)
     counted = seen
     if math.isfinite(low) or math.isfinite(high):
         counted = Intensities(low, high)
@@ -137,7 +163,8 @@ def statistics_of(pieces: Callable[[], Iterable[NDArray[np.generic]]]) -> Statis
         low = usual[0]
     if most > seen.most:
         high = usual[2] if usual[2] > usual[1] else seen.most
-    return Statistics(mean, std, low, high, (usual[1] - mean) / divisor(std))
+    apart = seen.apart(*cut, std)
+    return Statistics(mean, std, low, high, (usual[1] - mean) / divisor(std), apart=apart)
 
 
 def without_frame(values: NDArray[np.generic]) -> NDArray[np.generic]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from spoco_zoo.segment.audit import BlockTally
     from spoco_zoo.segment.plan import Plan
 
-__all__ = ["doubt", "doubt_dropped", "doubt_light", "doubt_nothing", "doubt_sizes"]
+__all__ = ["doubt", "doubt_dropped", "doubt_few", "doubt_light", "doubt_nothing", "doubt_sizes"]
 
 LEAN = 0.1
 """An image leans to the other side than those of the training if both do by as much as this."""
@@ -51,7 +51,9 @@ def doubt(
     if plan.clustering.min_size <= plan.recipe.clustering.min_size:
         sizes = doubt_dropped(bins, blocks, plan.recipe, zoom)
     sizes = sizes or doubt_sizes(bins, plan.recipe, zoom) or doubt_nothing(bins, statistics)
-    return " ".join(filter(None, (sizes, doubt_light(statistics, plan.recipe))))
+    return " ".join(
+        filter(None, (sizes, doubt_light(statistics, plan.recipe), doubt_few(statistics)))
+    )
 
 
 def doubt_sizes(bins: Mapping[str, int], recipe: ModelRecipe, zoom: float = 1.0) -> str:
@@ -142,6 +144,20 @@ def _typical(bins: Mapping[str, int]) -> float:
     lows = sorted(bins, key=int)
     half = sum(bins.values()) // 2
     return 1.5 * int(lows[int(np.searchsorted(np.cumsum([bins[n] for n in lows]), half, "right"))])
+
+
+def doubt_few(statistics: Sequence[Statistics]) -> str:
+    """What to tell a user of whose image few voxels make most of the contrast."""
+    apart = max((one.apart for one in statistics), key=abs, default=0.0)
+    if not apart:
+        return ""
+    side = "brighter" if apart > 0 else "darker"
+    return (
+        f"{100 * abs(apart):.2g} % of all voxels are so much {side} than the others that the "
+        "network saw next to no contrast in these. If they are hot pixels, a scale bar or text, "
+        "crop the image (--roi does not help: all of it is looked at), or replace these voxels by "
+        "its median."
+    )
 
 
 def doubt_light(statistics: Sequence[Statistics], recipe: ModelRecipe) -> str:

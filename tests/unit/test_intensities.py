@@ -108,6 +108,38 @@ def test_an_image_of_tiny_values_became_blank(scale: float) -> None:
     ]
 
 
+def spoilt(how: str) -> np.ndarray:
+    """Blurred nuclei of up to 200 on a dark ground, uint16, and what few voxels can add."""
+    rng = np.random.default_rng(1)
+    y, x = np.mgrid[:200, :200]
+    values = rng.normal(10, 2, y.shape)
+    for cy, cx in rng.uniform(10, 190, (3 if how == "few nuclei" else 40, 2)):
+        values += 180 / (1 + np.exp(np.hypot(y - cy, x - cx) - 6))
+    values = values.clip(0, 255).astype(np.uint16)
+    hot = rng.random(y.shape) < 0.002
+    if how == "hot":
+        values[hot] = 65535
+    elif how == "hot in different ways":
+        values[hot] = rng.integers(5000, 65535, hot.sum())
+    elif how == "bar":
+        values[180:186, 120:180] = 65535
+    elif how == "dark bar":
+        values += 20000
+        values[180:186, 120:180] = 0
+    return values[None]
+
+
+@pytest.mark.parametrize(
+    ("how", "sign"),
+    [("hot", 1), ("hot in different ways", 1), ("bar", 1), ("dark bar", -1), ("", 0),
+     ("few nuclei", 0)],
+)  # fmt: skip
+def test_hot_pixels_or_a_scale_bar_took_all_contrast_without_a_word(how: str, sign: int) -> None:
+    found = whole(spoilt(how)).apart
+    assert np.sign(found) == sign
+    assert abs(found) < 0.01
+
+
 def test_few_objects_in_an_empty_image_are_not_cut_off() -> None:
     values = np.zeros((1, 400, 400), np.uint16)
     values[0, 100:103, 200:203] = 5000  # fewer voxels than may be absurd

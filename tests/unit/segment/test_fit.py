@@ -18,7 +18,7 @@ from spoco_zoo.intensities import Statistics
 from spoco_zoo.segment.audit import BlockTally, count_dropped
 from spoco_zoo.segment.cluster import cluster
 from spoco_zoo.segment.fit import choose_channels, choose_zoom
-from spoco_zoo.segment.hints import doubt, doubt_light, doubt_nothing, doubt_sizes
+from spoco_zoo.segment.hints import doubt, doubt_few, doubt_light, doubt_nothing, doubt_sizes
 from spoco_zoo.segment.plan import Plan, make_plan
 from spoco_zoo.segment.resize import Stretch
 from spoco_zoo.segment.target import default_output
@@ -135,6 +135,14 @@ def planned(path: Path, known: ModelRecipe, **settings: object) -> Plan:
     tifffile.imwrite(path, np.zeros((32, 32), np.uint8))
     config = SegmentConfig.checked(settings)
     return make_plan(ngff.open_image(path), known, config, output=path.with_suffix(".zarr"))
+
+
+def test_few_voxels_that_take_all_contrast_are_told() -> None:
+    assert doubt_few([Statistics(0, 1)]) == ""
+    said = doubt_few([Statistics(0, 1), Statistics(0, 1, apart=0.003)])
+    assert "0.3 % of all voxels are so much brighter" in said
+    assert "crop the image" in said
+    assert "darker" in doubt_few([Statistics(0, 1, apart=-0.01)])
 
 
 def test_all_doubts_are_said(tmp_path: Path) -> None:
