@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
-    "TINY",
     "Intensities",
     "Statistics",
+    "divisor",
     "exact_kind",
     "normalise",
     "statistics_of",
@@ -36,7 +36,13 @@ RARE = 1e-4
 FAR = 3.0
 """Cut off is what lies farther out than the rare voxels do, this many times."""
 TINY = 1e-6
-"""Added to a deviation before it divides."""
+"""Added to a deviation before it divides; less, where even that would change the deviation."""
+FEW = (1e-3, 1e-2)
+"""Shares of voxels at either end that may lie apart from all others."""
+FLAT = 0.3
+"""What all others lie between, in deviations, if such few make most of the deviation."""
+BETWEEN = 2.5
+"""Voxels beyond a tenth of the way to them, against those beyond a half, at most."""
 SAMPLE = 2**16
 """Values of a piece that tell where nearly all of them lie."""
 
@@ -54,6 +60,8 @@ class Statistics(NamedTuple):
     """``(median - mean) / std``: above 0 where most voxels are brighter than the mean."""
     inverted: bool = False
     """Whether bright and dark change places for the network."""
+    apart: float = 0.0
+    """Share of voxels far from all others that make most of the deviation; below 0: dark ones."""
 
 
 @dataclass
@@ -104,6 +112,24 @@ class Intensities:
         high = high + FAR * (high - middle) if high > middle else np.inf
         return low if self.least < low else -np.inf, high if self.most > high else np.inf
 
+    def apart(self, low: float, high: float, std: float) -> float:
+        """Share of voxels that make most of the deviation, with next to nothing between.
+
+        Hot pixels or a scale bar, not objects: those have voxels of every brightness between
+        theirs and the ground's. Negative if they are dark.
+        """
+        values = np.clip(np.concatenate(self.samples).astype(np.float64), low, high)
+        for share in FEW:
+            below, above = np.quantile(values, (share, 1 - share))
+            if not 0 < above - below < FLAT * std:
+                continue
+            up = float(values.max() - above) >= float(below - values.min())
+            out = values - above if up else below - values
+            far = out > out.max() / 2
+            if np.count_nonzero(out > out.max() / 10) <= BETWEEN * np.count_nonzero(far):
+                return float(far.mean()) * (1 if up else -1)
+        return 0.0
+
     def moments(self) -> tuple[float, float]:
         """Mean and deviation of all that was added, cut off as these intensities were told to."""
         return self.mean, (self.squares / self.count) ** 0.5
@@ -134,7 +160,7 @@ def statistics_of(pieces: Callable[[], Iterable[NDArray[np.generic]]]) -> Statis
         for piece in pieces():
             seen.add(piece)
     usual = seen.usual()
-    low, high = seen.limits(usual)
+    low, high = cut = seen.limits(usual)
     counted = seen
     if math.isfinite(low) or math.isfinite(high):
         counted = Intensities(low, high)
@@ -145,7 +171,8 @@ def statistics_of(pieces: Callable[[], Iterable[NDArray[np.generic]]]) -> Statis
         low = usual[0]
     if most > seen.most:
         high = usual[2] if usual[2] > usual[1] else seen.most
-    return Statistics(mean, std, low, high, (usual[1] - mean) / (std + TINY))
+    apart = seen.apart(*cut, std)
+    return Statistics(mean, std, low, high, (usual[1] - mean) / divisor(std), apart=apart)
 
 
 def without_frame(values: NDArray[np.generic]) -> NDArray[np.generic]:
@@ -192,8 +219,16 @@ def exact_kind(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.promote_types(dtype, np.float32)
 
 
+def divisor(std: float) -> float:
+    """``std + 1e-6``, as bundles document; below 0.001, as of intensities in metres, 1.001 std.
+
+    With the constant alone an image of values around 1e-7 would be blank.
+    """
+    return std + (min(TINY, 1e-3 * std) or TINY)
+
+
 def normalise(values: NDArray[np.generic], statistics: Statistics) -> NDArray[np.float32]:
-    """``(x - mean) / (std + 1e-6)`` of the values within the limits, float32, same shape.
+    """``(x - mean) / (std + 1e-6)`` of the values within the limits, float32, see `divisor`.
 
     Its negative where the statistics say that bright and dark change places.
     """
@@ -201,5 +236,5 @@ def normalise(values: NDArray[np.generic], statistics: Statistics) -> NDArray[np
     if np.isfinite(statistics.low) or np.isfinite(statistics.high):
         np.clip(scaled, statistics.low, statistics.high, out=scaled)
     scaled -= scaled.dtype.type(statistics.mean)
-    scaled /= scaled.dtype.type((statistics.std + TINY) * (-1 if statistics.inverted else 1))
+    scaled /= scaled.dtype.type(divisor(statistics.std) * (-1 if statistics.inverted else 1))
     return scaled.astype(np.float32, copy=False)

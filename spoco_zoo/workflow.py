@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from spoco_zoo.bundle.load import load_model
 from spoco_zoo.config import SegmentConfig, TrainConfig
+from spoco_zoo.errors import ConfigError
 from spoco_zoo.measure import measure, write_table
 from spoco_zoo.nets.model import own_network
 from spoco_zoo.pictures import write_segmentation_page
@@ -15,6 +17,8 @@ from spoco_zoo.report.sections import evaluation_sections, provenance, score_bar
 from spoco_zoo.segment import segment
 from spoco_zoo.segment.cluster import cluster
 from spoco_zoo.train.checkpoint import RunFolder
+from spoco_zoo.train.layouts import find_pairs
+from spoco_zoo.train.remarks import stated_voxel_size
 from spoco_zoo.train.run import Initial, train
 
 if TYPE_CHECKING:
@@ -54,7 +58,19 @@ def start_from(model: Model) -> Initial:
 
 
 def adopt_network(config: TrainConfig, net: NetConfig) -> TrainConfig:
-    """Take over what the user left open about the network from a model to start from."""
+    """Take over what the user left open about the network from a model to start from.
+
+    Raises
+    ------
+    ConfigError
+        If it has another number of spatial axes.
+    """
+    if net.ndim != config.ndim:
+        raise ConfigError(
+            "a model to start from (--init) must have as many spatial axes as the run",
+            f"a {net.ndim}D model for {config.ndim}D images (--ndim {config.ndim})",
+            f"Choose a {config.ndim}D model, or pass --ndim {net.ndim} if the images are so.",
+        )
     return config.model_copy(update={name: getattr(net, name) for name in left_open(config)})
 
 
@@ -76,6 +92,7 @@ def train_with_pictures(
 ) -> TrainResult | None:
     """Train, with ``preview.png`` at every validation, ``training.png`` and a page at the end.
 
+    Without `config.voxel_size` that of the images is taken, if all state the same.
     With `config.init` training starts from that model's weights, and its network
     is taken where the settings do not name another. Under ``torchrun`` all
     processes but the first return None.
@@ -88,14 +105,28 @@ def train_with_pictures(
         Shows the progress.
     """
     initial = None
-    if config.init is not None and resume and (out / "config.yaml").is_file():
+    notes: list[str] = []
+
+    def say(text: str) -> None:
+        notes.append(text)
+        if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
+            display.note(text)
+
+    if resume and (out / "config.yaml").is_file():
         earlier = TrainConfig.build(out / "config.yaml")
-        config = config.model_copy(
-            update={name: getattr(earlier, name) for name in left_open(config)}
-        )
-    elif config.init is not None:
-        initial = start_from(load_model(config.init))
-        config = adopt_network(config, initial.net)
+        kept = left_open(config) if config.init is not None else []
+        if "voxel_size" not in config.model_fields_set:
+            kept.append("voxel_size")
+        config = config.model_copy(update={name: getattr(earlier, name) for name in kept})
+    else:
+        if config.init is not None:
+            initial = start_from(load_model(config.init))
+            config = adopt_network(config, initial.net)
+        if "voxel_size" not in config.model_fields_set:
+            size, note = stated_voxel_size(find_pairs(images, labels, config), config.ndim)
+            config = config.model_copy(update={"voxel_size": size})
+            if note:
+                say(note)
 
     def listen(progress: Progress) -> None:
         detail = f"loss {progress.terms['loss']:.3f}"
@@ -123,6 +154,7 @@ def train_with_pictures(
         config,
         clusterer=cluster,
         listen=listen,
+        say=say,
         resume=resume,
         initial=initial,
         **options,
@@ -138,6 +170,7 @@ def train_with_pictures(
         out / "report.html",
         f"Training {out.name}",
         [
+            *([Section("Notes", tuple(notes))] if notes else []),
             _scores_section(result.metrics),
             score_bars("Validation: average precision", result.metrics["validation"]),
             provenance(),

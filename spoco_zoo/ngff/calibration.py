@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
@@ -10,7 +10,7 @@ import tifffile
 
 from spoco_zoo.ngff.metadata import micrometres
 
-__all__ = ["calibration"]
+__all__ = ["calibration", "incomplete"]
 
 _UNITS = {
     "": None,
@@ -37,6 +37,15 @@ def calibration(tiff: tifffile.TiffFile, series: int) -> tuple[dict[str, float],
     # Pixels per inch are a screen or printer setting; per centimetre a calibration.
     tag = tiff.pages.first.tags.get("ResolutionUnit")
     return (_resolution(tiff, 1e4) if tag is not None and int(tag.value) == 3 else {}), ()
+
+
+def incomplete(sizes: Mapping[str, float], axes: Sequence[str]) -> str:
+    """What is known of a voxel size, in words; empty if nothing is."""
+    known = [axis for axis in axes if sizes.get(axis)]
+    if not known:
+        return ""
+    stated = ", ".join(f"{axis} {sizes[axis]:.4g} um" for axis in known)
+    return f"{stated}, but no {' or '.join(axis for axis in axes if axis not in known)}"
 
 
 def _from_ome(xml: str, series: int) -> tuple[dict[str, float], tuple[str, ...]]:

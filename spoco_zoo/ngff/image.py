@@ -73,6 +73,8 @@ class Image:
     is_label: bool = False
     colour: bool = False
     """Channels are the red, green and blue of a photograph, perhaps with alpha."""
+    incomplete: str = ""
+    """What is stated of the voxel size, where that is not all of it; the size is unknown then."""
     series: int = 0
     """TIFF only: which series of the file."""
     series_count: int = 1

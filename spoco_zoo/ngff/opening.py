@@ -12,8 +12,9 @@ import numpy as np
 import zarr
 
 from spoco_zoo.errors import StoreError
+from spoco_zoo.ngff.calibration import incomplete
 from spoco_zoo.ngff.image import COLOUR_NAMES, Image, Level, open_level
-from spoco_zoo.ngff.metadata import SPATIAL
+from spoco_zoo.ngff.metadata import SPATIAL, micrometres
 from spoco_zoo.ngff.parse import Multiscale, parse_multiscale
 from spoco_zoo.ngff.store import is_remote, local_path, open_group
 from spoco_zoo.ngff.tiff import TiffInfo, inspect_tiff
@@ -68,6 +69,9 @@ def open_image(
         for d, a in zip(multiscale.datasets, arrays, strict=True)
     )
     axes = multiscale.axes
+    factors = [micrometres(unit) for unit in multiscale.units]
+    sizes = {a: s * f for a, s, f in zip(axes, levels[0].scale, factors, strict=True) if f}
+    spatial = [axis for axis in axes if axis in SPATIAL]
     count = levels[0].shape[axes.index("c")] if "c" in axes else 1
     names = _name_channels(multiscale.channel_names, count)
     return Image(
@@ -82,6 +86,7 @@ def open_image(
         colour=_is_colour(names),
         name=multiscale.name,
         is_label=multiscale.is_label,
+        incomplete="" if all(a in sizes for a in spatial) else incomplete(sizes, spatial),
         storage_options=dict(storage_options) if storage_options else None,
     )
 
@@ -120,6 +125,7 @@ def _open_tiff(path: str, series: int) -> Image:
         channel_names=names,
         name=Path(path).name.split(".")[0],
         colour=_is_colour(names),
+        incomplete=info.incomplete,
         series=series,
         series_count=len(info.series),
         guessed=info.guessed,

@@ -19,7 +19,7 @@ import zarr
 from numpy.typing import NDArray
 
 from spoco_zoo.errors import StoreError
-from spoco_zoo.ngff.calibration import calibration
+from spoco_zoo.ngff.calibration import calibration, incomplete
 from spoco_zoo.ngff.metadata import AXES
 from spoco_zoo.ngff.store import beside
 
@@ -60,6 +60,8 @@ class TiffInfo:
     """Whether the channels are the samples of an RGB or RGBA photograph."""
     guessed: str
     """The axis, z or c, that the file does not name; empty if it names all."""
+    incomplete: str = ""
+    """What is stated of the voxel size, where that is not all of it."""
 
 
 class TiffArray:
@@ -179,6 +181,7 @@ def inspect_tiff(path: str | Path, series: int = 0) -> TiffInfo:
                 series=listed,
                 colour=count in (3, 4) and "S" in chosen.axes,
                 guessed=_guessed(chosen.axes, chosen.shape),
+                incomplete="" if known else incomplete(sizes, spatial),
             )
     except StoreError:
         raise

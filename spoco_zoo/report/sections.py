@@ -70,9 +70,9 @@ def segment_sections(summary: Mapping[str, Any], look: Sequence[str]) -> list[Se
         "blocks without result": str(len(summary["failures"])),
     }
     table = (("what", "value"), *facts.items())
-    notes = plan.get("notes", "none")
+    notes = tuple(n for n in (plan.get("notes"), summary.get("hint")) if n and n != "none")
     sections = [
-        Section("Result", () if notes == "none" else (notes,), table),
+        Section("Result", notes, table),
         Section("Look at it", code="\n".join(look)),
     ]
     if summary["failures"]:
@@ -87,8 +87,7 @@ def segment_sections(summary: Mapping[str, Any], look: Sequence[str]) -> list[Se
             (f"{int(low):,} to {2 * int(low) - 1:,}", float(count))
             for low, count in sizes["histogram"].items()
         )
-        text = tuple(filter(None, (f"{what}{unit}; objects by voxel count.", summary.get("hint"))))
-        sections.append(Section("Sizes", text, bars=bars))
+        sections.append(Section("Sizes", (f"{what}{unit}; objects by voxel count.",), bars=bars))
     per_block = summary["objects_per_block"]["histogram"]
     if len(per_block) > 1:
         bars = tuple((f"from {low}", float(count)) for low, count in per_block.items())

@@ -6,13 +6,25 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy import ndimage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import torch
+
+    from spoco_zoo.config import ClusteringConfig
     from spoco_zoo.segment.stitch import Side
 
-__all__ = ["BlockTally", "FaceTally", "SizeTally", "count_cut", "count_per_block", "throughput"]
+__all__ = [
+    "BlockTally",
+    "FaceTally",
+    "SizeTally",
+    "count_cut",
+    "count_dropped",
+    "count_per_block",
+    "throughput",
+]
 
 
 @dataclass(frozen=True)
@@ -34,6 +46,10 @@ class BlockTally:
     disagreement_count: int = 0
     disagreement_worst: float = 0.0
     """Largest distance between the outputs of two patches at a voxel that both are trusted at."""
+    kept_voxels: int = 0
+    """Voxels of cores that belong to objects; see `count_dropped`."""
+    dropped: int = 0
+    dropped_voxels: int = 0
 
     def __add__(self, other: BlockTally) -> BlockTally:
         return BlockTally(**_merge(self, other, largest=("disagreement_worst",)))
@@ -46,6 +62,44 @@ class BlockTally:
         values["patch_disagreement_mean"] = total / count / delta_var if count else None
         values["patch_disagreement_max"] = worst / delta_var if count else None
         return {k: round(v, 6) if isinstance(v, float) else v for k, v in values.items()}
+
+
+def count_dropped(
+    field: torch.Tensor,
+    labels: np.ndarray,
+    core: tuple[slice, ...],
+    config: ClusteringConfig,
+    background: tuple[float, ...] | None,
+) -> tuple[int, int]:
+    """What the clustering left out of a block's core, because it is smaller than `min_size`.
+
+    The clustering gives every voxel that is no background to an object, and drops the small
+    ones last: foreground without a label was dropped.
+
+    Parameters
+    ----------
+    field : Tensor, shape (E, [Z,] Y, X)
+    labels : ndarray, shape ([Z,] Y, X)
+    core : tuple of slice
+    config : ClusteringConfig
+        Other methods than ``instance`` leave voxels out for other reasons: nothing is counted.
+    background : tuple of float or None
+        Without it nothing is dropped.
+
+    Returns
+    -------
+    regions, voxels : int
+    """
+    if background is None or config.method != "instance":
+        return 0, 0
+    square = sum(
+        (channel[core].float() - origin) ** 2
+        for channel, origin in zip(field, background, strict=True)
+    )
+    foreground = (square > config.foreground**2).cpu().numpy()
+    left = foreground & (labels[core] == 0)
+    voxels = int(left.sum())
+    return (int(ndimage.label(left)[1]), voxels) if voxels else (0, 0)
 
 
 @dataclass(frozen=True)

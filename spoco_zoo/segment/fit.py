@@ -1,7 +1,7 @@
 """An image that is not quite what a model was trained on: which channel, at which voxel size.
 
 Decisions only. Each comes with a sentence for the user, because none is made silently. What
-cannot be decided, whether objects of unusual size are of another scale, is said.
+cannot be decided is said after the run, see `spoco_zoo.segment.hints`.
 """
 
 from __future__ import annotations
@@ -15,30 +15,17 @@ from spoco_zoo.errors import ConfigError, StoreError
 from spoco_zoo.ngff import find_channels, planes_as_channels
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from spoco_zoo.config import ModelRecipe
-    from spoco_zoo.intensities import Statistics
+    from spoco_zoo.config import ModelRecipe, SegmentConfig
     from spoco_zoo.ngff import Image
 
-__all__ = [
-    "Zoom",
-    "choose_axes",
-    "choose_channels",
-    "choose_zoom",
-    "doubt",
-    "doubt_light",
-    "doubt_sizes",
-]
+__all__ = ["Zoom", "choose_axes", "choose_channels", "choose_zoom", "doubt_size"]
 
 NEAR = 1.5
 """Voxel sizes within this factor of the training's are taken as they are."""
 BELIEVABLE = 10.0
 """Beyond this factor the image's metadata are more likely wrong than its scale unusual."""
-LEAN = 0.1
-"""An image leans to the other side than those of the training if both do by as much as this."""
-ENOUGH = 10
-"""Objects that tell of which size they are."""
 LOOK = 512
 """Edge of the middle part that decides between colours."""
 
@@ -98,6 +85,13 @@ def choose_zoom(
     (1.0, 1.0)
     """
     same = (1.0,) * len(axes)
+    if size is not None and len(size) != len(axes):
+        example = ",".join(["0.5", "0.2", "0.2"][-len(axes) :])
+        raise ConfigError(
+            "voxel_size must have one entry per spatial axis " + ",".join(axes),
+            f"{len(size)} entries" if len(size) > 1 else "1 entry",
+            f"Give {len(axes)}, as in --voxel-size {example}.",
+        )
     if zoom is not None:
         lead = len(axes) - recipe.net.ndim
         return Zoom(
@@ -107,12 +101,6 @@ def choose_zoom(
         )
     if size is None or recipe.voxel_size is None:
         return Zoom(same)
-    if len(size) != len(axes):
-        raise ConfigError(
-            "voxel_size must have one entry per spatial axis " + ",".join(axes),
-            f"{len(size)} entries",
-            f"Give {len(axes)}.",
-        )
     lead = len(axes) - len(recipe.voxel_size)
     ratios = (1.0,) * lead + tuple(
         float(f"{model / own:.6g}")
@@ -141,72 +129,21 @@ def choose_zoom(
     )
 
 
-def doubt(bins: Mapping[str, int], statistics: Sequence[Statistics], recipe: ModelRecipe) -> str:
-    """All that is to be said of a finished run; see `doubt_sizes` and `doubt_light`."""
-    return " ".join(filter(None, (doubt_sizes(bins, recipe), doubt_light(statistics, recipe))))
-
-
-def doubt_sizes(bins: Mapping[str, int], recipe: ModelRecipe) -> str:
-    """What to tell a user whose objects are of another size than those of the training.
-
-    Parameters
-    ----------
-    bins : mapping
-        How many objects have at least so many voxels of the network, and less than
-        twice as many.
-    recipe : ModelRecipe
-
-    Returns
-    -------
-    str
-        Empty if there is nothing to tell, or there are too few objects to judge by.
-    """
-    count = sum(bins.values())
-    if recipe.object_size is None or count < ENOUGH:
+def doubt_size(image: Image, config: SegmentConfig, zoom: Zoom) -> str:
+    """What is odd about the voxel size that an image states, if that is the one that is used."""
+    if config.voxel_size is not None or config.zoom is not None:
         return ""
-    smallest, middle, largest = recipe.object_size
-    # Of the counts alone: a list of all objects would not fit the memory of a large run.
-    lows = sorted(bins, key=int)
-    middle_bin = int(np.searchsorted(np.cumsum([bins[low] for low in lows]), count // 2, "right"))
-    typical = 1.5 * int(lows[middle_bin])
-    if smallest <= typical <= largest:
-        return ""
-    zoom = (middle / typical) ** (1 / recipe.net.ndim)
-    return (
-        f"A typical object has some {typical:.0f} voxels, but of those that the model was trained "
-        f"on 90 % have {smallest:.0f} to {largest:.0f}. If the image is of another scale, and "
-        f"labels look wrong, try --zoom {zoom:.1g}."
-    )
-
-
-def doubt_light(statistics: Sequence[Statistics], recipe: ModelRecipe) -> str:
-    """What to tell a user whose image is dark where those of the training are bright.
-
-    Objects cover less than half of most images, so the median lies on the background's side of
-    the mean.
-
-    Parameters
-    ----------
-    statistics : sequence of Statistics
-        Of every time point.
-    recipe : ModelRecipe
-
-    Returns
-    -------
-    str
-        Empty if there is nothing to tell, or the recipe does not know.
-    """
-    if recipe.lean is None or not statistics:
-        return ""
-    lean = float(np.median([one.lean * (-1 if one.inverted else 1) for one in statistics]))
-    if min(abs(lean), abs(recipe.lean)) < LEAN or lean * recipe.lean > 0:
-        return ""
-    most, few = ("bright", "dark") if lean > 0 else ("dark", "bright")
-    return (
-        f"Most of what the network saw is {most}, with less that is {few}; in the images that the "
-        f"model was trained on it was the other way round. If objects are {few}, and labels look "
-        "wrong, try --invert."
-    )
+    if image.incomplete:
+        return (
+            f"The image states the voxel size in part, {image.incomplete}: none is used. "
+            f"Give all of it: --voxel-size {','.join(image.spatial)} in um."
+        )
+    if zoom.note and set(image.voxel_size() or ()) == {1.0}:
+        return (
+            "Exactly 1 um along every axis is what programs write that do not know the size: if "
+            "it is not true, give the true one with --voxel-size, or --no-rescale."
+        )
+    return ""
 
 
 def choose_axes(image: Image, recipe: ModelRecipe) -> Image:

@@ -22,7 +22,7 @@ from spoco_zoo.segment.audit import count_per_block, throughput
 from spoco_zoo.segment.doubts import save_views
 from spoco_zoo.segment.execute import InProcess
 from spoco_zoo.segment.final import CoreItem, fill_coarse, relabel_block
-from spoco_zoo.segment.fit import doubt
+from spoco_zoo.segment.hints import doubt
 from spoco_zoo.segment.ledger import Ledger
 from spoco_zoo.segment.normalise import measure
 from spoco_zoo.segment.outcome import (
@@ -267,7 +267,8 @@ class Run:
         # Said before, so that a run killed in between knows the label for its own.
         self._record(self._later({"phase": "publishing"}))
         if isinstance(target, TiffTarget):
-            size = self.plan.source.voxel_size(self.plan.config.level)
+            config = self.plan.config
+            size = config.voxel_size or self.plan.source.voxel_size(config.level)
             axes = "".join(target.axes).upper()
             ngff.write_label_tiff(target.path, levels[0][...], size, axes=axes)
         elif not self.progress.published:
@@ -293,7 +294,7 @@ class Run:
             "doubts": [d.to_dict() for d in doubts],
             "throughput": throughput(fresh, self.seconds),
             "sizes": counted,
-            "hint": doubt(counted["histogram"], progress.statistics, plan.recipe),
+            "hint": doubt(plan, counted["histogram"], progress.statistics, progress.blocks),
             "seconds": {k: round(v, 3) for k, v in self.seconds.items()},
             "failures": [asdict(f) for f in self.failures],
         }

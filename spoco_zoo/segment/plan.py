@@ -14,7 +14,7 @@ from spoco_zoo.config import ClusteringConfig, ModelRecipe, SegmentConfig
 from spoco_zoo.errors import ConfigError, StoreError
 from spoco_zoo.segment.blocks import BlockGrid, Box, make_grid
 from spoco_zoo.segment.field import Field, make_field
-from spoco_zoo.segment.fit import choose_axes, choose_channels, choose_zoom
+from spoco_zoo.segment.fit import choose_axes, choose_channels, choose_zoom, doubt_size
 from spoco_zoo.segment.target import TiffTarget, choose_target, run_folder
 from spoco_zoo.segment.tiling import (
     Tiling,
@@ -250,7 +250,11 @@ def make_plan(
         target=target,
         folder=folder,
         disk_free=_disk_free(folder),
-        notes=tuple(note for note in (*image.notes, zoom.note, colour_note) if note),
+        notes=tuple(
+            note
+            for note in (*image.notes, zoom.note, doubt_size(image, config, zoom), colour_note)
+            if note
+        ),
     )
     if plan.disk_free < plan.disk_bytes:
         raise StoreError(

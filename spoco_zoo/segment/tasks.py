@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from spoco_zoo.intensities import normalise
-from spoco_zoo.segment.audit import BlockTally, FaceTally, count_cut
+from spoco_zoo.segment.audit import BlockTally, FaceTally, count_cut, count_dropped
 from spoco_zoo.segment.blocks import owned_first
 from spoco_zoo.segment.doubts import Doubt, find_doubts, worst_doubts
 from spoco_zoo.segment.embed import Disagreement, embed
@@ -189,7 +189,7 @@ def file_block(common: Common, field: BlockField) -> BlockResult:
     """Cluster an embedded block and write its labels, its slabs and what it measured."""
     number, grid = field.source.number, common.grid
     clock = [time.perf_counter()]
-    labels, embeddings = _cluster_block(common, field)
+    labels, embeddings, dropped = _cluster_block(common, field)
     clock.append(time.perf_counter())
     core = grid.core(number).within(grid.outer(number))
     labels, sizes = owned_first(labels, core)
@@ -214,6 +214,9 @@ def file_block(common: Common, field: BlockField) -> BlockResult:
         disagreement_total=seams.total,
         disagreement_count=seams.count,
         disagreement_worst=seams.worst,
+        kept_voxels=int(np.count_nonzero(local)),
+        dropped=dropped[0],
+        dropped_voxels=dropped[1],
     )
     return BlockResult(objects, len(sizes), checksum(local), tally)
 
@@ -257,11 +260,14 @@ def _region(common: Common, number: int) -> Box:
     return common.grid.outer(number).shifted(common.offset)
 
 
-def _cluster_block(common: Common, field: BlockField) -> tuple[np.ndarray, np.ndarray | None]:
-    """Labels of the outer region, and its embeddings if it holds objects."""
-    found, shape = field.found, common.grid.outer(field.source.number).shape
+def _cluster_block(
+    common: Common, field: BlockField
+) -> tuple[np.ndarray, np.ndarray | None, tuple[int, int]]:
+    """Labels of the outer region, its embeddings if it holds objects, and what was dropped."""
+    grid, number, found = common.grid, field.source.number, field.found
+    shape = grid.outer(number).shape
     if found is None or not found.used:
-        return np.zeros(shape, np.int32), None
+        return np.zeros(shape, np.int32), None, (0, 0)
     recipe = obtain_model(common.model, find_device(common.device), common.precision).recipe
     flat = recipe.net.ndim < len(shape)
     cluster = cluster_planes(common.cluster, common.rule) if flat else common.cluster
@@ -271,7 +277,9 @@ def _cluster_block(common: Common, field: BlockField) -> tuple[np.ndarray, np.nd
         recipe.background,
         momentum=field.momentum.embeddings if field.momentum else None,
     )
-    return labels, found.embeddings.cpu().numpy() if labels.any() else None
+    core = grid.core(number).within(grid.outer(number))
+    dropped = count_dropped(found.embeddings, labels, core, common.clustering, recipe.background)
+    return labels, found.embeddings.cpu().numpy() if labels.any() else None, dropped
 
 
 def _embed(

@@ -23,7 +23,7 @@ import numpy as np
 from scipy import ndimage
 
 from spoco_zoo.errors import DataError
-from spoco_zoo.intensities import TINY, Statistics, exact_kind, normalise, statistics_of
+from spoco_zoo.intensities import Statistics, divisor, exact_kind, normalise, statistics_of
 from spoco_zoo.train.layouts import read_pair
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Sample:
     @property
     def raw(self) -> NDArray[np.float32]:
         """Image in its original units, float32 (C, [Z,] Y, X); absurd values stay cut off."""
-        std, mean = np.float32(self.statistics.std + TINY), np.float32(self.statistics.mean)
+        std, mean = np.float32(divisor(self.statistics.std)), np.float32(self.statistics.mean)
         return self.image * std + mean
 
 

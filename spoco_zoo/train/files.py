@@ -48,7 +48,7 @@ def pair_files(images: Path, labels: Path) -> list[Pair]:
     found = {}
     for folder, what in ((images, "images"), (labels, "labels")):
         check_folder(folder, what)
-        files = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
+        files = sorted(p for p in visible(folder.iterdir()) if p.suffix.lower() in SUFFIXES)
         if not files:
             raise DataError(
                 f"--{what} must hold files of type {', '.join(SUFFIXES)}",
@@ -57,6 +57,11 @@ def pair_files(images: Path, labels: Path) -> list[Pair]:
             )
         found[what] = by_name(((stem(p), p) for p in files), what)
     return match_names(found["images"], found["labels"])
+
+
+def visible(paths: Iterable[Path]) -> Iterable[Path]:
+    """Without hidden files, as macOS leaves them (``._a.tif``) beside those that it copies."""
+    return (path for path in paths if not path.name.startswith("."))
 
 
 def check_folder(folder: Path, what: str) -> None:
@@ -119,6 +124,12 @@ def read_array(path: Path, *, labels: bool = False) -> NDArray[Any]:
 
             inside = labels and (path / "labels").is_dir()
             store = find_labels(path) if inside else open_image(path)
+            if store.n_times > 1:
+                raise DataError(
+                    "a training file must hold one time point",
+                    f"{store.n_times} in {path.name}",
+                    "Save each time point, and its labels, as a file of its own, e.g. as TIFF.",
+                )
             everything = tuple(slice(0, n) for n in store.spatial_shape(0))
             return store.read(0, 0, None, everything)
         loaded = np.load(path, allow_pickle=False)

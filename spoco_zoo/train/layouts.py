@@ -18,7 +18,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spoco_zoo.errors import ConfigError, DataError
-from spoco_zoo.train.files import by_name, check_folder, match_names, pair_files, read_array
+from spoco_zoo.train.files import (
+    by_name,
+    check_folder,
+    match_names,
+    pair_files,
+    read_array,
+    visible,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,7 +87,7 @@ def find_pairs(images: Path, labels: Path, config: TrainConfig) -> list[Pair]:
         (images, labels), ("images", "labels"), ENDINGS[config.layout], strict=True
     ):
         check_folder(folder, what)
-        files = sorted(folder.rglob(f"*{end}"))
+        files = sorted(visible(folder.rglob(f"*{end}")))
         if not files:
             raise DataError(
                 f"--{what} must hold files *{end} for --layout {config.layout}",

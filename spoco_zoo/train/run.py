@@ -18,6 +18,7 @@ from spoco_zoo.train.loop import Trainer
 from spoco_zoo.train.momentum import make_momentum
 from spoco_zoo.train.parallel import join, leave, share_of_batch
 from spoco_zoo.train.prepare import prepare
+from spoco_zoo.train.remarks import doubt_masks
 from spoco_zoo.train.setup import check_network, resolve
 from spoco_zoo.train.validate import score_cases, tune
 
@@ -80,6 +81,7 @@ def train(
     resume: bool = False,
     initial: Initial | None = None,
     listen: Callable[[Progress], None] = lambda progress: None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> TrainResult | None:
     """Train a SPOCO model on pairs of images and object masks.
 
@@ -104,6 +106,8 @@ def train(
         Weights to start from, unless a run is resumed.
     listen : callable
         Is told the `Progress`.
+    say : callable
+        Is told what the data may not be meant to be.
 
     Returns
     -------
@@ -131,6 +135,8 @@ def train(
         folder = RunFolder.open(out, config, resume=resume)
         names = {part: [s.name for s in getattr(split, part)] for part in PARTS}
         folder.settle_split(names, resume=resume)
+        if doubt := doubt_masks([*split.train, *split.val]):
+            say(doubt)
     ranks.wait()
     trainer = Trainer(
         config,

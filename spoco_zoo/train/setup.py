@@ -126,12 +126,14 @@ def resolve(config: TrainConfig, samples: Sequence[Sample], device: torch.device
     """
     anisotropy = relative_voxel_size(config)
     features = config.features or FEATURES[config.ndim]
-    net = NetConfig(
-        ndim=config.ndim,
-        in_channels=samples[0].image.shape[0],
-        embedding_dim=config.embedding_dim,
-        features=features,
-        pooling=config.pooling or default_pooling(anisotropy, len(features)),
+    net = NetConfig.checked(
+        {
+            "ndim": config.ndim,
+            "in_channels": samples[0].image.shape[0],
+            "embedding_dim": config.embedding_dim,
+            "features": features,
+            "pooling": config.pooling or default_pooling(anisotropy, len(features)),
+        }
     )
     return Setup(
         net=net,

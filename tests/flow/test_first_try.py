@@ -188,6 +188,14 @@ def test_the_plan_says_what_will_be_resampled(fine_image: Path, coarse_model: Mo
     assert told.notes == ()
 
 
+def test_the_voxel_size_that_a_user_gives_was_not_in_the_label_tiff(
+    grey: np.ndarray, run: Path, tmp_path: Path
+) -> None:
+    tifffile.imwrite(tmp_path / "mine.tif", grey)
+    result = segment(tmp_path / "mine.tif", run, SegmentConfig(voxel_size=(0.25, 0.2)))
+    assert ngff.open_image(result.output).voxel_size() == pytest.approx((0.25, 0.2))
+
+
 def test_all_settings_lie_beside_the_result_and_can_be_used_again(
     grey: np.ndarray, run: Path, tmp_path: Path
 ) -> None:

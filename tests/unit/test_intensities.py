@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spoco_zoo.intensities import Statistics, normalise, statistics_of, without_frame
+from spoco_zoo.intensities import Statistics, divisor, normalise, statistics_of, without_frame
 
 
 def image(shape: tuple[int, ...] = (1, 60, 50), seed: int = 0) -> np.ndarray:
@@ -88,6 +88,56 @@ def test_one_voxel_of_absurd_value_changes_next_to_nothing() -> None:
     other = normalise(spoilt, found) - normalise(values, was)
     other[0, 3, 3] = 0
     assert np.abs(other).max() < 0.1 * normalise(values, was).max()
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1e-7, 1e-15])
+def test_an_image_of_tiny_values_became_blank(scale: float) -> None:
+    """Intensities in units of SI; from a deviation of 0.001 on nothing changes."""
+    image = np.random.default_rng(0).normal(5, 1, (1, 40, 50))
+    found = statistics_of(lambda: [image * scale])
+    scaled = normalise(image * scale, found)
+    assert scaled.std() == pytest.approx(1, rel=0.002)
+    usual = statistics_of(lambda: [image])
+    assert scaled == pytest.approx(normalise(image, usual), rel=0.002, abs=0.002)
+    assert found.lean == pytest.approx(usual.lean, rel=0.01)
+    assert [divisor(std) for std in (0.0, 0.002, 0.2, 40.0)] == [
+        1e-6,
+        0.002 + 1e-6,
+        0.2 + 1e-6,
+        40.0 + 1e-6,
+    ]
+
+
+def spoilt(how: str) -> np.ndarray:
+    """Blurred nuclei of up to 200 on a dark ground, uint16, and what few voxels can add."""
+    rng = np.random.default_rng(1)
+    y, x = np.mgrid[:200, :200]
+    values = rng.normal(10, 2, y.shape)
+    for cy, cx in rng.uniform(10, 190, (3 if how == "few nuclei" else 40, 2)):
+        values += 180 / (1 + np.exp(np.hypot(y - cy, x - cx) - 6))
+    values = values.clip(0, 255).astype(np.uint16)
+    hot = rng.random(y.shape) < 0.002
+    if how == "hot":
+        values[hot] = 65535
+    elif how == "hot in different ways":
+        values[hot] = rng.integers(5000, 65535, hot.sum())
+    elif how == "bar":
+        values[180:186, 120:180] = 65535
+    elif how == "dark bar":
+        values += 20000
+        values[180:186, 120:180] = 0
+    return values[None]
+
+
+@pytest.mark.parametrize(
+    ("how", "sign"),
+    [("hot", 1), ("hot in different ways", 1), ("bar", 1), ("dark bar", -1), ("", 0),
+     ("few nuclei", 0)],
+)  # fmt: skip
+def test_hot_pixels_or_a_scale_bar_took_all_contrast_without_a_word(how: str, sign: int) -> None:
+    found = whole(spoilt(how)).apart
+    assert np.sign(found) == sign
+    assert abs(found) < 0.01
 
 
 def test_few_objects_in_an_empty_image_are_not_cut_off() -> None:

@@ -120,6 +120,7 @@ def test_voxel_size_is_in_micrometres_or_unknown(make_image: Make) -> None:
     unknown = open_image(make_image([ramp((4, 4))], unit=None, **make))
     assert unknown.voxel_size() is None
     assert unknown.spatial_scale() == (300, 100)
+    assert unknown.incomplete == ""
 
 
 def test_pyramids_of_odd_ratios_keep_their_shapes(make_image: Make) -> None:

@@ -7,21 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from spoco_zoo import ngff
-from spoco_zoo.config import ClusteringConfig, ModelRecipe, NetConfig
+from spoco_zoo.config import ClusteringConfig, ModelRecipe, NetConfig, SegmentConfig
 from spoco_zoo.errors import ConfigError, StoreError
 from spoco_zoo.intensities import Statistics
-from spoco_zoo.segment.fit import (
-    choose_axes,
-    choose_channels,
-    choose_zoom,
-    doubt,
-    doubt_light,
-    doubt_sizes,
-)
+from spoco_zoo.segment.audit import BlockTally, count_dropped
+from spoco_zoo.segment.cluster import cluster
+from spoco_zoo.segment.fit import choose_axes, choose_channels, choose_zoom
+from spoco_zoo.segment.hints import doubt, doubt_few, doubt_light, doubt_nothing, doubt_sizes
+from spoco_zoo.segment.plan import Plan, make_plan
 from spoco_zoo.segment.resize import Stretch
 from spoco_zoo.segment.target import default_output
 
@@ -64,6 +62,35 @@ def test_a_user_may_forbid_it_and_still_hears_of_it() -> None:
     assert zoom.note.startswith("Warning")
 
 
+@pytest.mark.parametrize("known", [(0.5, 0.5), None])
+def test_a_voxel_size_of_too_few_numbers_was_not_noticed(known) -> None:
+    """By a model that knows no voxel size."""
+    for size in ((0.2,), (0.2, 0.2, 0.2)):
+        with pytest.raises(ConfigError, match=r"Give 2, as in --voxel-size 0\.2,0\.2"):
+            choose_zoom(size, recipe(size=known), "yx")
+
+
+def test_a_stack_without_z_spacing_lost_its_voxel_size_without_a_word(tmp_path: Path) -> None:
+    metadata = {"axes": "ZYX", "unit": "um"}
+    stack = np.zeros((3, 64, 64), np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", stack, imagej=True, resolution=(2, 2), metadata=metadata)
+    image = ngff.open_image(tmp_path / "a.tif")
+    assert image.voxel_size() is None
+    for config, said in (({}, True), ({"voxel_size": (1, 0.5, 0.5)}, False)):
+        settings = SegmentConfig.checked(config)
+        notes = make_plan(image, recipe(), settings, output=tmp_path / "a.zarr").notes
+        assert any("y 0.5 um, x 0.5 um, but no z: none is used" in note for note in notes) is said
+
+
+def test_a_placeholder_is_doubted_where_it_rescales(tmp_path: Path) -> None:
+    size = {"axes": "YX", "PhysicalSizeX": 1.0, "PhysicalSizeY": 1.0}
+    tifffile.imwrite(tmp_path / "a.ome.tif", np.zeros((16, 16), np.uint8), metadata=size)
+    image, output = ngff.open_image(tmp_path / "a.ome.tif"), tmp_path / "a.zarr"
+    for known, said in (((0.25, 0.25), True), ((0.9, 0.9), False), (None, False)):
+        notes = make_plan(image, recipe(size=known), SegmentConfig(), output=output).notes
+        assert any("Exactly 1 um" in note for note in notes) is said
+
+
 @pytest.mark.parametrize("size", [None, (0.5, 0.5, 0.5)])
 def test_the_user_decides_about_the_zoom(size) -> None:
     zoom = choose_zoom(size, recipe(), "zyx", zoom=0.25)
@@ -104,12 +131,66 @@ def test_light_the_other_way_round_is_doubted(trained, leans, inverted, said) ->
     assert bool(found) == bool(said)
 
 
-def test_all_doubts_are_said() -> None:
+def planned(path: Path, known: ModelRecipe, **settings: object) -> Plan:
+    tifffile.imwrite(path, np.zeros((32, 32), np.uint8))
+    config = SegmentConfig.checked(settings)
+    return make_plan(ngff.open_image(path), known, config, output=path.with_suffix(".zarr"))
+
+
+def test_few_voxels_that_take_all_contrast_are_told() -> None:
+    assert doubt_few([Statistics(0, 1)]) == ""
+    said = doubt_few([Statistics(0, 1), Statistics(0, 1, apart=0.003)])
+    assert "0.3 % of all voxels are so much brighter" in said
+    assert "crop the image" in said
+    assert "darker" in doubt_few([Statistics(0, 1, apart=-0.01)])
+
+
+def test_all_doubts_are_said(tmp_path: Path) -> None:
     known = recipe().model_copy(update={"lean": -0.4, "object_size": (40.0, 400.0, 2000.0)})
-    found = doubt({"8192": 30}, [Statistics(0, 1, lean=0.3)], known)
-    assert "--zoom" in found
+    plan = planned(tmp_path / "a.tif", known)
+    found = doubt(plan, {"8192": 30}, [Statistics(0, 1, lean=0.3)], BlockTally())
+    assert "--zoom 0.2" in found
     assert "--invert" in found
-    assert doubt({"256": 30}, [Statistics(0, 1, lean=-0.3)], known) == ""
+    assert doubt(plan, {"256": 30}, [Statistics(0, 1, lean=-0.3)], BlockTally()) == ""
+    # What is asked of the user is a zoom of the image, not of what the network saw of it.
+    doubled = planned(tmp_path / "b.tif", known, zoom=2.0)
+    assert "--zoom 0.4" in doubt(doubled, {"8192": 30}, [Statistics(0, 1)], BlockTally())
+
+
+def test_objects_too_small_for_the_model_were_missed_without_a_word(tmp_path: Path) -> None:
+    """Of nuclei at half their size most were dropped, and the others are of a usual size."""
+    known = recipe().model_copy(update={"object_size": (40.0, 400.0, 2000.0)})
+    lost = BlockTally(kept_voxels=600, dropped=20, dropped_voxels=400)
+    bins, seen = {"32": 5, "64": 3}, [Statistics(0, 1)]
+    assert doubt_sizes(bins, known) == ""
+    plan = planned(tmp_path / "a.tif", known)
+    said = doubt(plan, bins, seen, lost)
+    assert "20 regions of some 20 voxels were dropped" in said
+    assert "--zoom 4" in said
+    crumbs = BlockTally(kept_voxels=6000, dropped=20, dropped_voxels=400)
+    assert doubt(plan, bins, seen, crumbs) == ""
+    large = planned(tmp_path / "b.tif", known, clustering={"min_size": 100})
+    assert doubt(large, bins, seen, lost) == ""  # as asked
+    assert doubt(plan, {"512": 9}, seen, lost) == ""  # crumbs of large objects
+
+
+def test_an_image_without_objects_was_left_without_a_word() -> None:
+    assert "--channel" in doubt_nothing({}, [Statistics(0, 0), Statistics(3, 1)])
+    assert "same value" in doubt_nothing({}, [Statistics(7, 0)])
+    assert doubt_nothing({"64": 1}, [Statistics(3, 1)]) == ""
+
+
+@pytest.mark.parametrize("method", ["instance", "meanshift"])
+def test_what_the_clustering_drops_is_counted(method: str) -> None:
+    field = torch.zeros(2, 12, 12)
+    field[0, 1:6, 1:6] = field[1, 8:10, 2:4] = field[1, 8:10, 7:9] = 4
+    config = ClusteringConfig.checked({"method": method, "min_size": 20, "smoothness": 4})
+    labels = cluster(field, config, (0.0, 0.0))
+    assert labels.max() == 1
+    inside = (slice(0, 12), slice(0, 8))  # one column of the second small one
+    expected = (2, 6) if method == "instance" else (0, 0)
+    assert count_dropped(field, labels, inside, config, (0.0, 0.0)) == expected
+    assert count_dropped(field, labels, inside, config, None) == (0, 0)
 
 
 def test_a_2d_model_leaves_z_alone() -> None:

@@ -9,6 +9,7 @@ import pytest
 import tifffile
 import torch
 
+from spoco_zoo import ngff
 from spoco_zoo.config import TrainConfig
 from spoco_zoo.errors import ConfigError, DataError
 from spoco_zoo.train.annotation import thin_out
@@ -151,6 +152,25 @@ def test_bad_pairs_get_one_clear_line(tmp_path: Path, change: object, line: str)
     with pytest.raises(DataError, match=line) as caught:
         load(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_of_several_time_points_only_the_first_was_trained_on(tmp_path: Path) -> None:
+    image, labels = picture()
+    movie, stack = tmp_path / "a.zarr", np.stack([image, image, image])
+    tifffile.imwrite(tmp_path / "m.tif", stack, metadata={"axes": "TYX"}, imagej=True)
+    ngff.convert(tmp_path / "m.tif", movie)
+    tifffile.imwrite(tmp_path / "a.tif", labels)
+    (pair,) = pair_files(movie, tmp_path / "a.tif")
+    with pytest.raises(DataError, match=r"one time point; found 3 in a\.zarr"):
+        load_samples([pair], TrainConfig())
+
+
+def test_hidden_files_of_macos_were_taken_for_images(tmp_path: Path) -> None:
+    pair(tmp_path, "a", *picture())
+    (tmp_path / "images" / "._a.tif").write_bytes(b"\0\5\x16\7")
+    (tmp_path / "labels" / "._b.tif").write_bytes(b"\0\5\x16\7")
+    found = pair_files(tmp_path / "images", tmp_path / "labels")
+    assert [one.name for one in found] == ["a"]
 
 
 def test_an_image_without_label_file_is_named(tmp_path: Path) -> None:

@@ -107,6 +107,19 @@ def load_ruined(data: Path, tmp_path: Path) -> Initial:
     return initial
 
 
+def test_a_3d_model_to_start_from_in_2d_ended_in_a_traceback(data: Path, tmp_path: Path) -> None:
+    command = ["train", "--images", str(data / "images"), "--labels", str(data / "labels")]
+    out = ["--out", str(tmp_path / "run")]
+    done = CliRunner().invoke(app, [*command, *out, "--init", "nuclei-confocal-3d"])
+    assert done.exit_code == 2
+    assert "a 3D model for 2D images" in done.stderr
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "c.yaml").write_text("features: [4, 8]\npooling: [[2, 2], [2, 2]]\n")
+    done = CliRunner().invoke(app, [*command, *out, "--config", str(tmp_path / "c.yaml")])
+    assert done.exit_code == 2
+    assert "one entry less than features" in done.stderr
+
+
 def test_fine_tuning_starts_from_the_weights_given(
     data: Path, finished: Path, tmp_path: Path
 ) -> None:

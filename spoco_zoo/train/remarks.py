@@ -1,0 +1,118 @@
+"""What training data may not be meant to be: said before a run, and in its report."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import ndimage
+
+from spoco_zoo import ngff
+from spoco_zoo.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from spoco_zoo.train.data import Sample
+    from spoco_zoo.train.files import Pair
+
+__all__ = ["doubt_masks", "stated_voxel_size"]
+
+PIECES = 3
+"""Separate pieces of an object, in the mean, from which they are likely objects themselves."""
+CRUMB = 0.1
+"""Pieces of less than this share of the largest one do not count."""
+ALIKE = 1.05
+"""Voxel sizes within this factor are of one scale."""
+GIVE = "--voxel-size gives it to the model, which else cannot know the scale of other images."
+
+
+def doubt_masks(samples: Sequence[Sample]) -> str:
+    """What to tell a user whose label files seem to be masks: one value for all objects.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+
+    Returns
+    -------
+    str
+        Empty if an image has several objects, or its one object is in one piece or two.
+    """
+    annotated = [sample.labels for sample in samples if len(sample.centres)]
+    if not annotated or any(len(sample.centres) > 1 for sample in samples):
+        return ""
+    count = 0
+    for labels in annotated:
+        sizes = np.bincount(ndimage.label(labels > 0)[0].ravel())[1:]
+        count += int((sizes >= CRUMB * sizes.max()).sum())
+    if count < PIECES * len(annotated):
+        return ""
+    return (
+        f"Warning: every label file has one value for all objects, which lie in {count} separate "
+        f"pieces in {len(annotated)} images: each image is trained on as one object. If each piece "
+        "is an object, number them: skimage.measure.label(mask > 0) in Python, or MorphoLibJ's "
+        "Connected Components Labeling in Fiji; save 16-bit TIFFs, and train again."
+    )
+
+
+def stated_voxel_size(pairs: Sequence[Pair], ndim: int) -> tuple[tuple[float, ...] | None, str]:
+    """The voxel size that all training images state, and what to tell of it.
+
+    Parameters
+    ----------
+    pairs : sequence of Pair
+    ndim : int
+        Spatial axes of the network.
+
+    Returns
+    -------
+    size : tuple of float or None
+        ``([Z,] Y, X)`` in micrometres; None unless all images state one and the same.
+    note : str
+        Empty if no image states any.
+    """
+    found = [_stated(pair.image, ndim) for pair in pairs]
+    sizes = np.array([size for size, _ in found if size is not None])
+    if not len(sizes):
+        part = next((part for _, part in found if part), "")
+        note = f"Training images state the voxel size in part, {part}: none is used. {GIVE}"
+        return None, note if part else ""
+    low, middle, high = sizes.min(0), np.median(sizes, axis=0), sizes.max(0)
+    if len(sizes) < len(pairs):
+        return None, (
+            f"{len(sizes)} of {len(pairs)} training images state a voxel size, the others none: "
+            f"none is used. {GIVE}"
+        )
+    if (high > ALIKE * low).any():
+        return None, (
+            f"The training images state different voxel sizes, {_text(low)} to {_text(high)} um: "
+            f"none is used. Train on images of one scale; then, or if these are wrong: {GIVE}"
+        )
+    if (middle == 1).all():
+        return None, (
+            "The training images state 1 um along every axis, as programs write that do not know "
+            f"the voxel size: it is not used. {GIVE}"
+        )
+    size = tuple(float(f"{value:.6g}") for value in middle)
+    return size, (
+        f"The voxel size is {_text(size)} um, as the training images state: the model will know "
+        "it, and so can be used for images of another. --voxel-size corrects it."
+    )
+
+
+def _stated(path: Path, ndim: int) -> tuple[tuple[float, ...] | None, str]:
+    """Voxel size of an image file, or what is stated of it; files without metadata state none."""
+    if path.suffix.lower() not in (".tif", ".tiff", ".zarr"):
+        return None, ""
+    try:
+        image = ngff.open_image(path)
+    except InputError:  # what cannot be trained on is refused by its reader
+        return None, ""
+    size = image.voxel_size()
+    return (None if size is None or len(size) < ndim else size[-ndim:]), image.incomplete
+
+
+def _text(size: Sequence[float]) -> str:
+    return " x ".join(f"{value:.4g}" for value in size)

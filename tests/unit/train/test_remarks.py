@@ -1,0 +1,130 @@
+"""Training data that are not meant to be what they are: said once, before the run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from typer.testing import CliRunner
+
+from spoco_zoo.cli import app
+from spoco_zoo.config import TrainConfig
+from spoco_zoo.train.data import load_samples
+from spoco_zoo.train.files import Pair, pair_files
+from spoco_zoo.train.remarks import doubt_masks, stated_voxel_size
+
+SMALL = {"features": [4, 8], "embedding_dim": 4, "crop": [16, 16], "precision": "float32"}
+
+
+def drawn(shape: tuple[int, int] = (32, 32)) -> np.ndarray:
+    """Four objects, numbered."""
+    labels = np.zeros(shape, np.uint8)
+    for number, (y, x) in enumerate(((2, 2), (2, 20), (18, 2), (18, 20)), start=1):
+        labels[y : y + 9, x : x + 8] = number
+    return labels
+
+
+def folder_of(folder: Path, labels: np.ndarray, **options: object) -> Path:
+    rng = np.random.default_rng(0)
+    for n in range(3):
+        image = (labels > 0) * 60.0 + rng.integers(0, 20, labels.shape)
+        for what, values in (("images", image.astype(np.float32)), ("labels", labels)):
+            (folder / what).mkdir(parents=True, exist_ok=True)
+            tifffile.imwrite(folder / what / f"{n}.tif", values, **options)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ((drawn() > 0).astype(np.uint8) * 255, True),
+        (drawn() > 0, True),
+        (drawn(), False),
+        (np.where(drawn() == 1, 255, 0).astype(np.uint8), False),
+        (np.where(drawn() < 3, drawn(), 0), False),
+    ],
+    ids=["mask", "bool", "numbered", "one object", "two objects"],
+)
+def test_masks_were_trained_on_as_one_object_without_a_word(
+    tmp_path: Path, labels: np.ndarray, said: bool
+) -> None:
+    data = folder_of(tmp_path, labels)
+    samples = load_samples(pair_files(data / "images", data / "labels"), TrainConfig())
+    assert ("12 separate pieces in 3 images" in doubt_masks(samples)) is said
+    assert bool(doubt_masks(samples)) is said
+
+
+def train(data: Path, *options: str) -> str:
+    """What a run of one step says, once it is over."""
+    import yaml
+
+    (data / "small.yaml").write_text(yaml.safe_dump({**SMALL, "iterations": 1, "batch_size": 2}))
+    folders = ["--images", str(data / "images"), "--labels", str(data / "labels")]
+    command = ["train", *folders, "--out", str(data / "run"), "--config", str(data / "small.yaml")]
+    done = CliRunner().invoke(app, [*command, *options])
+    assert done.exit_code == 0, done.output
+    return done.stderr
+
+
+def test_what_is_said_of_training_data_is_in_the_report(tmp_path: Path) -> None:
+    data = folder_of(tmp_path, (drawn() > 0).astype(np.uint8) * 255)
+    assert train(data).count("one value for all objects") == 1
+    assert "one value for all objects" in (data / "run/report.html").read_text()
+
+
+def calibrated(folder: Path, *sizes: float | None, spacing: float | None = None) -> list[Pair]:
+    """ImageJ TIFFs (a stack, if there is a spacing) of the given sizes in um."""
+    shape = (16, 16) if spacing is None else (4, 16, 16)
+    folder.mkdir(exist_ok=True)
+    pairs = []
+    for n, size in enumerate(sizes):
+        options = {} if size is None else {"resolution": (1 / size, 1 / size)}
+        header = {} if size is None else {"unit": "um", "axes": "YX" if spacing is None else "ZYX"}
+        if spacing:
+            header["spacing"] = spacing
+        path = folder / f"{n}.tif"
+        tifffile.imwrite(path, np.zeros(shape, np.uint8), imagej=True, metadata=header, **options)
+        pairs.append(Pair(str(n), path, path))
+    return pairs
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected", "said"),
+    [
+        ((0.2, 0.2, 0.2), (0.2, 0.2), "0.2 x 0.2 um, as the training images state"),
+        ((0.2, 0.2, 0.205), (0.2, 0.2), "0.2 x 0.2 um"),
+        ((0.2, 0.2, 0.3), None, "different voxel sizes, 0.2 x 0.2 to 0.3 x 0.3 um"),
+        ((0.2, None, 0.2), None, "2 of 3 training images"),
+        ((1.0, 1.0), None, "1 um along every axis"),
+        ((None, None), None, ""),
+    ],
+)
+def test_the_voxel_size_in_training_files_was_ignored(tmp_path, sizes, expected, said) -> None:
+    size, note = stated_voxel_size(calibrated(tmp_path, *sizes), 2)
+    assert size == (None if expected is None else pytest.approx(expected))
+    assert said in note
+    assert bool(said) == bool(note)
+
+
+def test_training_stacks_without_z_spacing_are_noted(tmp_path: Path) -> None:
+    size, note = stated_voxel_size(calibrated(tmp_path, 0.2, 0.2, spacing=0.5), 3)
+    assert size == pytest.approx((0.5, 0.2, 0.2))
+    size, note = stated_voxel_size(calibrated(tmp_path, 0.2, 0.2, spacing=0.0), 3)
+    assert size is None
+    assert "but no z" in note
+
+
+def test_a_run_takes_the_voxel_size_of_its_images_and_goes_on_with_it(tmp_path: Path) -> None:
+    metadata = {"unit": "um", "axes": "YX"}
+    data = folder_of(tmp_path, drawn(), imagej=True, resolution=(5, 5), metadata=metadata)
+    assert train(data).count("0.2 x 0.2 um") == 1
+    assert json.loads((data / "run/model.json").read_text())["voxel_size"] == [0.2, 0.2]
+    for path in (data / "images").iterdir():
+        tifffile.imwrite(path, tifffile.imread(path))
+    assert "um" not in train(data, "--resume")
+    shutil.rmtree(data / "run")
+    assert "um" not in train(data, "--voxel-size", "0.3,0.3")
