@@ -12,7 +12,7 @@ from spoco_zoo.errors import SpocoError
 from spoco_zoo.segment.ledger import LOCK, PROGRESS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from spoco_zoo.segment.tasks import BlockResult, FaceResult
 
@@ -24,6 +24,7 @@ __all__ = [
     "block_entry",
     "clear_folder",
     "face_entry",
+    "failed_text",
 ]
 
 HOPELESS = 8
@@ -140,6 +141,16 @@ def face_entry(number: int, result: FaceResult) -> dict[str, Any]:
     """The ledger line of a block whose faces are matched."""
     doubts = [doubt.to_dict() for doubt in result.doubts]
     return {"phase": "face", "n": number, "tally": asdict(result.tally), "doubts": doubts}
+
+
+def failed_text(failures: Sequence[Failure], output: str) -> str:
+    """What has no result, in one line."""
+    named = "; ".join(f"{f.phase} {f.place}: {f.reason}" for f in failures[:5])
+    more = f"; and {len(failures) - 5} more" if len(failures) > 5 else ""
+    return (
+        f"{len(failures)} without result: {named}{more}. "
+        f"The rest is in {output}; the same command tries these again."
+    )
 
 
 def clear_folder(folder: Path, keep: tuple[str, ...] = ()) -> None:

@@ -7,22 +7,17 @@ result, so its ledger lines carry that number (the epoch) and count only for it.
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
-from dataclasses import asdict
 from functools import partial
-from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spoco_zoo import ngff
-from spoco_zoo.errors import BlocksFailed, LedgerError
-from spoco_zoo.segment.audit import count_per_block, throughput
-from spoco_zoo.segment.doubts import save_views
+from spoco_zoo.errors import BlocksFailed
+from spoco_zoo.segment.closing import DOUBTS, REPORT, read_report, write_report
 from spoco_zoo.segment.execute import InProcess
 from spoco_zoo.segment.final import CoreItem, fill_coarse, relabel_block
-from spoco_zoo.segment.fit import doubt
 from spoco_zoo.segment.ledger import Ledger
 from spoco_zoo.segment.normalise import measure
 from spoco_zoo.segment.outcome import (
@@ -31,6 +26,7 @@ from spoco_zoo.segment.outcome import (
     block_entry,
     clear_folder,
     face_entry,
+    failed_text,
 )
 from spoco_zoo.segment.plan import Plan
 from spoco_zoo.segment.progress import Progress
@@ -56,8 +52,6 @@ if TYPE_CHECKING:
     from spoco_zoo.segment.rows import Outcome
 
 __all__ = ["Run"]
-
-REPORT, DOUBTS = "segment.json", "doubts.npz"
 
 
 class Run:
@@ -92,7 +86,7 @@ class Run:
         self.publish(levels)
         self.report(numbering)
         if self.failures:
-            raise BlocksFailed(self.failed_text())
+            raise BlocksFailed(failed_text(self.failures, self.plan.output))
         return self.finish()
 
     def prepare(self, model: ModelRef, cluster: Clusterer, device: str) -> Common:
@@ -275,64 +269,23 @@ class Run:
 
     def report(self, numbering: Numbering) -> None:
         """Write the report, then the ledger line that says that all is done."""
-        plan, progress = self.plan, self.progress
-        sizes = progress.measure_sizes(plan.folder, numbering)
-        fresh = prod(plan.grid.shape) * (plan.grid.total - self.resumed) // plan.grid.per_time
-        doubts = sorted(progress.doubts, key=lambda d: -d.doubt)
-        (plan.folder / DOUBTS).unlink(missing_ok=True)
-        if doubts:
-            save_views(plan.folder / DOUBTS, plan.folder, plan.grid, doubts)
-        counted = sizes.summary()
-        content = {
-            "plan": plan.summary(),
-            "config": plan.config.model_dump(mode="json"),
-            "objects": numbering.objects,
-            "blocks": progress.blocks.summary(plan.recipe.delta_var),
-            "objects_per_block": count_per_block(progress.owned),
-            "faces": asdict(progress.faces),
-            "doubts": [d.to_dict() for d in doubts],
-            "throughput": throughput(fresh, self.seconds),
-            "sizes": counted,
-            "hint": doubt(counted["histogram"], progress.statistics, plan.recipe),
-            "seconds": {k: round(v, 3) for k, v in self.seconds.items()},
-            "failures": [asdict(f) for f in self.failures],
-        }
-        path = plan.folder / REPORT
-        partial_path = path.with_suffix(".partial")
-        partial_path.write_text(json.dumps(content, indent=2) + "\n")
-        partial_path.replace(path)
+        write_report(
+            self.plan, self.progress, numbering, self.seconds, self.failures, resumed=self.resumed
+        )
         self._record(self._later({"phase": "published", "failed": len(self.failures)}))
 
     def finish(self) -> SegmentResult:
         """Remove everything but the report and the views that its pictures need."""
-        report = self.plan.folder / REPORT
-        try:
-            content = json.loads(report.read_text())
-        except ValueError as error:
-            raise LedgerError(
-                "the report of a finished run must be readable",
-                f"{error} in {report}",
-                f"The label is complete: delete {self.plan.folder}, or start again with "
-                "--overwrite.",
-            ) from error
+        content = read_report(self.plan.folder)
         self.ledger.close()
         clear_folder(self.plan.folder, keep=(REPORT, DOUBTS))
         return SegmentResult(
             self.plan.output,
-            report,
+            self.plan.folder / REPORT,
             content["objects"],
             self.plan.grid.total,
             self.resumed,
             content,
-        )
-
-    def failed_text(self) -> str:
-        """What has no result, in one line."""
-        named = "; ".join(f"{f.phase} {f.place}: {f.reason}" for f in self.failures[:5])
-        more = f"; and {len(self.failures) - 5} more" if len(self.failures) > 5 else ""
-        return (
-            f"{len(self.failures)} without result: {named}{more}. "
-            f"The rest is in {self.plan.output}; the same command tries these again."
         )
 
     @property

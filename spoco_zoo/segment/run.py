@@ -21,12 +21,13 @@ from spoco_zoo import ngff
 from spoco_zoo.config import SegmentConfig
 from spoco_zoo.errors import Interrupted, SpocoError, StoreError
 from spoco_zoo.nets.model import Model
+from spoco_zoo.segment.closing import REPORT
 from spoco_zoo.segment.execute import InProcess, make_executor, refuse_in_worker
 from spoco_zoo.segment.failures import is_full, no_room
 from spoco_zoo.segment.ledger import Ledger, RunLock, is_unfinished, was_published
 from spoco_zoo.segment.models import ModelRef, read_model, remember_model, write_model
 from spoco_zoo.segment.outcome import Event, SegmentResult, clear_folder
-from spoco_zoo.segment.phases import REPORT, Run
+from spoco_zoo.segment.phases import Run
 from spoco_zoo.segment.plan import Plan, make_plan
 from spoco_zoo.segment.stopping import catch_interrupt
 from spoco_zoo.segment.target import default_output, run_folder
