@@ -3,6 +3,8 @@
 Every phase is a set of items that are independent of each other and done when
 the ledger says so. What follows the blocks also depends on which blocks have a
 result, so its ledger lines carry that number (the epoch) and count only for it.
+An item of a later phase that fails does not hold up the rest, but leaves a gap in
+what the rest is made of: the next process writes all labels again.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from spoco_zoo.segment.plan import Plan
 from spoco_zoo.segment.progress import Progress
 from spoco_zoo.segment.pyramid import AxisStep, pyramid_steps
 from spoco_zoo.segment.relabel import Numbering, write_table
-from spoco_zoo.segment.resize import network_labels, resize_steps
+from spoco_zoo.segment.resize import network_folder, network_labels, resize_steps
 from spoco_zoo.segment.rows import Lost, label_row, listed_row, longest_row, rows_of
 from spoco_zoo.segment.stitch import Rule
 from spoco_zoo.segment.target import TiffTarget
@@ -151,6 +153,8 @@ class Run:
         self.executor.run(task, rows_of(orphans, grid, 1), success, failure)
         count.close()
         self.progress.start_epoch()
+        if self.progress.gap:
+            self._record(self._later({"phase": "again"}))
 
     def join_faces(self, common: Common) -> None:
         """Match the objects of neighbouring blocks."""
@@ -201,6 +205,8 @@ class Run:
         if not self.plan.rescaled:
             return levels[0]
         lead = tuple(levels[0].shape[: levels[0].ndim - len(self.plan.grid.shape)])
+        if not self.progress.relabelling:
+            shutil.rmtree(network_folder(self.plan, numbering.dtype), ignore_errors=True)
         return network_labels(self.plan, lead, numbering.dtype)
 
     def relabel(self, common: Common, final: Any, numbering: Numbering) -> None:
@@ -337,7 +343,12 @@ class Run:
             on_result(item, result)
             count.succeeded()
 
-        self.executor.run(task, items, success, lambda i, reason: count.failed(place(i), reason))
+        def failure(item: Any, reason: str) -> None:
+            if not self.progress.gap:
+                self._record(self._later({"phase": "gap"}))
+            count.failed(place(item), reason)
+
+        self.executor.run(task, items, success, failure)
         count.close()
 
 

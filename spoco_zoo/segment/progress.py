@@ -32,6 +32,9 @@ class Progress:
     objects, owned : ndarray of int64, shape (blocks,)
         Objects of each block and those with core voxels; -1 if it has no result.
     checksums : ndarray of int64, shape (blocks,)
+    gap : bool
+        Whether faces, or parts of the label, have no result. What was written after
+        that was made of less than all.
     """
 
     def __init__(self, blocks: int) -> None:
@@ -125,10 +128,14 @@ class Progress:
         return tally
 
     def _forget_later(self) -> None:
-        self.faces_done, self.publishing, self.published, self.failed = 0, False, False, 0
+        self.faces_done = 0
         self.faces = FaceTally()
         self.doubts: list[Doubt] = []
         self._faces = np.zeros(len(self.objects), bool)
+        self._forget_written()
+
+    def _forget_written(self) -> None:
+        self.gap, self.publishing, self.published, self.failed = False, False, False, 0
         self._cores = np.full(len(self.objects), -1, np.int64)
         self._coarse: dict[tuple[int, int], int] = {}
 
@@ -155,6 +162,12 @@ class Progress:
 
     def _add_coarse(self, entry: dict[str, Any]) -> None:
         self._coarse[entry["level"], entry["n"]] = int(entry["crc"])
+
+    def _add_gap(self, entry: dict[str, Any]) -> None:
+        self.gap = True
+
+    def _add_again(self, entry: dict[str, Any]) -> None:
+        self._forget_written()
 
     def _add_publishing(self, entry: dict[str, Any]) -> None:
         self.publishing = True

@@ -15,9 +15,11 @@ from spoco_zoo import ngff
 from spoco_zoo.segment.pyramid import AxisStep
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from spoco_zoo.segment.plan import Plan
 
-__all__ = ["Stretch", "network_labels", "resize_steps"]
+__all__ = ["Stretch", "network_folder", "network_labels", "resize_steps"]
 
 
 @dataclass(frozen=True)
@@ -58,12 +60,17 @@ def network_labels(plan: Plan, lead: tuple[int, ...], dtype: Any) -> Any:
     """
     ones = (1,) * len(lead)
     return ngff.scratch_array(
-        plan.folder / f"network-{np.dtype(dtype).name}.zarr",
+        network_folder(plan, dtype),
         (*lead, *plan.grid.shape),
         dtype,
         (*ones, *plan.chunk),
         (*ones, *plan.grid.block),
     )
+
+
+def network_folder(plan: Plan, dtype: Any) -> Path:
+    """Where `network_labels` keeps them."""
+    return plan.folder / f"network-{np.dtype(dtype).name}.zarr"
 
 
 def resize_steps(plan: Plan, lead: int) -> tuple[AxisStep, ...]:
