@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 HOPELESS = 8
-"""So many failures without one success end a phase: the next item would fail too."""
+"""So many failures without one success ever end a phase: the next item would fail too."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,8 @@ class Count:
         To which failures are added.
     seconds : dict
         Gets the time of the phase.
+    hope : bool
+        Whether any item of the phase has ever succeeded, in whichever process.
     """
 
     def __init__(
@@ -90,8 +92,10 @@ class Count:
         on_event: Callable[[Event], None],
         failures: list[Failure],
         seconds: dict[str, float],
+        *,
+        hope: bool,
     ) -> None:
-        self.name, self.total, self.done = name, total, done
+        self.name, self.total, self.done, self._hope = name, total, done, hope
         self._on_event, self._failures, self._seconds = on_event, failures, seconds
         self._good = self._bad = 0
         self._began = time.perf_counter()
@@ -99,7 +103,7 @@ class Count:
 
     def succeeded(self) -> None:
         """One more is done."""
-        self._good += 1
+        self._good, self._hope = self._good + 1, True
         self._tell("")
 
     def failed(self, place: str, reason: str) -> None:
@@ -112,7 +116,7 @@ class Count:
         """
         self._bad += 1
         self._failures.append(Failure(self.name, place, reason))
-        if self._bad >= HOPELESS and not self._good:
+        if self._bad >= HOPELESS and not self._hope:
             raise SpocoError(f"{self.name}: the first {self._bad} all failed; {reason}")
         self._tell(f"{place}: {reason}")
 

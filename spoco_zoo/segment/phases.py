@@ -131,7 +131,7 @@ class Run:
         longest = grid.counts[-1] if here else longest_row(grid.total, self.executor.workers)
         task = partial(label_row if here else listed_row, common)
         orphans: list[int] = []
-        count = self._count("blocks", grid.total, self.progress.blocks_done)
+        count = self._count("blocks", "block", grid.total, self.progress.blocks_done)
 
         def success(row: tuple[int, ...], outcomes: Iterable[Outcome]) -> None:
             for number, outcome in outcomes:
@@ -166,6 +166,7 @@ class Run:
         total = len(items) + self.progress.faces_done
         self._phase(
             "faces",
+            "face",
             partial(join_faces, common),
             items,
             total,
@@ -225,6 +226,7 @@ class Run:
         ]
         self._phase(
             "relabel",
+            "core",
             partial(relabel_block, common.local, final, str(self._table), common.grid),
             items,
             len(blocks),
@@ -251,6 +253,7 @@ class Run:
         units = [(n, where, known(n)) for n, where in enumerate(ngff.write_blocks(coarse))]
         self._phase(
             name,
+            "coarse",
             partial(_coarse_unit, fine, coarse, steps),
             units,
             len(units),
@@ -323,12 +326,14 @@ class Run:
         self.ledger.append(entry)
         self.progress.add(entry)
 
-    def _count(self, name: str, total: int, done: int) -> Count:
-        return Count(name, total, done, self.on_event, self.failures, self.seconds)
+    def _count(self, name: str, kind: str, total: int, done: int) -> Count:
+        hope = kind in self.progress.succeeded
+        return Count(name, total, done, self.on_event, self.failures, self.seconds, hope=hope)
 
     def _phase(
         self,
         name: str,
+        kind: str,
         task: Callable[[Any], Any],
         items: Iterable[Any],
         total: int,
@@ -336,8 +341,8 @@ class Run:
         on_result: Callable[[Any, Any], None],
         place: Callable[[Any], str],
     ) -> None:
-        """Run one phase; failures are kept for the end, unless everything fails."""
-        count = self._count(name, total, done)
+        """Run one phase, whose ledger lines are of a kind; failures are kept for the end."""
+        count = self._count(name, kind, total, done)
 
         def success(item: Any, result: Any) -> None:
             on_result(item, result)

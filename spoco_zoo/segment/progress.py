@@ -32,6 +32,8 @@ class Progress:
     objects, owned : ndarray of int64, shape (blocks,)
         Objects of each block and those with core voxels; -1 if it has no result.
     checksums : ndarray of int64, shape (blocks,)
+    succeeded : set of str
+        Phases of which some item has ever been done, even if that is forgotten by now.
     gap : bool
         Whether faces, or parts of the label, have no result. What was written after
         that was made of less than all.
@@ -42,6 +44,7 @@ class Progress:
         self.owned = np.full(blocks, -1, np.int64)
         self.checksums = np.zeros(blocks, np.int64)
         self.statistics: list[Statistics] = []
+        self.succeeded: set[str] = set()
         self.blocks = BlockTally()
         self.epoch = -1
         self._forget_later()
@@ -69,6 +72,7 @@ class Progress:
                 self.epoch = int(entry["epoch"])
                 self._forget_later()
             getattr(self, f"_add_{entry['phase']}")(entry)
+            self.succeeded.add(entry["phase"])
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise LedgerError(
                 "a ledger must hold the lines of this run",
