@@ -15,6 +15,7 @@ from spoco_zoo.errors import ConfigError, StoreError
 from spoco_zoo.segment.blocks import BlockGrid, Box, make_grid
 from spoco_zoo.segment.field import Field, make_field
 from spoco_zoo.segment.fit import choose_channels, choose_zoom
+from spoco_zoo.segment.ledger import is_unfinished
 from spoco_zoo.segment.target import TiffTarget, choose_target, run_folder
 from spoco_zoo.segment.tiling import (
     Tiling,
@@ -251,7 +252,8 @@ def make_plan(
         disk_free=_disk_free(folder),
         notes=tuple(note for note in (zoom.note, colour_note) if note),
     )
-    if plan.disk_free < plan.disk_bytes:
+    # A run that goes on has used much of it already, and a full disk ends it in one line.
+    if plan.disk_free < plan.disk_bytes and not is_unfinished(folder):
         raise StoreError(
             f"the run may need {_bytes(plan.disk_bytes)} of disk",
             f"{_bytes(plan.disk_free)} free at {folder.parent}",

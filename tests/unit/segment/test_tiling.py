@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from math import prod
 from pathlib import Path
 
@@ -10,13 +11,15 @@ import pytest
 import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
-from planted import code_model
+from planted import code_model, write_image
 
 from spoco_zoo import ngff
 from spoco_zoo.config import SegmentConfig
 from spoco_zoo.errors import ConfigError, InputError, StoreError
 from spoco_zoo.nets.receptive import exact_halo
+from spoco_zoo.segment.ledger import Ledger
 from spoco_zoo.segment.plan import make_plan
+from spoco_zoo.segment.target import run_folder
 from spoco_zoo.segment.tiling import (
     BLOCK_VOXELS,
     CHUNK,
@@ -137,3 +140,17 @@ def test_memory_does_not_grow_with_the_volume(tmp_path: Path) -> None:
         plan = make_plan(ngff.open_image(path), SOLID, SegmentConfig(), output=tmp_path / "o.zarr")
         sizes.append(plan.worker_bytes)
     assert sizes[0] == sizes[1]
+
+
+def test_the_disk_that_a_run_had_used_itself_kept_it_from_going_on(tmp_path: Path) -> None:
+    store = write_image(tmp_path / "a.ome.zarr", np.arange(512).reshape(8, 8, 8), "ZYX")
+    metadata = store / "0" / "zarr.json"
+    content = json.loads(metadata.read_text())
+    metadata.write_text(json.dumps({**content, "shape": [2**17] * 3}))
+    image, output = ngff.open_image(store), tmp_path / "o.zarr"
+    with pytest.raises(StoreError, match="of disk"):
+        make_plan(image, SOLID, SegmentConfig(), output=output)
+    folder = run_folder(image, output, "spoco")
+    folder.mkdir()
+    Ledger(folder, {}).close()
+    assert make_plan(image, SOLID, SegmentConfig(), output=output).folder == folder
