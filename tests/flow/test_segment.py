@@ -24,9 +24,10 @@ from planted import (
 
 from spoco_zoo import ngff
 from spoco_zoo.config import SegmentConfig
-from spoco_zoo.errors import ConfigError, DataError, StoreError
+from spoco_zoo.errors import ConfigError, DataError, LedgerError, StoreError
 from spoco_zoo.segment import Event, dry_run, guess_time, open_labels, segment
 from spoco_zoo.segment.execute import make_executor
+from spoco_zoo.segment.ledger import RunLock
 
 CELLS = 300
 SMALL = SegmentConfig(block=(128, 128), overlap=(16, 16), patch=(64, 64), halo=(12, 12))
@@ -157,6 +158,32 @@ def test_tiff_in_and_out(tmp_path: Path, truth: np.ndarray) -> None:
         cluster=exact_cluster,
     )
     assert same_partition(tifffile.imread(tmp_path / "labels.tif"), truth)
+
+
+def test_the_address_of_a_file_was_taken_for_a_folder_called_file(
+    tmp_path: Path, truth: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tifffile.imwrite(tmp_path / "a.tif", truth.astype(np.uint16))
+    for name in ("labels.tif", "labels.ome.zarr"):
+        output = f"file://{tmp_path / name}"
+        result = segment(
+            tmp_path / "a.tif", code_model(truth), SMALL, output=output, cluster=exact_cluster
+        )
+        assert result.output == str(tmp_path / name)
+        assert result.report.parent == tmp_path / f"{name}.spoco-run"
+    assert not (tmp_path / "file:").exists()
+
+
+def test_two_runs_wrote_one_label_where_a_link_led_to_its_store(
+    image: Path, truth: np.ndarray, tmp_path: Path
+) -> None:
+    link, model = tmp_path / "link.ome.zarr", code_model(truth)
+    link.symlink_to(image)
+    folder = dry_run(image, model, SMALL).folder
+    folder.mkdir()
+    with RunLock(folder), pytest.raises(LedgerError, match="one run at a time"):
+        segment(link, model, SMALL, cluster=exact_cluster)
 
 
 def test_a_constant_image_has_no_objects(tmp_path: Path) -> None:
