@@ -123,6 +123,7 @@ class Run:
             precision=plan.config.precision,
             folder=str(plan.folder),
             local=local,
+            steps=resize_steps(plan, 0) if plan.rescaled else (),
         )
 
     def label_blocks(self, common: Common) -> None:

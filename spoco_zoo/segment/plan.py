@@ -153,7 +153,7 @@ class Plan:
         source = repr((image.uri, image.axes, image.levels, str(image.dtype)))
         settings = self.config.model_dump(mode="json")
         return {
-            "format": "2",
+            "format": "3",
             "model": model,
             "source": hashlib.sha256(source.encode()).hexdigest(),
             "cluster": cluster,

@@ -186,6 +186,20 @@ def test_two_runs_wrote_one_label_where_a_link_led_to_its_store(
         segment(link, model, SMALL, cluster=exact_cluster)
 
 
+@pytest.mark.parametrize("block", [(64, 64), (128, 128)])
+def test_objects_finer_than_a_pixel_of_the_label_had_ids_that_no_pixel_has(
+    tmp_path: Path, block: tuple[int, int]
+) -> None:
+    """Between two cells the enlarged image has values of others: objects of a network's pixel."""
+    cells = tissue((32, 32), 12, seed=3)
+    image, model = write_image(tmp_path / "a.ome.zarr", cells, "YX"), code_model(cells)
+    config = SMALL.model_copy(update={"zoom": 4, "block": block, "halo": (4, 4)})
+    result = segment(image, model, config, cluster=exact_cluster)
+    ids = np.unique(read_labels(image / "labels" / "spoco"))
+    assert ids[ids > 0].tolist() == list(range(1, result.objects + 1))
+    assert result.summary["sizes"]["objects"] == result.objects
+
+
 def test_a_constant_image_has_no_objects(tmp_path: Path) -> None:
     image = write_image(tmp_path / "a.ome.zarr", np.full((64, 300), 7), "YX")
     model = code_model(np.arange(100).reshape(10, 10))
