@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import shutil
 from functools import partial
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -251,13 +252,16 @@ class Run:
     ) -> None:
         """Write one level from the array before it, unit by unit."""
         known = partial(self.progress.coarse_checksum, level)
-        units = [(n, where, known(n)) for n, where in enumerate(ngff.write_blocks(coarse))]
+        # One by one: a list of all units of a large volume would not fit the driver.
+        units = ((n, where, known(n)) for n, where in enumerate(ngff.write_blocks(coarse)))
+        sizes = zip(coarse.shape, coarse.shards or coarse.chunks, strict=True)
+        total = prod(-(-size // step) for size, step in sizes)
         self._phase(
             name,
             "coarse",
             partial(_coarse_unit, fine, coarse, steps),
             units,
-            len(units),
+            total,
             0,
             lambda unit, crc: self._record_new(
                 {"phase": "coarse", "level": level, "n": unit[0]}, crc

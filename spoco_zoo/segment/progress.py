@@ -73,7 +73,7 @@ class Progress:
                 self._forget_later()
             getattr(self, f"_add_{entry['phase']}")(entry)
             self.succeeded.add(entry["phase"])
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, LookupError, MemoryError, TypeError, ValueError) as error:
             raise LedgerError(
                 "a ledger must hold the lines of this run",
                 f"{entry!r:.80}",
@@ -105,7 +105,10 @@ class Progress:
 
     def coarse_checksum(self, level: int, number: int) -> int | None:
         """CRC-32 of a write unit of a coarser level, None if it is not yet written."""
-        return self._coarse.get((level, number))
+        known = self._coarse.get(level)
+        if known is None or number >= len(known) or known[number] < 0:
+            return None
+        return int(known[number])
 
     def number(self, folder: Path) -> Numbering:
         """Final ids from the blocks' counts and the matches in the run folder."""
@@ -141,7 +144,8 @@ class Progress:
     def _forget_written(self) -> None:
         self.gap, self.publishing, self.published, self.failed = False, False, False, 0
         self._cores = np.full(len(self.objects), -1, np.int64)
-        self._coarse: dict[tuple[int, int], int] = {}
+        # Per level, grown as units come: a level's size is not known while lines are replayed.
+        self._coarse: dict[int, np.ndarray] = {}
 
     def _add_statistics(self, entry: dict[str, Any]) -> None:
         known = {name: entry[name] for name in Statistics._fields if name in entry}
@@ -165,7 +169,13 @@ class Progress:
         self._cores[entry["n"]] = entry["crc"]
 
     def _add_coarse(self, entry: dict[str, Any]) -> None:
-        self._coarse[entry["level"], entry["n"]] = int(entry["crc"])
+        level, n = entry["level"], entry["n"]
+        known = self._coarse.get(level, np.full(1, -1, np.int64))
+        if n >= len(known):
+            more = np.full(max(n + 1, 2 * len(known)) - len(known), -1, np.int64)
+            known = np.concatenate([known, more])
+        known[n] = entry["crc"]
+        self._coarse[level] = known
 
     def _add_gap(self, entry: dict[str, Any]) -> None:
         self.gap = True
