@@ -54,7 +54,10 @@ if TYPE_CHECKING:
     from spoco_zoo.segment.outcome import Event, Failure
     from spoco_zoo.segment.rows import Outcome
 
-__all__ = ["Run"]
+__all__ = ["STAGED", "Run"]
+
+STAGED = "local.zarr"
+"""Local ids, in the run folder."""
 
 
 class Run:
@@ -102,7 +105,7 @@ class Run:
             values = {k: v for k, v in found._asdict().items() if math.isfinite(v)}
             self._record({"phase": "statistics", "time": when, **values})
         local = ngff.scratch_array(
-            plan.folder / "local.zarr",
+            plan.folder / STAGED,
             (grid.times, *grid.shape),
             "uint32",
             (1, *plan.chunk),

@@ -12,22 +12,30 @@
 from __future__ import annotations
 
 import errno
-from contextlib import contextmanager
+import shutil
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spoco_zoo import ngff
 from spoco_zoo.config import SegmentConfig
-from spoco_zoo.errors import Interrupted, SpocoError, StoreError
+from spoco_zoo.errors import InputError, Interrupted, RemoteError, SpocoError, StoreError
 from spoco_zoo.nets.model import Model
 from spoco_zoo.segment.closing import REPORT
 from spoco_zoo.segment.execute import InProcess, make_executor, refuse_in_worker
 from spoco_zoo.segment.failures import is_full, no_room
-from spoco_zoo.segment.ledger import Ledger, RunLock, is_unfinished, was_published
+from spoco_zoo.segment.ledger import (
+    PROGRESS,
+    Ledger,
+    RunLock,
+    has_blocks,
+    is_unfinished,
+    was_published,
+)
 from spoco_zoo.segment.models import ModelRef, read_model, remember_model, write_model
 from spoco_zoo.segment.outcome import Event, SegmentResult, clear_folder
-from spoco_zoo.segment.phases import Run
+from spoco_zoo.segment.phases import STAGED, Run
 from spoco_zoo.segment.plan import Plan, make_plan
 from spoco_zoo.segment.stopping import catch_interrupt
 from spoco_zoo.segment.target import default_output, run_folder
@@ -40,6 +48,8 @@ if TYPE_CHECKING:
 
 __all__ = ["dry_run", "segment"]
 
+STOPPING = "stopping after the blocks in flight; Ctrl-C again stops at once"
+MODEL = "model.pickle"
 DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -156,34 +166,60 @@ def segment(
     told = on_event or (lambda event: None)
     for note in plan.notes:
         told(Event("plan", 1, 1, note))
-    with _one_line(), _locked(plan.folder):
+    with (
+        _one_line(),
+        _locked(plan.folder),
+        # Before anything is removed or written, because it may be refused.
+        closing(
+            make_executor(workers, gpus=gpus, scheduler=scheduler, dashboard=dashboard)
+        ) as executor,
+    ):
         if overwrite:
             clear_folder(plan.folder)
         elif (plan.folder / REPORT).exists() and not is_unfinished(plan.folder):
             plan = decide()  # a run that ended here may have done so since this one was planned
         name = f"{getattr(cluster, '__module__', '')}.{getattr(cluster, '__qualname__', cluster)}"
-        ledger = Ledger(plan.folder, plan.fingerprint(loaded.fingerprint, name))
-        executor = make_executor(workers, gpus=gpus, scheduler=scheduler, dashboard=dashboard)
-        run = Run(plan, ledger, executor, told)
-        stopping = "stopping after the blocks in flight; Ctrl-C again stops at once"
-        try:
-            with catch_interrupt(lambda: told(Event("plan", 1, 1, stopping))) as executor.stop:
+        with (
+            _begun_in_vain(plan.folder),
+            Ledger(plan.folder, plan.fingerprint(loaded.fingerprint, name)) as ledger,
+            catch_interrupt(lambda: told(Event("plan", 1, 1, STOPPING))) as stop,
+        ):
+            executor.stop = stop
+            try:
+                run = Run(plan, ledger, executor, told)
                 return run.all(_share(model, loaded, plan, executor), cluster, device)
-        except (KeyboardInterrupt, Interrupted):
-            raise Interrupted(
-                f"stopped; the same command goes on with what is in {plan.folder}"
-            ) from None
-        finally:
-            executor.close()
-            ledger.close()
+            except (KeyboardInterrupt, Interrupted):
+                raise Interrupted(
+                    f"stopped; the same command goes on with what is in {plan.folder}"
+                ) from None
 
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Make a run folder and keep others out of it."""
+    """Make a run folder and keep others out of it; if nothing is left in it, remove it."""
     folder.mkdir(parents=True, exist_ok=True)
-    with RunLock(folder):
+    try:
+        with RunLock(folder):
+            yield
+    finally:
+        with suppress(OSError):
+            folder.rmdir()
+
+
+@contextmanager
+def _begun_in_vain(folder: Path) -> Iterator[None]:
+    """Take back what a run has written that never came to a block, as its input is refused."""
+    fresh = not is_unfinished(folder)
+    try:
         yield
+    except RemoteError:
+        raise  # the input may be good: the same command goes on
+    except InputError:
+        if fresh and is_unfinished(folder) and not has_blocks(folder):
+            (folder / PROGRESS).unlink()
+            (folder / MODEL).unlink(missing_ok=True)
+            shutil.rmtree(folder / STAGED, ignore_errors=True)
+        raise
 
 
 @contextmanager
@@ -209,4 +245,4 @@ def _share(model: str | Path | Model, loaded: Model, plan: Plan, executor: Execu
         return ModelRef(str(model), loaded.fingerprint)
     if isinstance(executor, InProcess):
         return ModelRef("", loaded.fingerprint)
-    return write_model(loaded, plan.folder / "model.pickle")
+    return write_model(loaded, plan.folder / MODEL)

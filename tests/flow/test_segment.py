@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from planted import (
 
 from spoco_zoo import ngff
 from spoco_zoo.config import SegmentConfig
-from spoco_zoo.errors import ConfigError, DataError, LedgerError, StoreError
+from spoco_zoo.errors import ConfigError, DataError, Interrupted, LedgerError, StoreError
 from spoco_zoo.segment import Event, dry_run, guess_time, open_labels, segment
 from spoco_zoo.segment.execute import make_executor
 from spoco_zoo.segment.ledger import RunLock
@@ -213,9 +214,36 @@ def test_a_value_that_is_not_finite_is_named_before_any_block(tmp_path: Path) ->
     values[5, 9] = np.inf
     tifffile.imwrite(tmp_path / "a.tif", values)
     model = code_model(np.arange(100).reshape(10, 10))
+    before = set(tmp_path.iterdir())
     with pytest.raises(DataError, match="5,9"):
         segment(tmp_path / "a.tif", model, output=tmp_path / "o.zarr", cluster=exact_cluster)
-    assert not (tmp_path / "o.zarr").exists()
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_workers_that_were_refused_left_a_ledger_that_bound_the_next_run(
+    image: Path, truth: np.ndarray, tmp_path: Path
+) -> None:
+    before = set(tmp_path.iterdir())
+    begin = partial(segment, image, code_model(truth), cluster=exact_cluster)
+    with pytest.raises(ConfigError, match="brings its own workers"):
+        begin(scheduler="tcp://127.0.0.1:9", workers=2)
+    assert set(tmp_path.iterdir()) == before
+    assert begin(SMALL).objects == CELLS
+
+
+def test_refused_workers_cost_what_an_unfinished_run_had_done(
+    image: Path, truth: np.ndarray
+) -> None:
+    def stop(event: Event) -> None:
+        if event.phase == "blocks" and event.done == 3:
+            raise KeyboardInterrupt
+
+    begin = partial(segment, image, code_model(truth), SMALL, cluster=exact_cluster)
+    with pytest.raises(Interrupted):
+        begin(on_event=stop)
+    with pytest.raises(ConfigError, match="brings its own workers"):
+        begin(scheduler="tcp://127.0.0.1:9", workers=2, overwrite=True)
+    assert begin().resumed >= 2
 
 
 def test_a_finished_label_is_replaced_only_when_asked(image: Path, truth: np.ndarray) -> None:
