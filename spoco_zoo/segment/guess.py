@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from spoco_zoo.intensities import Statistics
 from spoco_zoo.segment.blocks import Box
+from spoco_zoo.segment.checks import check_device
 from spoco_zoo.segment.glance import ready_part
 from spoco_zoo.segment.models import find_device
 from spoco_zoo.segment.planes import cluster_planes
@@ -72,6 +73,7 @@ def guess_time(
     -------
     Guess
     """
+    check_device(device)
     region = _sample(plan)
     # One part's own statistics are good enough for a guess; the run measures the whole volume.
     run = ready_part(

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spoco_zoo import ngff
-from spoco_zoo.errors import BlocksFailed
+from spoco_zoo.errors import BlocksFailed, SpocoError
 from spoco_zoo.segment.closing import DOUBTS, REPORT, read_report, write_report
 from spoco_zoo.segment.execute import InProcess
 from spoco_zoo.segment.final import CoreItem, fill_coarse, relabel_block
@@ -157,6 +157,8 @@ class Run:
         self.executor.run(task, rows_of(pending, grid, longest), success, failure)
         self.executor.run(task, rows_of(orphans, grid, 1), success, failure)
         count.close()
+        if not self.progress.blocks_done:
+            raise SpocoError(f"no block has a result; {self.failures[0].reason}")
         self.progress.start_epoch()
         if self.progress.gap:
             self._record(self._later({"phase": "again"}))

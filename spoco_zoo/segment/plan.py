@@ -13,6 +13,7 @@ from spoco_zoo import ngff
 from spoco_zoo.config import ClusteringConfig, ModelRecipe, SegmentConfig
 from spoco_zoo.errors import ConfigError, StoreError
 from spoco_zoo.segment.blocks import BlockGrid, Box, make_grid
+from spoco_zoo.segment.checks import check_planes
 from spoco_zoo.segment.field import Field, make_field
 from spoco_zoo.segment.fit import choose_channels, choose_zoom
 from spoco_zoo.segment.ledger import is_unfinished
@@ -285,6 +286,7 @@ def _check_image(image: Image, recipe: ModelRecipe, config: SegmentConfig) -> tu
                 f"{len(value)} entries",
                 f"Give {len(shape)}.",
             )
+    check_planes(recipe, config, len(shape))
     return shape
 
 

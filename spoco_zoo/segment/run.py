@@ -22,6 +22,7 @@ from spoco_zoo import ngff
 from spoco_zoo.config import SegmentConfig
 from spoco_zoo.errors import InputError, Interrupted, RemoteError, SpocoError, StoreError
 from spoco_zoo.nets.model import Model
+from spoco_zoo.segment.checks import check_device, check_networks
 from spoco_zoo.segment.closing import REPORT
 from spoco_zoo.segment.execute import InProcess, make_executor, refuse_in_worker
 from spoco_zoo.segment.failures import is_full, no_room
@@ -78,7 +79,7 @@ def dry_run(
     if output is None:
         output = default_output(image, label_name)
     folder = run_folder(image, output, label_name)
-    return make_plan(
+    plan = make_plan(
         image,
         loaded.recipe,
         config or SegmentConfig(),
@@ -87,6 +88,8 @@ def dry_run(
         version=version,
         overwrite=overwrite or was_published(folder),
     )
+    check_networks(plan, loaded)
+    return plan
 
 
 def segment(
@@ -147,6 +150,8 @@ def segment(
         On Ctrl-C, after the blocks in flight. Called again, it goes on.
     """
     refuse_in_worker()
+    if scheduler is None:  # whose workers may be on other machines
+        check_device(device)
     if cluster is None:
         from spoco_zoo.segment.cluster import cluster as own
 

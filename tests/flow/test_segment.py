@@ -24,8 +24,15 @@ from planted import (
 )
 
 from spoco_zoo import ngff
-from spoco_zoo.config import SegmentConfig
-from spoco_zoo.errors import ConfigError, DataError, Interrupted, LedgerError, StoreError
+from spoco_zoo.config import ClusteringConfig, SegmentConfig
+from spoco_zoo.errors import (
+    ConfigError,
+    DataError,
+    Interrupted,
+    LedgerError,
+    SpocoError,
+    StoreError,
+)
 from spoco_zoo.segment import Event, dry_run, guess_time, open_labels, segment
 from spoco_zoo.segment.execute import make_executor
 from spoco_zoo.segment.ledger import RunLock
@@ -229,6 +236,37 @@ def test_workers_that_were_refused_left_a_ledger_that_bound_the_next_run(
         begin(scheduler="tcp://127.0.0.1:9", workers=2)
     assert set(tmp_path.iterdir()) == before
     assert begin(SMALL).objects == CELLS
+
+
+@pytest.mark.parametrize("device", ["cuda:7", "gpu"])
+def test_a_device_that_is_not_there_gave_an_empty_label(
+    image: Path, truth: np.ndarray, device: str
+) -> None:
+    with pytest.raises(ConfigError, match="the device must be one that this machine has"):
+        segment(image, code_model(truth), cluster=exact_cluster, device=device)
+    assert not (image / "labels").exists()
+
+
+def test_a_clustering_that_the_model_cannot_do_gave_an_empty_label(
+    image: Path, truth: np.ndarray
+) -> None:
+    config = SegmentConfig(clustering=ClusteringConfig(method="consistency"))
+    for act in (segment, dry_run):
+        with pytest.raises(ConfigError, match="momentum network"):
+            act(image, code_model(truth), config)
+    assert not (image / "labels").exists()
+
+
+def test_an_image_of_few_blocks_that_all_failed_got_an_empty_label(
+    image: Path, truth: np.ndarray
+) -> None:
+    def cluster(*embeddings: object, **momentum: object) -> np.ndarray:
+        raise ValueError("every block is bad")
+
+    with pytest.raises(SpocoError, match=r"no block has a result; .*every block is bad") as caught:
+        segment(image, code_model(truth), cluster=cluster)
+    assert caught.value.exit_code == 1
+    assert not (image / "labels").exists()
 
 
 def test_refused_workers_cost_what_an_unfinished_run_had_done(

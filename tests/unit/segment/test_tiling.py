@@ -102,6 +102,20 @@ def test_settings_that_do_not_fit_the_image_are_refused(
         make_plan(image, SOLID, SegmentConfig(**settings), output=tmp_path / "out.zarr")
 
 
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"patch": (4, 64, 64)}, "its patch must be 1 along z.*--patch 1,64,64"),
+        ({"halo": (2, 12, 12)}, "its halo must be 0 along z.*--halo 0,12,12"),
+    ],
+)
+def test_patches_of_several_planes_were_taken_for_a_2d_model(
+    image: ngff.Image, tmp_path: Path, settings: dict, words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        make_plan(image, FLAT, SegmentConfig(**settings), output=tmp_path / "out.zarr")
+
+
 def test_a_3d_model_does_not_take_a_plane(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "b.tif", np.zeros((90, 80), np.uint16))
     with pytest.raises(ConfigError, match="3D"):
