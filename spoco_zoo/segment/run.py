@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 from contextlib import closing, contextmanager, suppress
 from functools import partial
@@ -247,7 +248,9 @@ def _share(model: str | Path | Model, loaded: Model, plan: Plan, executor: Execu
     """How tasks get the model; one that exists in memory only is written for the workers."""
     remember_model(loaded)
     if not isinstance(model, Model):
-        return ModelRef(str(model), loaded.fingerprint)
+        # Absolute where it is a path, because workers may run in another directory.
+        where = os.path.abspath(model) if os.path.exists(model) else str(model)
+        return ModelRef(where, loaded.fingerprint)
     if isinstance(executor, InProcess):
         return ModelRef("", loaded.fingerprint)
     return write_model(loaded, plan.folder / MODEL)
