@@ -134,7 +134,8 @@ class Run:
         """Embed and cluster every block, row by row."""
         grid, here = self.plan.grid, isinstance(self.executor, InProcess)
         longest = grid.counts[-1] if here else longest_row(grid.total, self.executor.workers)
-        task = partial(label_row if here else listed_row, common)
+        # In one process a row is the whole axis, too long to wait for after Ctrl-C.
+        task = partial(label_row, stop=self.executor.stop) if here else listed_row
         orphans: list[int] = []
         count = self._count("blocks", "block", grid.total, self.progress.blocks_done)
 
@@ -154,8 +155,8 @@ class Run:
                 count.failed(self._place(row[0]), reason)
 
         pending = (n for n in range(grid.total) if not self.progress.has_block(n))
-        self.executor.run(task, rows_of(pending, grid, longest), success, failure)
-        self.executor.run(task, rows_of(orphans, grid, 1), success, failure)
+        self.executor.run(partial(task, common), rows_of(pending, grid, longest), success, failure)
+        self.executor.run(partial(task, common), rows_of(orphans, grid, 1), success, failure)
         count.close()
         if not self.progress.blocks_done:
             raise SpocoError(f"no block has a result; {self.failures[0].reason}")
