@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,13 +17,21 @@ if TYPE_CHECKING:
 __all__ = ["check_device", "check_networks", "check_planes"]
 
 
-def check_device(name: str) -> None:
+def check_device(name: str, *, elsewhere: bool = False) -> None:
     """Whether this machine has a device.
+
+    Parameters
+    ----------
+    name : str
+    elsewhere : bool
+        Whether other machines do the work, so that any CUDA device may be there.
 
     Raises
     ------
     ConfigError
     """
+    if elsewhere and re.fullmatch(r"cuda(:\d+)?", name):
+        return
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     known = ["auto", "cpu", *(["cuda"] if count else []), *(f"cuda:{i}" for i in range(count))]
     if name not in known:

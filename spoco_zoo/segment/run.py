@@ -15,6 +15,7 @@ import errno
 import os
 import shutil
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +28,7 @@ from spoco_zoo.segment.checks import check_device, check_networks
 from spoco_zoo.segment.closing import REPORT
 from spoco_zoo.segment.execute import InProcess, make_executor, refuse_in_worker
 from spoco_zoo.segment.failures import is_full, no_room
+from spoco_zoo.segment.inference import uses_bfloat16
 from spoco_zoo.segment.ledger import (
     PROGRESS,
     Ledger,
@@ -35,7 +37,7 @@ from spoco_zoo.segment.ledger import (
     is_unfinished,
     was_published,
 )
-from spoco_zoo.segment.models import ModelRef, read_model, remember_model, write_model
+from spoco_zoo.segment.models import ModelRef, find_device, read_model, remember_model, write_model
 from spoco_zoo.segment.outcome import Event, SegmentResult, clear_folder
 from spoco_zoo.segment.phases import STAGED, Run
 from spoco_zoo.segment.plan import Plan, make_plan
@@ -151,8 +153,7 @@ def segment(
         On Ctrl-C, after the blocks in flight. Called again, it goes on.
     """
     refuse_in_worker()
-    if scheduler is None:  # whose workers may be on other machines
-        check_device(device)
+    check_device(device, elsewhere=scheduler is not None)
     if cluster is None:
         from spoco_zoo.segment.cluster import cluster as own
 
@@ -184,6 +185,7 @@ def segment(
             clear_folder(plan.folder)
         elif (plan.folder / REPORT).exists() and not is_unfinished(plan.folder):
             plan = decide()  # a run that ended here may have done so since this one was planned
+        plan = _with_precision(plan, device)
         name = f"{getattr(cluster, '__module__', '')}.{getattr(cluster, '__qualname__', cluster)}"
         with (
             _begun_in_vain(plan.folder),
@@ -198,6 +200,13 @@ def segment(
                 raise Interrupted(
                     f"stopped; the same command goes on with what is in {plan.folder}"
                 ) from None
+
+
+def _with_precision(plan: Plan, device: str) -> Plan:
+    """The plan with a precision that no longer depends on the device of whoever goes on with it."""
+    low = uses_bfloat16(find_device(device), plan.config.precision)
+    precision = "bfloat16" if low else "float32"
+    return replace(plan, config=plan.config.model_copy(update={"precision": precision}))
 
 
 @contextmanager

@@ -284,6 +284,24 @@ def test_refused_workers_cost_what_an_unfinished_run_had_done(
     assert begin().resumed >= 2
 
 
+def test_a_run_on_a_gpu_went_on_on_a_cpu_with_another_precision(
+    image: Path, truth: np.ndarray
+) -> None:
+    def stop(event: Event) -> None:
+        if event.phase == "blocks" and event.done == 3:
+            raise KeyboardInterrupt
+
+    begin = partial(segment, image, code_model(truth), cluster=exact_cluster, device="cpu")
+    with pytest.raises(Interrupted):
+        begin(SMALL, on_event=stop)
+    with pytest.raises(LedgerError, match="precision was float32 and is now bfloat16"):
+        begin(SMALL.model_copy(update={"precision": "bfloat16"}))
+    # What `auto` meant can be said, wherever it meant that.
+    result = begin(SMALL.model_copy(update={"precision": "float32"}))
+    assert result.resumed >= 2
+    assert result.summary["config"]["precision"] == "float32"
+
+
 def test_a_finished_label_is_replaced_only_when_asked(image: Path, truth: np.ndarray) -> None:
     model = code_model(truth)
     segment(image, model, SMALL, cluster=exact_cluster)
