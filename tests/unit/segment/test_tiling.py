@@ -16,7 +16,7 @@ from planted import code_model, write_image
 from spoco_zoo import ngff
 from spoco_zoo.config import SegmentConfig
 from spoco_zoo.errors import ConfigError, InputError, StoreError
-from spoco_zoo.nets.receptive import exact_halo
+from spoco_zoo.nets.receptive import exact_halo, pooling_factor
 from spoco_zoo.segment.ledger import Ledger
 from spoco_zoo.segment.plan import make_plan
 from spoco_zoo.segment.target import run_folder
@@ -64,6 +64,15 @@ def test_the_default_halo_is_exact_in_2d_and_bounded_in_3d() -> None:
     halo = choose_tiling(tall, (50, 500, 500)).halo
     assert halo[0] == 2
     assert halo[1:] == exact_halo(SOLID.net)[1:]
+
+
+def test_a_thin_patch_had_no_halo_and_the_thinnest_keeps_a_core() -> None:
+    factor = pooling_factor(SOLID.net)[0]
+    halos = [
+        choose_tiling(SOLID, (500, 500, 500), (thin * factor, 64, 64)).halo[0]
+        for thin in (1, 2, 3, 4, 5)
+    ]
+    assert halos == [0, 0, factor, factor, factor]
 
 
 def test_a_2d_model_takes_a_stack_plane_by_plane() -> None:
