@@ -67,7 +67,9 @@ def dry_run(
     version: str | None = None,
     overwrite: bool = False,
 ) -> Plan:
-    """What `segment` would do with the same arguments; reads no voxel and writes nothing.
+    """What `segment` would do with the same arguments; writes nothing.
+
+    Reads metadata only, and a part of the pixels where colours must be told apart.
 
     Returns
     -------
@@ -134,7 +136,8 @@ def segment(
     device : {"auto", "cpu", "cuda", "cuda:I"}
     cluster : callable, optional
         Used instead of the package's own clustering; must be importable by the
-        workers.
+        workers. To be gone on with in another process it must be a function, or a
+        `functools.partial` of one.
     on_event : callable, optional
         Told after every item.
 
@@ -186,10 +189,9 @@ def segment(
         elif (plan.folder / REPORT).exists() and not is_unfinished(plan.folder):
             plan = decide()  # a run that ended here may have done so since this one was planned
         plan = _with_precision(plan, device)
-        name = f"{getattr(cluster, '__module__', '')}.{getattr(cluster, '__qualname__', cluster)}"
         with (
             _begun_in_vain(plan.folder),
-            Ledger(plan.folder, plan.fingerprint(loaded.fingerprint, name)) as ledger,
+            Ledger(plan.folder, plan.fingerprint(loaded.fingerprint, _name_of(cluster))) as ledger,
             catch_interrupt(lambda: told(Event("plan", 1, 1, STOPPING))) as stop,
         ):
             executor.stop = stop
@@ -200,6 +202,14 @@ def segment(
                 raise Interrupted(
                     f"stopped; the same command goes on with what is in {plan.folder}"
                 ) from None
+
+
+def _name_of(cluster: object) -> str:
+    """What tells a clustering from others, with the settings that are bound to it."""
+    if isinstance(cluster, partial):
+        # Its own text holds an address, which is another one in the process that goes on.
+        return f"{_name_of(cluster.func)}{cluster.args}{sorted(cluster.keywords.items())}"
+    return f"{getattr(cluster, '__module__', '')}.{getattr(cluster, '__qualname__', cluster)}"
 
 
 def _with_precision(plan: Plan, device: str) -> Plan:

@@ -6,6 +6,7 @@ import json
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ from spoco_zoo.errors import (
     SpocoError,
     StoreError,
 )
-from spoco_zoo.segment import Event, dry_run, guess_time, open_labels, segment
+from spoco_zoo.segment import Event, SegmentResult, dry_run, guess_time, open_labels, segment
 from spoco_zoo.segment.execute import make_executor
 from spoco_zoo.segment.ledger import RunLock
 
@@ -282,6 +283,26 @@ def test_refused_workers_cost_what_an_unfinished_run_had_done(
     with pytest.raises(ConfigError, match="brings its own workers"):
         begin(scheduler="tcp://127.0.0.1:9", workers=2, overwrite=True)
     assert begin().resumed >= 2
+
+
+def test_a_partial_as_clustering_could_not_be_gone_on_with(image: Path, truth: np.ndarray) -> None:
+    def stop(event: Event) -> None:
+        if event.phase == "blocks" and event.done == 3:
+            raise KeyboardInterrupt
+
+    def begin(base: int, **options: Any) -> SegmentResult:
+        def decode(*arguments: Any, base: int, momentum: Any = None) -> np.ndarray:
+            return exact_cluster(*arguments, momentum=momentum, base=base)
+
+        # Another object every time, as in another process.
+        cluster = partial(decode, base=base)
+        return segment(image, code_model(truth), SMALL, cluster=cluster, **options)
+
+    with pytest.raises(Interrupted):
+        begin(16, on_event=stop)
+    with pytest.raises(LedgerError, match="cluster"):
+        begin(8)
+    assert begin(16).resumed >= 2
 
 
 def test_a_run_on_a_gpu_went_on_on_a_cpu_with_another_precision(
