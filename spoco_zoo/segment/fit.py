@@ -90,6 +90,8 @@ def choose_zoom(
     (1.0, 1.0)
     """
     same = (1.0,) * len(axes)
+    if zoom == 1:
+        return Zoom(same)
     if zoom is not None:
         lead = len(axes) - recipe.net.ndim
         return Zoom(

@@ -99,8 +99,10 @@ class Plan:
         )
         net = self.recipe.net
         activations = 6 * net.features[0] * prod(self.tiling.patch)
-        # Embeddings of a block and of the next one, those sorted by voxel, labels and their kin.
-        block = (3 * net.embedding_dim + 8) * outer
+        # Embeddings of a block and of the next one, those sorted by voxel, labels and their kin;
+        # consistency clustering has the first two from the momentum network, too.
+        fields = 5 if self.clustering.method == "consistency" else 3
+        block = (fields * net.embedding_dim + 8) * outer
         return 4 * (block + 2 * net.in_channels * margin + activations)
 
     @property

@@ -14,7 +14,14 @@ from spoco_zoo import ngff
 from spoco_zoo.config import ClusteringConfig, ModelRecipe, NetConfig
 from spoco_zoo.errors import ConfigError, StoreError
 from spoco_zoo.intensities import Statistics
-from spoco_zoo.segment.fit import choose_channels, choose_zoom, doubt, doubt_light, doubt_sizes
+from spoco_zoo.segment.fit import (
+    Zoom,
+    choose_channels,
+    choose_zoom,
+    doubt,
+    doubt_light,
+    doubt_sizes,
+)
 from spoco_zoo.segment.resize import Stretch
 from spoco_zoo.segment.target import default_output
 
@@ -62,6 +69,7 @@ def test_the_user_decides_about_the_zoom(size) -> None:
     zoom = choose_zoom(size, recipe(), "zyx", zoom=0.25)
     assert zoom.factors == (1, 4, 4)
     assert "0.25 times" in zoom.note
+    assert choose_zoom(size, recipe(), "zyx", zoom=1) == Zoom((1, 1, 1))
 
 
 def test_objects_of_unusual_size_are_doubted() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from planted import code_model, write_image
 
 from spoco_zoo import ngff
-from spoco_zoo.config import SegmentConfig
+from spoco_zoo.config import ClusteringConfig, SegmentConfig
 from spoco_zoo.errors import ConfigError, InputError, StoreError
 from spoco_zoo.nets.receptive import exact_halo, pooling_factor
 from spoco_zoo.segment.ledger import Ledger
@@ -177,3 +177,19 @@ def test_the_disk_that_a_run_had_used_itself_kept_it_from_going_on(tmp_path: Pat
     folder.mkdir()
     Ledger(folder, {}).close()
     assert make_plan(image, SOLID, SegmentConfig(), output=output).folder == folder
+
+
+def test_the_second_embedding_of_consistency_clustering_was_not_counted(
+    image: ngff.Image, tmp_path: Path
+) -> None:
+    plans = {
+        method: make_plan(
+            image,
+            SOLID,
+            SegmentConfig(clustering=ClusteringConfig(method=method)),
+            output=tmp_path / "o.zarr",
+        )
+        for method in ("meanshift", "consistency")
+    }
+    more = plans["consistency"].worker_bytes - plans["meanshift"].worker_bytes
+    assert more == 4 * 2 * SOLID.net.embedding_dim * 5 * 90 * 80
