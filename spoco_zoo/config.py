@@ -304,7 +304,8 @@ class SegmentConfig(Config):
     halo: tuple[Unsigned, ...] | None = None
     blend: Blend = "linear"
     precision: Precision = "auto"
-    """Of the network's products: ``auto`` is bfloat16 on a GPU, float32 elsewhere."""
+    """Of the network's products: ``auto`` is bfloat16 if the process that starts the run has a
+    GPU to use, else float32; all workers then do the same."""
     stitch_iou: Fraction = 0.5
     """Overlap in the shared slab from which two objects are one."""
     channel: str | int | None = None

@@ -178,7 +178,9 @@ def make_grid(
     return grid
 
 
-def owned_first(labels: np.ndarray, core: tuple[slice, ...]) -> tuple[np.ndarray, np.ndarray]:
+def owned_first(
+    labels: np.ndarray, core: tuple[slice, ...], shown: Sequence[np.ndarray] = ()
+) -> tuple[np.ndarray, np.ndarray]:
     """Number a block's objects so that those with voxels in the core come first.
 
     Parameters
@@ -188,6 +190,9 @@ def owned_first(labels: np.ndarray, core: tuple[slice, ...]) -> tuple[np.ndarray
         is made.
     core : tuple of slice
         The core inside `labels`.
+    shown : sequence of ndarray, optional
+        Per axis the voxels of the core that count, where the label has coarser voxels
+        and shows only those. An object without any of them is none of the core's.
 
     Returns
     -------
@@ -198,6 +203,9 @@ def owned_first(labels: np.ndarray, core: tuple[slice, ...]) -> tuple[np.ndarray
     """
     total = np.bincount(labels.ravel())
     inside = np.bincount(labels[core].ravel(), minlength=len(total))
+    if shown:
+        seen = np.bincount(labels[core][np.ix_(*shown)].ravel(), minlength=len(total))
+        inside[seen == 0] = 0
     total[0] = inside[0] = 0
     order = np.concatenate([np.flatnonzero(inside), np.flatnonzero((total > 0) & (inside == 0))])
     new = np.zeros(len(total), np.uint32)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from spoco_zoo.segment.slabs import block_file, read_side
+from spoco_zoo.segment.slabs import block_file, read_labels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -116,6 +116,11 @@ def save_views(path: Path, folder: Path, grid: BlockGrid, doubts: Sequence[Doubt
     The arrays ``below_i`` and ``above_i`` are planes (Y, X) of the slab, uint8: 0
     nothing, 1 another object, 2 the object in question; ``corner_i`` is their first
     voxel (Y, X) in the segmented region.
+
+    Raises
+    ------
+    StoreError
+        If what a block has staged is gone or damaged.
     """
     arrays: dict[str, np.ndarray] = {}
     for i, doubt in enumerate(doubts[:PICTURED]):
@@ -130,8 +135,8 @@ def save_views(path: Path, folder: Path, grid: BlockGrid, doubts: Sequence[Doubt
             (doubt.block, "above", doubt.below, "below"),
             (number, "below", doubt.above, "above"),
         ):
-            with np.load(block_file(folder, block)) as file:
-                plane = read_side(file, doubt.axis, side).labels[tuple(inner[:-2])][window]
+            labels = read_labels(block_file(folder, block), doubt.axis, side)
+            plane = labels[tuple(inner[:-2])][window]
             arrays[f"{name}_{i}"] = np.where(plane == one, 2, plane > 0).astype(np.uint8)
     partial = path.with_suffix(".partial")
     with partial.open("wb") as stream:

@@ -92,6 +92,8 @@ def choose_zoom(
             f"{len(size)} entries" if len(size) > 1 else "1 entry",
             f"Give {len(axes)}, as in --voxel-size {example}.",
         )
+    if zoom == 1:
+        return Zoom(same)
     if zoom is not None:
         lead = len(axes) - recipe.net.ndim
         return Zoom(

@@ -72,6 +72,7 @@ def guess_time(
     -------
     Guess
     """
+    choose_device(device)
     region = _sample(plan)
     # One part's own statistics are good enough for a guess; the run measures the whole volume.
     run = ready_part(

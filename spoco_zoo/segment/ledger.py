@@ -24,7 +24,7 @@ from spoco_zoo.errors import LedgerError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["LOCK", "PROGRESS", "Ledger", "RunLock", "is_unfinished", "was_published"]
+__all__ = ["LOCK", "PROGRESS", "Ledger", "RunLock", "has_blocks", "is_unfinished", "was_published"]
 
 PROGRESS, LOCK = "progress.jsonl", "lock.json"
 
@@ -39,10 +39,17 @@ def was_published(folder: Path) -> bool:
 
     The label then lacks some blocks, or the run was killed in its last moments.
     """
-    if not is_unfinished(folder):
-        return False
+    return is_unfinished(folder) and _holds(folder, '"phase":"publish')
+
+
+def has_blocks(folder: Path) -> bool:
+    """Whether the ledger of an unfinished run tells of a block that is done."""
+    return _holds(folder, '"phase":"block"')
+
+
+def _holds(folder: Path, text: str) -> bool:
     with (folder / PROGRESS).open(errors="replace") as file:
-        return any('"phase":"publish' in line for line in file)
+        return any(text in line for line in file)
 
 
 class Ledger:

@@ -12,7 +12,7 @@ from spoco_zoo.errors import SpocoError
 from spoco_zoo.segment.ledger import LOCK, PROGRESS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from spoco_zoo.segment.tasks import BlockResult, FaceResult
 
@@ -24,10 +24,11 @@ __all__ = [
     "block_entry",
     "clear_folder",
     "face_entry",
+    "failed_text",
 ]
 
 HOPELESS = 8
-"""So many failures without one success end a phase: the next item would fail too."""
+"""So many failures without one success ever end a phase: the next item would fail too."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,8 @@ class Count:
         To which failures are added.
     seconds : dict
         Gets the time of the phase.
+    hope : bool
+        Whether any item of the phase has ever succeeded, in whichever process.
     """
 
     def __init__(
@@ -89,8 +92,10 @@ class Count:
         on_event: Callable[[Event], None],
         failures: list[Failure],
         seconds: dict[str, float],
+        *,
+        hope: bool,
     ) -> None:
-        self.name, self.total, self.done = name, total, done
+        self.name, self.total, self.done, self._hope = name, total, done, hope
         self._on_event, self._failures, self._seconds = on_event, failures, seconds
         self._good = self._bad = 0
         self._began = time.perf_counter()
@@ -98,7 +103,7 @@ class Count:
 
     def succeeded(self) -> None:
         """One more is done."""
-        self._good += 1
+        self._good, self._hope = self._good + 1, True
         self._tell("")
 
     def failed(self, place: str, reason: str) -> None:
@@ -111,7 +116,7 @@ class Count:
         """
         self._bad += 1
         self._failures.append(Failure(self.name, place, reason))
-        if self._bad >= HOPELESS and not self._good:
+        if self._bad >= HOPELESS and not self._hope:
             raise SpocoError(f"{self.name}: the first {self._bad} all failed; {reason}")
         self._tell(f"{place}: {reason}")
 
@@ -140,6 +145,16 @@ def face_entry(number: int, result: FaceResult) -> dict[str, Any]:
     """The ledger line of a block whose faces are matched."""
     doubts = [doubt.to_dict() for doubt in result.doubts]
     return {"phase": "face", "n": number, "tally": asdict(result.tally), "doubts": doubts}
+
+
+def failed_text(failures: Sequence[Failure], output: str) -> str:
+    """What has no result, in one line."""
+    named = "; ".join(f"{f.phase} {f.place}: {f.reason}" for f in failures[:5])
+    more = f"; and {len(failures) - 5} more" if len(failures) > 5 else ""
+    return (
+        f"{len(failures)} without result: {named}{more}. "
+        f"The rest is in {output}; the same command tries these again."
+    )
 
 
 def clear_folder(folder: Path, keep: tuple[str, ...] = ()) -> None:

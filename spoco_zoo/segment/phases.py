@@ -3,26 +3,24 @@
 Every phase is a set of items that are independent of each other and done when
 the ledger says so. What follows the blocks also depends on which blocks have a
 result, so its ledger lines carry that number (the epoch) and count only for it.
+An item of a later phase that fails does not hold up the rest, but leaves a gap in
+what the rest is made of: the next process writes all labels again.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
-from dataclasses import asdict
 from functools import partial
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spoco_zoo import ngff
-from spoco_zoo.errors import BlocksFailed, LedgerError
-from spoco_zoo.segment.audit import count_per_block, throughput
-from spoco_zoo.segment.doubts import save_views
+from spoco_zoo.errors import BlocksFailed, SpocoError
+from spoco_zoo.segment.closing import DOUBTS, REPORT, read_report, write_report
 from spoco_zoo.segment.execute import InProcess
 from spoco_zoo.segment.final import CoreItem, fill_coarse, relabel_block
-from spoco_zoo.segment.hints import doubt
 from spoco_zoo.segment.ledger import Ledger
 from spoco_zoo.segment.normalise import measure
 from spoco_zoo.segment.outcome import (
@@ -31,12 +29,13 @@ from spoco_zoo.segment.outcome import (
     block_entry,
     clear_folder,
     face_entry,
+    failed_text,
 )
 from spoco_zoo.segment.plan import Plan
 from spoco_zoo.segment.progress import Progress
 from spoco_zoo.segment.pyramid import AxisStep, pyramid_steps
 from spoco_zoo.segment.relabel import Numbering, write_table
-from spoco_zoo.segment.resize import network_labels, resize_steps
+from spoco_zoo.segment.resize import network_folder, network_labels, resize_steps
 from spoco_zoo.segment.rows import Lost, label_row, listed_row, longest_row, rows_of
 from spoco_zoo.segment.stitch import Rule
 from spoco_zoo.segment.target import TiffTarget
@@ -55,9 +54,10 @@ if TYPE_CHECKING:
     from spoco_zoo.segment.outcome import Event, Failure
     from spoco_zoo.segment.rows import Outcome
 
-__all__ = ["Run"]
+__all__ = ["STAGED", "Run"]
 
-REPORT, DOUBTS = "segment.json", "doubts.npz"
+STAGED = "local.zarr"
+"""Local ids, in the run folder."""
 
 
 class Run:
@@ -92,7 +92,7 @@ class Run:
         self.publish(levels)
         self.report(numbering)
         if self.failures:
-            raise BlocksFailed(self.failed_text())
+            raise BlocksFailed(failed_text(self.failures, self.plan.output))
         return self.finish()
 
     def prepare(self, model: ModelRef, cluster: Clusterer, device: str) -> Common:
@@ -105,7 +105,7 @@ class Run:
             values = {k: v for k, v in found._asdict().items() if math.isfinite(v)}
             self._record({"phase": "statistics", "time": when, **values})
         local = ngff.scratch_array(
-            plan.folder / "local.zarr",
+            plan.folder / STAGED,
             (grid.times, *grid.shape),
             "uint32",
             (1, *plan.chunk),
@@ -127,15 +127,17 @@ class Run:
             precision=plan.config.precision,
             folder=str(plan.folder),
             local=local,
+            steps=resize_steps(plan, 0) if plan.rescaled else (),
         )
 
     def label_blocks(self, common: Common) -> None:
         """Embed and cluster every block, row by row."""
         grid, here = self.plan.grid, isinstance(self.executor, InProcess)
         longest = grid.counts[-1] if here else longest_row(grid.total, self.executor.workers)
-        task = partial(label_row if here else listed_row, common)
+        # In one process a row is the whole axis, too long to wait for after Ctrl-C.
+        task = partial(label_row, stop=self.executor.stop) if here else listed_row
         orphans: list[int] = []
-        count = self._count("blocks", grid.total, self.progress.blocks_done)
+        count = self._count("blocks", "block", grid.total, self.progress.blocks_done)
 
         def success(row: tuple[int, ...], outcomes: Iterable[Outcome]) -> None:
             for number, outcome in outcomes:
@@ -153,10 +155,14 @@ class Run:
                 count.failed(self._place(row[0]), reason)
 
         pending = (n for n in range(grid.total) if not self.progress.has_block(n))
-        self.executor.run(task, rows_of(pending, grid, longest), success, failure)
-        self.executor.run(task, rows_of(orphans, grid, 1), success, failure)
+        self.executor.run(partial(task, common), rows_of(pending, grid, longest), success, failure)
+        self.executor.run(partial(task, common), rows_of(orphans, grid, 1), success, failure)
         count.close()
+        if not self.progress.blocks_done:
+            raise SpocoError(f"no block has a result; {self.failures[0].reason}")
         self.progress.start_epoch()
+        if self.progress.gap:
+            self._record(self._later({"phase": "again"}))
 
     def join_faces(self, common: Common) -> None:
         """Match the objects of neighbouring blocks."""
@@ -168,6 +174,7 @@ class Run:
         total = len(items) + self.progress.faces_done
         self._phase(
             "faces",
+            "face",
             partial(join_faces, common),
             items,
             total,
@@ -207,6 +214,8 @@ class Run:
         if not self.plan.rescaled:
             return levels[0]
         lead = tuple(levels[0].shape[: levels[0].ndim - len(self.plan.grid.shape)])
+        if not self.progress.relabelling:
+            shutil.rmtree(network_folder(self.plan, numbering.dtype), ignore_errors=True)
         return network_labels(self.plan, lead, numbering.dtype)
 
     def relabel(self, common: Common, final: Any, numbering: Numbering) -> None:
@@ -225,6 +234,7 @@ class Run:
         ]
         self._phase(
             "relabel",
+            "core",
             partial(relabel_block, common.local, final, str(self._table), common.grid),
             items,
             len(blocks),
@@ -248,12 +258,16 @@ class Run:
     ) -> None:
         """Write one level from the array before it, unit by unit."""
         known = partial(self.progress.coarse_checksum, level)
-        units = [(n, where, known(n)) for n, where in enumerate(ngff.write_blocks(coarse))]
+        # One by one: a list of all units of a large volume would not fit the driver.
+        units = ((n, where, known(n)) for n, where in enumerate(ngff.write_blocks(coarse)))
+        sizes = zip(coarse.shape, coarse.shards or coarse.chunks, strict=True)
+        total = prod(-(-size // step) for size, step in sizes)
         self._phase(
             name,
+            "coarse",
             partial(_coarse_unit, fine, coarse, steps),
             units,
-            len(units),
+            total,
             0,
             lambda unit, crc: self._record_new(
                 {"phase": "coarse", "level": level, "n": unit[0]}, crc
@@ -276,64 +290,23 @@ class Run:
 
     def report(self, numbering: Numbering) -> None:
         """Write the report, then the ledger line that says that all is done."""
-        plan, progress = self.plan, self.progress
-        sizes = progress.measure_sizes(plan.folder, numbering)
-        fresh = prod(plan.grid.shape) * (plan.grid.total - self.resumed) // plan.grid.per_time
-        doubts = sorted(progress.doubts, key=lambda d: -d.doubt)
-        (plan.folder / DOUBTS).unlink(missing_ok=True)
-        if doubts:
-            save_views(plan.folder / DOUBTS, plan.folder, plan.grid, doubts)
-        counted = sizes.summary()
-        content = {
-            "plan": plan.summary(),
-            "config": plan.config.model_dump(mode="json"),
-            "objects": numbering.objects,
-            "blocks": progress.blocks.summary(plan.recipe.delta_var),
-            "objects_per_block": count_per_block(progress.owned),
-            "faces": asdict(progress.faces),
-            "doubts": [d.to_dict() for d in doubts],
-            "throughput": throughput(fresh, self.seconds),
-            "sizes": counted,
-            "hint": doubt(plan, counted["histogram"], progress.statistics, progress.blocks),
-            "seconds": {k: round(v, 3) for k, v in self.seconds.items()},
-            "failures": [asdict(f) for f in self.failures],
-        }
-        path = plan.folder / REPORT
-        partial_path = path.with_suffix(".partial")
-        partial_path.write_text(json.dumps(content, indent=2) + "\n")
-        partial_path.replace(path)
+        write_report(
+            self.plan, self.progress, numbering, self.seconds, self.failures, resumed=self.resumed
+        )
         self._record(self._later({"phase": "published", "failed": len(self.failures)}))
 
     def finish(self) -> SegmentResult:
         """Remove everything but the report and the views that its pictures need."""
-        report = self.plan.folder / REPORT
-        try:
-            content = json.loads(report.read_text())
-        except ValueError as error:
-            raise LedgerError(
-                "the report of a finished run must be readable",
-                f"{error} in {report}",
-                f"The label is complete: delete {self.plan.folder}, or start again with "
-                "--overwrite.",
-            ) from error
+        content = read_report(self.plan.folder)
         self.ledger.close()
         clear_folder(self.plan.folder, keep=(REPORT, DOUBTS))
         return SegmentResult(
             self.plan.output,
-            report,
+            self.plan.folder / REPORT,
             content["objects"],
             self.plan.grid.total,
             self.resumed,
             content,
-        )
-
-    def failed_text(self) -> str:
-        """What has no result, in one line."""
-        named = "; ".join(f"{f.phase} {f.place}: {f.reason}" for f in self.failures[:5])
-        more = f"; and {len(self.failures) - 5} more" if len(self.failures) > 5 else ""
-        return (
-            f"{len(self.failures)} without result: {named}{more}. "
-            f"The rest is in {self.plan.output}; the same command tries these again."
         )
 
     @property
@@ -365,12 +338,14 @@ class Run:
         self.ledger.append(entry)
         self.progress.add(entry)
 
-    def _count(self, name: str, total: int, done: int) -> Count:
-        return Count(name, total, done, self.on_event, self.failures, self.seconds)
+    def _count(self, name: str, kind: str, total: int, done: int) -> Count:
+        hope = kind in self.progress.succeeded
+        return Count(name, total, done, self.on_event, self.failures, self.seconds, hope=hope)
 
     def _phase(
         self,
         name: str,
+        kind: str,
         task: Callable[[Any], Any],
         items: Iterable[Any],
         total: int,
@@ -378,14 +353,19 @@ class Run:
         on_result: Callable[[Any, Any], None],
         place: Callable[[Any], str],
     ) -> None:
-        """Run one phase; failures are kept for the end, unless everything fails."""
-        count = self._count(name, total, done)
+        """Run one phase, whose ledger lines are of a kind; failures are kept for the end."""
+        count = self._count(name, kind, total, done)
 
         def success(item: Any, result: Any) -> None:
             on_result(item, result)
             count.succeeded()
 
-        self.executor.run(task, items, success, lambda i, reason: count.failed(place(i), reason))
+        def failure(item: Any, reason: str) -> None:
+            if not self.progress.gap:
+                self._record(self._later({"phase": "gap"}))
+            count.failed(place(item), reason)
+
+        self.executor.run(task, items, success, failure)
         count.close()
 
 

@@ -13,8 +13,10 @@ from spoco_zoo import ngff
 from spoco_zoo.config import ClusteringConfig, ModelRecipe, SegmentConfig
 from spoco_zoo.errors import ConfigError, StoreError
 from spoco_zoo.segment.blocks import BlockGrid, Box, make_grid
+from spoco_zoo.segment.checks import check_planes
 from spoco_zoo.segment.field import Field, make_field
 from spoco_zoo.segment.fit import choose_axes, choose_channels, choose_zoom, doubt_size
+from spoco_zoo.segment.ledger import is_unfinished
 from spoco_zoo.segment.target import TiffTarget, choose_target, run_folder
 from spoco_zoo.segment.tiling import (
     Tiling,
@@ -97,8 +99,10 @@ class Plan:
         )
         net = self.recipe.net
         activations = 6 * net.features[0] * prod(self.tiling.patch)
-        # Embeddings of a block and of the next one, those sorted by voxel, labels and their kin.
-        block = (3 * net.embedding_dim + 8) * outer
+        # Embeddings of a block and of the next one, those sorted by voxel, labels and their kin;
+        # consistency clustering has the first two from the momentum network, too.
+        fields = 5 if self.clustering.method == "consistency" else 3
+        block = (fields * net.embedding_dim + 8) * outer
         return 4 * (block + 2 * net.in_channels * margin + activations)
 
     @property
@@ -152,7 +156,7 @@ class Plan:
         source = repr((image.uri, image.axes, image.levels, str(image.dtype)))
         settings = self.config.model_dump(mode="json")
         return {
-            "format": "2",
+            "format": "3",
             "model": model,
             "source": hashlib.sha256(source.encode()).hexdigest(),
             "cluster": cluster,
@@ -256,7 +260,8 @@ def make_plan(
             if note
         ),
     )
-    if plan.disk_free < plan.disk_bytes:
+    # A run that goes on has used much of it already, and a full disk ends it in one line.
+    if plan.disk_free < plan.disk_bytes and not is_unfinished(folder):
         raise StoreError(
             f"the run may need {_bytes(plan.disk_bytes)} of disk",
             f"{_bytes(plan.disk_free)} free at {folder.parent}",
@@ -288,6 +293,7 @@ def _check_image(image: Image, recipe: ModelRecipe, config: SegmentConfig) -> tu
                 f"{len(value)} entries",
                 f"Give {len(shape)}.",
             )
+    check_planes(recipe, config, len(shape))
     return shape
 
 

@@ -32,6 +32,11 @@ class Progress:
     objects, owned : ndarray of int64, shape (blocks,)
         Objects of each block and those with core voxels; -1 if it has no result.
     checksums : ndarray of int64, shape (blocks,)
+    succeeded : set of str
+        Phases of which some item has ever been done, even if that is forgotten by now.
+    gap : bool
+        Whether faces, or parts of the label, have no result. What was written after
+        that was made of less than all.
     """
 
     def __init__(self, blocks: int) -> None:
@@ -39,6 +44,7 @@ class Progress:
         self.owned = np.full(blocks, -1, np.int64)
         self.checksums = np.zeros(blocks, np.int64)
         self.statistics: list[Statistics] = []
+        self.succeeded: set[str] = set()
         self.blocks = BlockTally()
         self.epoch = -1
         self._forget_later()
@@ -66,7 +72,8 @@ class Progress:
                 self.epoch = int(entry["epoch"])
                 self._forget_later()
             getattr(self, f"_add_{entry['phase']}")(entry)
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            self.succeeded.add(entry["phase"])
+        except (AttributeError, LookupError, MemoryError, TypeError, ValueError) as error:
             raise LedgerError(
                 "a ledger must hold the lines of this run",
                 f"{entry!r:.80}",
@@ -98,7 +105,10 @@ class Progress:
 
     def coarse_checksum(self, level: int, number: int) -> int | None:
         """CRC-32 of a write unit of a coarser level, None if it is not yet written."""
-        return self._coarse.get((level, number))
+        known = self._coarse.get(level)
+        if known is None or number >= len(known) or known[number] < 0:
+            return None
+        return int(known[number])
 
     def number(self, folder: Path) -> Numbering:
         """Final ids from the blocks' counts and the matches in the run folder."""
@@ -125,12 +135,17 @@ class Progress:
         return tally
 
     def _forget_later(self) -> None:
-        self.faces_done, self.publishing, self.published, self.failed = 0, False, False, 0
+        self.faces_done = 0
         self.faces = FaceTally()
         self.doubts: list[Doubt] = []
         self._faces = np.zeros(len(self.objects), bool)
+        self._forget_written()
+
+    def _forget_written(self) -> None:
+        self.gap, self.publishing, self.published, self.failed = False, False, False, 0
         self._cores = np.full(len(self.objects), -1, np.int64)
-        self._coarse: dict[tuple[int, int], int] = {}
+        # Per level, grown as units come: a level's size is not known while lines are replayed.
+        self._coarse: dict[int, np.ndarray] = {}
 
     def _add_statistics(self, entry: dict[str, Any]) -> None:
         known = {name: entry[name] for name in Statistics._fields if name in entry}
@@ -154,7 +169,19 @@ class Progress:
         self._cores[entry["n"]] = entry["crc"]
 
     def _add_coarse(self, entry: dict[str, Any]) -> None:
-        self._coarse[entry["level"], entry["n"]] = int(entry["crc"])
+        level, n = entry["level"], entry["n"]
+        known = self._coarse.get(level, np.full(1, -1, np.int64))
+        if n >= len(known):
+            more = np.full(max(n + 1, 2 * len(known)) - len(known), -1, np.int64)
+            known = np.concatenate([known, more])
+        known[n] = entry["crc"]
+        self._coarse[level] = known
+
+    def _add_gap(self, entry: dict[str, Any]) -> None:
+        self.gap = True
+
+    def _add_again(self, entry: dict[str, Any]) -> None:
+        self._forget_written()
 
     def _add_publishing(self, entry: dict[str, Any]) -> None:
         self.publishing = True

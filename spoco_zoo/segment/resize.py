@@ -1,7 +1,9 @@
 """Labels from the network's voxel size back to the image's own.
 
 Every voxel takes the label of the network voxel that its centre lies in, so that
-no new label arises and neighbours in different write units fit together.
+no new label arises and neighbours in different write units fit together. Where the
+network's voxels are the finer ones, some are taken by none: what lies in those alone
+is no object, and gets no id.
 """
 
 from __future__ import annotations
@@ -15,9 +17,13 @@ from spoco_zoo import ngff
 from spoco_zoo.segment.pyramid import AxisStep
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from spoco_zoo.segment.blocks import Box
     from spoco_zoo.segment.plan import Plan
 
-__all__ = ["Stretch", "network_labels", "resize_steps"]
+__all__ = ["Stretch", "network_folder", "network_labels", "resize_steps", "shown_voxels"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,23 @@ class Stretch(AxisStep):
         return np.clip(under, 0, self.fine - 1)
 
 
+def shown_voxels(steps: Sequence[AxisStep], core: Box) -> tuple[np.ndarray, ...]:
+    """The voxels of a block's core that any voxel of the label takes, per axis.
+
+    Parameters
+    ----------
+    steps : sequence of AxisStep
+        From `resize_steps`, of the spatial axes.
+    core : Box
+        In voxels of the network; the result counts from its start.
+    """
+    picks = [np.unique(step.picks(0, step.coarse)) for step in steps]
+    return tuple(
+        one[(one >= a) & (one < b)] - a
+        for one, a, b in zip(picks, core.start, core.stop, strict=True)
+    )
+
+
 def network_labels(plan: Plan, lead: tuple[int, ...], dtype: Any) -> Any:
     """Staging array for the final ids at the network's voxel size.
 
@@ -58,12 +81,17 @@ def network_labels(plan: Plan, lead: tuple[int, ...], dtype: Any) -> Any:
     """
     ones = (1,) * len(lead)
     return ngff.scratch_array(
-        plan.folder / f"network-{np.dtype(dtype).name}.zarr",
+        network_folder(plan, dtype),
         (*lead, *plan.grid.shape),
         dtype,
         (*ones, *plan.chunk),
         (*ones, *plan.grid.block),
     )
+
+
+def network_folder(plan: Plan, dtype: Any) -> Path:
+    """Where `network_labels` keeps them."""
+    return plan.folder / f"network-{np.dtype(dtype).name}.zarr"
 
 
 def resize_steps(plan: Plan, lead: int) -> tuple[AxisStep, ...]:

@@ -23,6 +23,7 @@ from spoco_zoo.segment.embed import Kept
 from spoco_zoo.segment.failures import ends_run, reason_of
 from spoco_zoo.segment.memory import keep_freed_memory, return_freed_memory
 from spoco_zoo.segment.models import find_device
+from spoco_zoo.segment.stopping import Stop
 from spoco_zoo.segment.tasks import embed_block, file_block, read_block
 
 if TYPE_CHECKING:
@@ -82,7 +83,9 @@ def longest_row(blocks: int, workers: int) -> int:
     return min(max(blocks // (ROWS * workers), 1), LONGEST_ROW)
 
 
-def label_row(common: Common, numbers: tuple[int, ...]) -> Iterator[Outcome]:
+def label_row(
+    common: Common, numbers: tuple[int, ...], stop: Stop | None = None
+) -> Iterator[Outcome]:
     """Embed, cluster and file blocks, which should lie beside each other; yield each when filed.
 
     A block that fails does not take the others with it.
@@ -91,6 +94,8 @@ def label_row(common: Common, numbers: tuple[int, ...]) -> Iterator[Outcome]:
     ----------
     common : Common
     numbers : tuple of int
+    stop : Stop, optional
+        Once an end is asked for, no further block is begun; those in flight are yielded.
 
     Yields
     ------
@@ -104,7 +109,7 @@ def label_row(common: Common, numbers: tuple[int, ...]) -> Iterator[Outcome]:
     finishers = _count_finishers(common)
     waiting: deque[tuple[int, Future[BlockResult | Lost]]] = deque()
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(max(finishers, 1)) as finisher:
-        for number, field in _embedded(common, numbers, reader):
+        for number, field in _embedded(common, numbers, reader, stop or Stop()):
             # Each `del` below frees embeddings before those of the next block are made.
             if finishers == 0 or isinstance(field, Lost):
                 outcome = _filed(common, field)
@@ -132,12 +137,12 @@ def listed_row(common: Common, numbers: tuple[int, ...]) -> list[Outcome]:
 
 
 def _embedded(
-    common: Common, numbers: tuple[int, ...], reader: ThreadPoolExecutor
+    common: Common, numbers: tuple[int, ...], reader: ThreadPoolExecutor, stop: Stop
 ) -> Iterator[tuple[int, BlockField | Lost]]:
     """Each block with its embeddings, while the next one is being read."""
     kept = (Kept(), Kept())
     ahead = reader.submit(read_block, common, numbers[0])
-    for number, upcoming in zip(numbers, (*numbers[1:], None), strict=True):
+    for number, upcoming in stop.until(zip(numbers, (*numbers[1:], None), strict=True)):
         reading = ahead
         if upcoming is not None:
             ahead = reader.submit(read_block, common, upcoming)

@@ -12,22 +12,35 @@
 from __future__ import annotations
 
 import errno
-from contextlib import contextmanager
+import os
+import shutil
+from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spoco_zoo import ngff
 from spoco_zoo.config import SegmentConfig
-from spoco_zoo.errors import Interrupted, SpocoError, StoreError
+from spoco_zoo.errors import InputError, Interrupted, RemoteError, SpocoError, StoreError
 from spoco_zoo.nets.model import Model
+from spoco_zoo.segment.checks import check_networks
+from spoco_zoo.segment.closing import REPORT
 from spoco_zoo.segment.execute import InProcess, make_executor, refuse_in_worker
 from spoco_zoo.segment.failures import is_full, no_room
-from spoco_zoo.segment.ledger import Ledger, RunLock, is_unfinished, was_published
+from spoco_zoo.segment.inference import uses_bfloat16
+from spoco_zoo.segment.ledger import (
+    PROGRESS,
+    Ledger,
+    RunLock,
+    has_blocks,
+    is_unfinished,
+    was_published,
+)
 from spoco_zoo.segment.machines import check_machines
-from spoco_zoo.segment.models import ModelRef, read_model, remember_model, write_model
+from spoco_zoo.segment.models import ModelRef, find_device, read_model, remember_model, write_model
 from spoco_zoo.segment.outcome import Event, SegmentResult, clear_folder
-from spoco_zoo.segment.phases import REPORT, Run
+from spoco_zoo.segment.phases import STAGED, Run
 from spoco_zoo.segment.plan import Plan, make_plan
 from spoco_zoo.segment.stopping import catch_interrupt
 from spoco_zoo.segment.target import default_output, run_folder
@@ -40,6 +53,8 @@ if TYPE_CHECKING:
 
 __all__ = ["dry_run", "segment"]
 
+STOPPING = "stopping after the blocks in flight; Ctrl-C again stops at once"
+MODEL = "model.pickle"
 DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -53,7 +68,9 @@ def dry_run(
     version: str | None = None,
     overwrite: bool = False,
 ) -> Plan:
-    """What `segment` would do with the same arguments; reads no voxel and writes nothing.
+    """What `segment` would do with the same arguments; writes nothing.
+
+    Reads metadata only, and a part of the pixels where colours must be told apart.
 
     Returns
     -------
@@ -69,7 +86,7 @@ def dry_run(
     if output is None:
         output = default_output(image, label_name)
     folder = run_folder(image, output, label_name)
-    return make_plan(
+    plan = make_plan(
         image,
         loaded.recipe,
         config,
@@ -78,6 +95,8 @@ def dry_run(
         version=version,
         overwrite=overwrite or was_published(folder),
     )
+    check_networks(plan, loaded)
+    return plan
 
 
 def segment(
@@ -119,7 +138,8 @@ def segment(
     device : {"auto", "cpu", "cuda", "cuda:I"}
     cluster : callable, optional
         Used instead of the package's own clustering; must be importable by the
-        workers.
+        workers. To be gone on with in another process it must be a function, or a
+        `functools.partial` of one.
     on_event : callable, optional
         Told after every item.
 
@@ -159,34 +179,75 @@ def segment(
     told = on_event or (lambda event: None)
     for note in plan.notes:
         told(Event("plan", 1, 1, note))
-    with _one_line(), _locked(plan.folder):
+    with (
+        _one_line(),
+        _locked(plan.folder),
+        # Before anything is removed or written, because it may be refused.
+        closing(
+            make_executor(workers, gpus=gpus, scheduler=scheduler, dashboard=dashboard)
+        ) as executor,
+    ):
         if overwrite:
             clear_folder(plan.folder)
         elif (plan.folder / REPORT).exists() and not is_unfinished(plan.folder):
             plan = decide()  # a run that ended here may have done so since this one was planned
-        name = f"{getattr(cluster, '__module__', '')}.{getattr(cluster, '__qualname__', cluster)}"
-        ledger = Ledger(plan.folder, plan.fingerprint(loaded.fingerprint, name))
-        executor = make_executor(workers, gpus=gpus, scheduler=scheduler, dashboard=dashboard)
-        run = Run(plan, ledger, executor, told)
-        stopping = "stopping after the blocks in flight; Ctrl-C again stops at once"
-        try:
-            with catch_interrupt(lambda: told(Event("plan", 1, 1, stopping))) as executor.stop:
+        plan = _with_precision(plan, device)
+        with (
+            _begun_in_vain(plan.folder),
+            Ledger(plan.folder, plan.fingerprint(loaded.fingerprint, _name_of(cluster))) as ledger,
+            catch_interrupt(lambda: told(Event("plan", 1, 1, STOPPING))) as stop,
+        ):
+            executor.stop = stop
+            try:
+                run = Run(plan, ledger, executor, told)
                 return run.all(_share(model, loaded, plan, executor), cluster, device)
-        except (KeyboardInterrupt, Interrupted):
-            raise Interrupted(
-                f"stopped; the same command goes on with what is in {plan.folder}"
-            ) from None
-        finally:
-            executor.close()
-            ledger.close()
+            except (KeyboardInterrupt, Interrupted):
+                raise Interrupted(
+                    f"stopped; the same command goes on with what is in {plan.folder}"
+                ) from None
+
+
+def _name_of(cluster: object) -> str:
+    """What tells a clustering from others, with the settings that are bound to it."""
+    if isinstance(cluster, partial):
+        # Its own text holds an address, which is another one in the process that goes on.
+        return f"{_name_of(cluster.func)}{cluster.args}{sorted(cluster.keywords.items())}"
+    return f"{getattr(cluster, '__module__', '')}.{getattr(cluster, '__qualname__', cluster)}"
+
+
+def _with_precision(plan: Plan, device: str) -> Plan:
+    """The plan with a precision that no longer depends on the device of whoever goes on with it."""
+    low = uses_bfloat16(find_device(device), plan.config.precision)
+    precision = "bfloat16" if low else "float32"
+    return replace(plan, config=plan.config.model_copy(update={"precision": precision}))
 
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Make a run folder and keep others out of it."""
+    """Make a run folder and keep others out of it; if nothing is left in it, remove it."""
     folder.mkdir(parents=True, exist_ok=True)
-    with RunLock(folder):
+    try:
+        with RunLock(folder):
+            yield
+    finally:
+        with suppress(OSError):
+            folder.rmdir()
+
+
+@contextmanager
+def _begun_in_vain(folder: Path) -> Iterator[None]:
+    """Take back what a run has written that never came to a block, as its input is refused."""
+    fresh = not is_unfinished(folder)
+    try:
         yield
+    except RemoteError:
+        raise  # the input may be good: the same command goes on
+    except InputError:
+        if fresh and is_unfinished(folder) and not has_blocks(folder):
+            (folder / PROGRESS).unlink()
+            (folder / MODEL).unlink(missing_ok=True)
+            shutil.rmtree(folder / STAGED, ignore_errors=True)
+        raise
 
 
 @contextmanager
@@ -209,7 +270,9 @@ def _share(model: str | Path | Model, loaded: Model, plan: Plan, executor: Execu
     """How tasks get the model; one that exists in memory only is written for the workers."""
     remember_model(loaded)
     if not isinstance(model, Model):
-        return ModelRef(str(model), loaded.fingerprint, missing=loaded.recipe.clustering)
+        # Absolute where it is a path, because workers may run in another directory.
+        where = os.path.abspath(model) if os.path.exists(model) else str(model)
+        return ModelRef(where, loaded.fingerprint, missing=loaded.recipe.clustering)
     if isinstance(executor, InProcess):
         return ModelRef("", loaded.fingerprint)
-    return write_model(loaded, plan.folder / "model.pickle")
+    return write_model(loaded, plan.folder / MODEL)

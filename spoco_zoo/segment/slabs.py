@@ -28,6 +28,7 @@ __all__ = [
     "block_file",
     "checksum",
     "edge_file",
+    "read_labels",
     "read_side",
     "read_staged",
     "write_edges",
@@ -91,6 +92,11 @@ def read_side(file: Mapping[str, np.ndarray], axis: int, name: str) -> Side:
     return Side(*(file[f"{name}{axis}_{part}"] for part in PARTS))
 
 
+def read_labels(path: Path, axis: int, name: str) -> np.ndarray:
+    """The labels of one view alone; raises as `read_staged`."""
+    return read_staged(path, f"{name}{axis}_{PARTS[0]}")
+
+
 def write_edges(folder: str | Path, number: int, edges: np.ndarray) -> None:
     """File the matches at a block's upper faces, int64 (m, 4): block, id, block, id."""
     with _replacing(edge_file(folder, number)) as partial, partial.open("wb") as file:
@@ -106,7 +112,8 @@ def read_staged(path: Path, member: str) -> np.ndarray:
         If the file is gone or damaged.
     """
     try:
-        with np.load(path) as file:
+        # Opened here, because numpy leaves a damaged file open.
+        with path.open("rb") as stream, np.load(stream) as file:
             return np.asarray(file[member])
     # A damaged file fails in the zip, the codec or the array's header, each with its own kind.
     except Exception as error:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from spoco_zoo import ngff
 from spoco_zoo.errors import StoreError
 from spoco_zoo.ngff import is_remote
+from spoco_zoo.ngff.store import local_path
 from spoco_zoo.segment.ledger import was_published
 
 if TYPE_CHECKING:
@@ -54,14 +55,17 @@ def default_output(image: Image, label_name: str) -> str | None:
 
 
 def run_folder(image: Image, output: str | Path | None, label_name: str) -> Path:
-    """Folder of a run's ledger and scratch data: beside its output, or here if that is remote."""
+    """Folder of a run's ledger and scratch data: beside its output, or here if that is remote.
+
+    Links are followed, so that a store has one folder, and one lock, whatever it is called.
+    """
     if output is not None and is_remote(str(output)):
         address = str(output).rstrip("/")
         mark = hashlib.sha256(address.encode()).hexdigest()[:8]
         return Path.cwd() / f"{address.rsplit('/', 1)[-1]}-{mark}.spoco-run"
     if output is None:
-        return Path(f"{image.uri.rstrip('/')}.{label_name}.spoco-run")
-    return Path(f"{os.path.abspath(output)}.spoco-run")
+        return Path(f"{os.path.realpath(image.uri)}.{label_name}.spoco-run")
+    return Path(f"{os.path.realpath(local_path(output))}.spoco-run")
 
 
 def choose_target(
@@ -89,11 +93,12 @@ def choose_target(
         raise StoreError(
             "a label TIFF must be written to a local file", str(output), "Choose another --output."
         )
-    ngff.check_outside(image, os.path.abspath(output))
-    _check_free(Path(output), run_folder(image, output, label_name), overwrite)
+    path = os.path.abspath(local_path(output))
+    ngff.check_outside(image, path)
+    _check_free(Path(path), run_folder(image, output, label_name), overwrite)
     axes = tuple(a for a in image.axes if a != "c")
     lead = (image.n_times,) if "t" in axes else ()
-    return TiffTarget(os.path.abspath(output), axes, (*lead, *region.shape))
+    return TiffTarget(path, axes, (*lead, *region.shape))
 
 
 def _check_free(path: Path, folder: Path, overwrite: bool) -> None:

@@ -21,6 +21,7 @@ from spoco_zoo.segment.embed import Disagreement, embed
 from spoco_zoo.segment.models import find_device, obtain_model
 from spoco_zoo.segment.normalise import check_finite
 from spoco_zoo.segment.planes import cluster_planes, planewise
+from spoco_zoo.segment.resize import shown_voxels
 from spoco_zoo.segment.slabs import block_file, checksum, read_side, write_edges, write_sides
 from spoco_zoo.segment.stitch import match
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from spoco_zoo.segment.embed import Embedded, Kept
     from spoco_zoo.segment.field import Field
     from spoco_zoo.segment.models import ModelRef
+    from spoco_zoo.segment.pyramid import AxisStep
     from spoco_zoo.segment.stitch import Rule
 
 __all__ = [
@@ -93,6 +95,8 @@ class Common:
     """The run folder, seen by all workers under this path."""
     local: Any
     """Staging array of local ids (T, [Z,] Y, X)."""
+    steps: tuple[AxisStep, ...] = ()
+    """From the network's voxels to those of the label, per axis; empty if they are the same."""
 
 
 class BlockInput(NamedTuple):
@@ -192,9 +196,11 @@ def file_block(common: Common, field: BlockField) -> BlockResult:
     labels, embeddings, dropped = _cluster_block(common, field)
     clock.append(time.perf_counter())
     core = grid.core(number).within(grid.outer(number))
-    labels, sizes = owned_first(labels, core)
+    shown = shown_voxels(common.steps, grid.core(number)) if common.steps else ()
+    labels, sizes = owned_first(labels, core, shown)
     objects = int(labels.max(initial=0))
-    local = labels[core]
+    # Objects that the label's voxels miss stay out; `labels` has them, as they may join others.
+    local = np.where(labels[core] > len(sizes), 0, labels[core]) if shown else labels[core]
     if objects and embeddings is not None:
         write_sides(common.folder, grid, number, labels, embeddings, sizes)
         # One item writes one whole shard; nobody else ever does.

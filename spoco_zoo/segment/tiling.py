@@ -19,6 +19,8 @@ BLOCK_VOXELS = {2: 2**23, 3: 2**24}
 """Outer voxels of a default block: the larger, the fewer patches reach into two blocks."""
 HALO_PART = 5
 """A default 3D patch is this many halos wide."""
+LEAST_PATCH = 3
+"""So many pooling factors leave a core between the narrowest halos."""
 LEAST_OVERLAP = {2: 16, 3: 8}
 CHUNK = {2: 512, 3: 64}
 """Largest edge of a chunk inside a shard."""
@@ -52,7 +54,8 @@ def choose_tiling(
     """Patch and halo as given, or from the model.
 
     The default patch is the model's, cut to the volume. The default halo holds
-    the whole receptive field in 2D, and at most a fifth of the patch in 3D: a
+    the whole receptive field in 2D, and at most a fifth of the patch in 3D, but
+    one pooling factor if that leaves a core: a
     wider one costs more than it mends, and blocks with an overlap of a nucleus
     would need many patches beyond their faces.
 
@@ -76,7 +79,8 @@ def choose_tiling(
         if net.ndim == 3:
             # The exact halo would leave little or no core of an affordable 3D patch.
             halo = tuple(
-                min(h, p // HALO_PART // f * f) for h, p, f in zip(halo, patch, factor, strict=True)
+                min(h, max(p // HALO_PART // f, p >= LEAST_PATCH * f) * f)
+                for h, p, f in zip(halo, patch, factor, strict=True)
             )
     return Tiling(patch, halo, factor, radius)
 

@@ -53,6 +53,22 @@ def test_the_first_ctrl_c_keeps_all_that_is_done(place: Path, tmp_path: Path, ph
     assert same_partition(read_labels(tmp_path / "o.zarr"), truth)
 
 
+def test_ctrl_c_waited_for_a_whole_row_of_blocks(tmp_path: Path) -> None:
+    truth = tissue((32, 640), 40, seed=5)
+    image, seen = write_image(tmp_path / "image.ome.zarr", truth, "YX"), []
+    config = segment_driver.CONFIG.model_copy(update={"block": (32, 32), "overlap": (8, 8)})
+
+    def interrupt(event: Event) -> None:
+        seen.append(event)
+        if event.phase == "blocks" and event.done == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(Interrupted):
+        segment(image, code_model(truth), config, cluster=exact_cluster, on_event=interrupt)
+    # With several threads a block or two are in flight.
+    assert max(event.done for event in seen if event.phase == "blocks") <= 4
+
+
 def test_the_second_ctrl_c_ends_at_once(place: Path, tmp_path: Path) -> None:
     truth = np.load(place / "truth.npy")
 

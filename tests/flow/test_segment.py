@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,10 +25,18 @@ from planted import (
 )
 
 from spoco_zoo import ngff
-from spoco_zoo.config import SegmentConfig
-from spoco_zoo.errors import ConfigError, DataError, StoreError
-from spoco_zoo.segment import Event, dry_run, guess_time, open_labels, segment
+from spoco_zoo.config import ClusteringConfig, SegmentConfig
+from spoco_zoo.errors import (
+    ConfigError,
+    DataError,
+    Interrupted,
+    LedgerError,
+    SpocoError,
+    StoreError,
+)
+from spoco_zoo.segment import Event, SegmentResult, dry_run, guess_time, open_labels, segment
 from spoco_zoo.segment.execute import make_executor
+from spoco_zoo.segment.ledger import RunLock
 
 CELLS = 300
 SMALL = SegmentConfig(block=(128, 128), overlap=(16, 16), patch=(64, 64), halo=(12, 12))
@@ -159,6 +169,46 @@ def test_tiff_in_and_out(tmp_path: Path, truth: np.ndarray) -> None:
     assert same_partition(tifffile.imread(tmp_path / "labels.tif"), truth)
 
 
+def test_the_address_of_a_file_was_taken_for_a_folder_called_file(
+    tmp_path: Path, truth: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tifffile.imwrite(tmp_path / "a.tif", truth.astype(np.uint16))
+    for name in ("labels.tif", "labels.ome.zarr"):
+        output = f"file://{tmp_path / name}"
+        result = segment(
+            tmp_path / "a.tif", code_model(truth), SMALL, output=output, cluster=exact_cluster
+        )
+        assert result.output == str(tmp_path / name)
+        assert result.report.parent == tmp_path / f"{name}.spoco-run"
+    assert not (tmp_path / "file:").exists()
+
+
+def test_two_runs_wrote_one_label_where_a_link_led_to_its_store(
+    image: Path, truth: np.ndarray, tmp_path: Path
+) -> None:
+    link, model = tmp_path / "link.ome.zarr", code_model(truth)
+    link.symlink_to(image)
+    folder = dry_run(image, model, SMALL).folder
+    folder.mkdir()
+    with RunLock(folder), pytest.raises(LedgerError, match="one run at a time"):
+        segment(link, model, SMALL, cluster=exact_cluster)
+
+
+@pytest.mark.parametrize("block", [(64, 64), (128, 128)])
+def test_objects_finer_than_a_pixel_of_the_label_had_ids_that_no_pixel_has(
+    tmp_path: Path, block: tuple[int, int]
+) -> None:
+    """Between two cells the enlarged image has values of others: objects of a network's pixel."""
+    cells = tissue((32, 32), 12, seed=3)
+    image, model = write_image(tmp_path / "a.ome.zarr", cells, "YX"), code_model(cells)
+    config = SMALL.model_copy(update={"zoom": 4, "block": block, "halo": (4, 4)})
+    result = segment(image, model, config, cluster=exact_cluster)
+    ids = np.unique(read_labels(image / "labels" / "spoco"))
+    assert ids[ids > 0].tolist() == list(range(1, result.objects + 1))
+    assert result.summary["sizes"]["objects"] == result.objects
+
+
 def test_a_constant_image_has_no_objects(tmp_path: Path) -> None:
     image = write_image(tmp_path / "a.ome.zarr", np.full((64, 300), 7), "YX")
     model = code_model(np.arange(100).reshape(10, 10))
@@ -172,9 +222,105 @@ def test_a_value_that_is_not_finite_is_named_before_any_block(tmp_path: Path) ->
     values[5, 9] = np.inf
     tifffile.imwrite(tmp_path / "a.tif", values)
     model = code_model(np.arange(100).reshape(10, 10))
+    before = set(tmp_path.iterdir())
     with pytest.raises(DataError, match="5,9"):
         segment(tmp_path / "a.tif", model, output=tmp_path / "o.zarr", cluster=exact_cluster)
-    assert not (tmp_path / "o.zarr").exists()
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_workers_that_were_refused_left_a_ledger_that_bound_the_next_run(
+    image: Path, truth: np.ndarray, tmp_path: Path
+) -> None:
+    before = set(tmp_path.iterdir())
+    begin = partial(segment, image, code_model(truth), cluster=exact_cluster)
+    with pytest.raises(ConfigError, match="brings its own workers"):
+        begin(scheduler="tcp://127.0.0.1:9", workers=2)
+    assert set(tmp_path.iterdir()) == before
+    assert begin(SMALL).objects == CELLS
+
+
+@pytest.mark.parametrize("device", ["cuda:7", "gpu"])
+def test_a_device_that_is_not_there_gave_an_empty_label(
+    image: Path, truth: np.ndarray, device: str
+) -> None:
+    with pytest.raises(ConfigError, match="the device must be one that this machine has"):
+        segment(image, code_model(truth), cluster=exact_cluster, device=device)
+    assert not (image / "labels").exists()
+
+
+def test_a_clustering_that_the_model_cannot_do_gave_an_empty_label(
+    image: Path, truth: np.ndarray
+) -> None:
+    config = SegmentConfig(clustering=ClusteringConfig(method="consistency"))
+    for act in (segment, dry_run):
+        with pytest.raises(ConfigError, match="momentum network"):
+            act(image, code_model(truth), config)
+    assert not (image / "labels").exists()
+
+
+def test_an_image_of_few_blocks_that_all_failed_got_an_empty_label(
+    image: Path, truth: np.ndarray
+) -> None:
+    def cluster(*embeddings: object, **momentum: object) -> np.ndarray:
+        raise ValueError("every block is bad")
+
+    with pytest.raises(SpocoError, match=r"no block has a result; .*every block is bad") as caught:
+        segment(image, code_model(truth), cluster=cluster)
+    assert caught.value.exit_code == 1
+    assert not (image / "labels").exists()
+
+
+def test_refused_workers_cost_what_an_unfinished_run_had_done(
+    image: Path, truth: np.ndarray
+) -> None:
+    def stop(event: Event) -> None:
+        if event.phase == "blocks" and event.done == 3:
+            raise KeyboardInterrupt
+
+    begin = partial(segment, image, code_model(truth), SMALL, cluster=exact_cluster)
+    with pytest.raises(Interrupted):
+        begin(on_event=stop)
+    with pytest.raises(ConfigError, match="brings its own workers"):
+        begin(scheduler="tcp://127.0.0.1:9", workers=2, overwrite=True)
+    assert begin().resumed >= 2
+
+
+def test_a_partial_as_clustering_could_not_be_gone_on_with(image: Path, truth: np.ndarray) -> None:
+    def stop(event: Event) -> None:
+        if event.phase == "blocks" and event.done == 3:
+            raise KeyboardInterrupt
+
+    def begin(base: int, **options: Any) -> SegmentResult:
+        def decode(*arguments: Any, base: int, momentum: Any = None) -> np.ndarray:
+            return exact_cluster(*arguments, momentum=momentum, base=base)
+
+        # Another object every time, as in another process.
+        cluster = partial(decode, base=base)
+        return segment(image, code_model(truth), SMALL, cluster=cluster, **options)
+
+    with pytest.raises(Interrupted):
+        begin(16, on_event=stop)
+    with pytest.raises(LedgerError, match="cluster"):
+        begin(8)
+    assert begin(16).resumed >= 2
+
+
+def test_a_run_on_a_gpu_went_on_on_a_cpu_with_another_precision(
+    image: Path, truth: np.ndarray
+) -> None:
+    def stop(event: Event) -> None:
+        if event.phase == "blocks" and event.done == 3:
+            raise KeyboardInterrupt
+
+    begin = partial(segment, image, code_model(truth), cluster=exact_cluster, device="cpu")
+    with pytest.raises(Interrupted):
+        begin(SMALL, on_event=stop)
+    with pytest.raises(LedgerError, match="precision was float32 and is now bfloat16"):
+        begin(SMALL.model_copy(update={"precision": "bfloat16"}))
+    # What `auto` meant can be said, wherever it meant that.
+    result = begin(SMALL.model_copy(update={"precision": "float32"}))
+    assert result.resumed >= 2
+    assert result.summary["config"]["precision"] == "float32"
 
 
 def test_a_finished_label_is_replaced_only_when_asked(image: Path, truth: np.ndarray) -> None:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "segment"))
 from planted import (
@@ -25,6 +26,7 @@ from spoco_zoo.segment.execute import InProcess
 from spoco_zoo.segment.ledger import Ledger
 from spoco_zoo.segment.models import ModelRef, remember_model
 from spoco_zoo.segment.phases import Run
+from spoco_zoo.segment.run import _share
 
 SMALL = SegmentConfig(block=(64, 64), overlap=(16, 16), patch=(64, 64), halo=(12, 12))
 
@@ -126,3 +128,15 @@ def test_a_script_that_starts_workers_at_its_top_is_told_so(tmp_path: Path) -> N
     assert 'below `if __name__ == "__main__":`' in done.stderr
     assert "the worker processes did not start" in done.stderr.splitlines()[-1]
     assert not Path(output).exists()
+
+
+def test_workers_in_another_directory_did_not_find_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = code_model(tissue((40, 90), 14, seed=2))
+    image = write_image(tmp_path / "image.ome.zarr", tissue((40, 90), 14, seed=2), "YX")
+    plan = dry_run(image, model)
+    (tmp_path / "bundle.zip").touch()
+    monkeypatch.chdir(tmp_path)
+    assert _share("bundle.zip", model, plan, InProcess()).source == str(tmp_path / "bundle.zip")
+    assert _share("nuclei-fluo-2d", model, plan, InProcess()).source == "nuclei-fluo-2d"

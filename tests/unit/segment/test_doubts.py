@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spoco_zoo.errors import StoreError
 from spoco_zoo.segment.blocks import make_grid
 from spoco_zoo.segment.doubts import MOST, Doubt, find_doubts, save_views, worst_doubts
 from spoco_zoo.segment.rows import rows_of
-from spoco_zoo.segment.slabs import write_sides
+from spoco_zoo.segment.slabs import block_file, write_sides
 from spoco_zoo.segment.stitch import Rule, make_side, match
 
 GRID = make_grid((8, 40), (8, 20), (4, 10))
@@ -67,6 +69,18 @@ def test_the_views_of_both_blocks_are_kept(tmp_path: Path) -> None:
         assert (file["below_0"] == 2).sum() == 24
         assert (file["above_0"] == 2).sum() == 12
         assert (file["below_0"] == 1).sum() > 0
+
+
+@pytest.mark.parametrize("keep", [0, 100, None])
+def test_a_damaged_view_of_a_slab_ended_in_a_traceback(tmp_path: Path, keep: int | None) -> None:
+    low, _, embeddings = views()
+    part = embeddings[(slice(None), *GRID.outer(0).slices)]
+    write_sides(tmp_path, GRID, 0, low, part, np.ones(3, np.int64))
+    path = block_file(tmp_path, 0)
+    path.unlink() if keep is None else path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(StoreError, match="as it was written"):
+        save_views(tmp_path / "doubts.npz", tmp_path, GRID, doubts_of_views())
+    assert not (tmp_path / "doubts.npz").exists()
 
 
 @given(st.permutations(range(40)))

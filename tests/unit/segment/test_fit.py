@@ -17,7 +17,7 @@ from spoco_zoo.errors import ConfigError, StoreError
 from spoco_zoo.intensities import Statistics
 from spoco_zoo.segment.audit import BlockTally, count_dropped
 from spoco_zoo.segment.cluster import cluster
-from spoco_zoo.segment.fit import choose_axes, choose_channels, choose_zoom
+from spoco_zoo.segment.fit import Zoom, choose_axes, choose_channels, choose_zoom
 from spoco_zoo.segment.hints import doubt, doubt_few, doubt_light, doubt_nothing, doubt_sizes
 from spoco_zoo.segment.plan import Plan, make_plan
 from spoco_zoo.segment.resize import Stretch
@@ -96,6 +96,7 @@ def test_the_user_decides_about_the_zoom(size) -> None:
     zoom = choose_zoom(size, recipe(), "zyx", zoom=0.25)
     assert zoom.factors == (1, 4, 4)
     assert "0.25 times" in zoom.note
+    assert choose_zoom(size, recipe(), "zyx", zoom=1) == Zoom((1, 1, 1))
 
 
 def test_objects_of_unusual_size_are_doubted() -> None:

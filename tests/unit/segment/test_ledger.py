@@ -6,12 +6,15 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from spoco_zoo.errors import LedgerError
 from spoco_zoo.segment.ledger import LOCK, PROGRESS, Ledger, RunLock, was_published
+from spoco_zoo.segment.progress import Progress
 
 KEYS = {"model": "abc", "config.halo": "(8, 8)"}
 
@@ -113,3 +116,17 @@ def test_the_lock_of_another_host_is_respected(tmp_path: Path) -> None:
 
 def _path() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+
+
+def test_the_driver_grew_with_every_write_unit_of_a_level() -> None:
+    units, progress = 20_000, Progress(1)
+    order = np.random.default_rng(0).permutation(units)
+    tracemalloc.start()
+    for n in order.tolist():
+        progress.add({"phase": "coarse", "level": 1, "n": n, "crc": n * 7, "epoch": 1})
+    grown = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert grown < 32 * units
+    assert all(progress.coarse_checksum(1, n) == n * 7 for n in range(units))
+    assert progress.coarse_checksum(1, 2 * units) is None
+    assert progress.coarse_checksum(2, 0) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from math import prod
 from pathlib import Path
 
@@ -10,13 +11,15 @@ import pytest
 import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
-from planted import code_model
+from planted import code_model, write_image
 
 from spoco_zoo import ngff
-from spoco_zoo.config import SegmentConfig
+from spoco_zoo.config import ClusteringConfig, SegmentConfig
 from spoco_zoo.errors import ConfigError, InputError, StoreError
-from spoco_zoo.nets.receptive import exact_halo
+from spoco_zoo.nets.receptive import exact_halo, pooling_factor
+from spoco_zoo.segment.ledger import Ledger
 from spoco_zoo.segment.plan import make_plan
+from spoco_zoo.segment.target import run_folder
 from spoco_zoo.segment.tiling import (
     BLOCK_VOXELS,
     CHUNK,
@@ -63,6 +66,15 @@ def test_the_default_halo_is_exact_in_2d_and_bounded_in_3d() -> None:
     assert halo[1:] == exact_halo(SOLID.net)[1:]
 
 
+def test_a_thin_patch_had_no_halo_and_the_thinnest_keeps_a_core() -> None:
+    factor = pooling_factor(SOLID.net)[0]
+    halos = [
+        choose_tiling(SOLID, (500, 500, 500), (thin * factor, 64, 64)).halo[0]
+        for thin in (1, 2, 3, 4, 5)
+    ]
+    assert halos == [0, 0, factor, factor, factor]
+
+
 def test_a_2d_model_takes_a_stack_plane_by_plane() -> None:
     tiling = choose_tiling(FLAT, (30, 500, 500))
     assert tiling.patch == (1, 64, 64)
@@ -97,6 +109,20 @@ def test_settings_that_do_not_fit_the_image_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=words):
         make_plan(image, SOLID, SegmentConfig(**settings), output=tmp_path / "out.zarr")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"patch": (4, 64, 64)}, "its patch must be 1 along z.*--patch 1,64,64"),
+        ({"halo": (2, 12, 12)}, "its halo must be 0 along z.*--halo 0,12,12"),
+    ],
+)
+def test_patches_of_several_planes_were_taken_for_a_2d_model(
+    image: ngff.Image, tmp_path: Path, settings: dict, words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        make_plan(image, FLAT, SegmentConfig(**settings), output=tmp_path / "out.zarr")
 
 
 def test_a_3d_model_does_not_take_a_plane(tmp_path: Path) -> None:
@@ -137,3 +163,33 @@ def test_memory_does_not_grow_with_the_volume(tmp_path: Path) -> None:
         plan = make_plan(ngff.open_image(path), SOLID, SegmentConfig(), output=tmp_path / "o.zarr")
         sizes.append(plan.worker_bytes)
     assert sizes[0] == sizes[1]
+
+
+def test_the_disk_that_a_run_had_used_itself_kept_it_from_going_on(tmp_path: Path) -> None:
+    store = write_image(tmp_path / "a.ome.zarr", np.arange(512).reshape(8, 8, 8), "ZYX")
+    metadata = store / "0" / "zarr.json"
+    content = json.loads(metadata.read_text())
+    metadata.write_text(json.dumps({**content, "shape": [2**17] * 3}))
+    image, output = ngff.open_image(store), tmp_path / "o.zarr"
+    with pytest.raises(StoreError, match="of disk"):
+        make_plan(image, SOLID, SegmentConfig(), output=output)
+    folder = run_folder(image, output, "spoco")
+    folder.mkdir()
+    Ledger(folder, {}).close()
+    assert make_plan(image, SOLID, SegmentConfig(), output=output).folder == folder
+
+
+def test_the_second_embedding_of_consistency_clustering_was_not_counted(
+    image: ngff.Image, tmp_path: Path
+) -> None:
+    plans = {
+        method: make_plan(
+            image,
+            SOLID,
+            SegmentConfig(clustering=ClusteringConfig(method=method)),
+            output=tmp_path / "o.zarr",
+        )
+        for method in ("meanshift", "consistency")
+    }
+    more = plans["consistency"].worker_bytes - plans["meanshift"].worker_bytes
+    assert more == 4 * 2 * SOLID.net.embedding_dim * 5 * 90 * 80

@@ -1,0 +1,95 @@
+"""The report of a run: what was measured, written when the label is there and read once more."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+from spoco_zoo.errors import LedgerError
+from spoco_zoo.segment.audit import count_per_block, throughput
+from spoco_zoo.segment.doubts import save_views
+from spoco_zoo.segment.hints import doubt
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from spoco_zoo.segment.outcome import Failure
+    from spoco_zoo.segment.plan import Plan
+    from spoco_zoo.segment.progress import Progress
+    from spoco_zoo.segment.relabel import Numbering
+
+__all__ = ["DOUBTS", "REPORT", "read_report", "write_report"]
+
+REPORT, DOUBTS = "segment.json", "doubts.npz"
+
+
+def write_report(
+    plan: Plan,
+    progress: Progress,
+    numbering: Numbering,
+    seconds: Mapping[str, float],
+    failures: Sequence[Failure],
+    *,
+    resumed: int,
+) -> None:
+    """Write the report of a run into its folder, and the views that its pictures need.
+
+    Parameters
+    ----------
+    plan : Plan
+    progress : Progress
+    numbering : Numbering
+    seconds : mapping
+        Time of each phase.
+    failures : sequence of Failure
+    resumed : int
+        Blocks that an earlier process has done.
+    """
+    sizes = progress.measure_sizes(plan.folder, numbering)
+    fresh = prod(plan.grid.shape) * (plan.grid.total - resumed) // plan.grid.per_time
+    doubts = sorted(progress.doubts, key=lambda d: -d.doubt)
+    (plan.folder / DOUBTS).unlink(missing_ok=True)
+    if doubts:
+        save_views(plan.folder / DOUBTS, plan.folder, plan.grid, doubts)
+    counted = sizes.summary()
+    content = {
+        "plan": plan.summary(),
+        "config": plan.config.model_dump(mode="json"),
+        "objects": numbering.objects,
+        "blocks": progress.blocks.summary(plan.recipe.delta_var),
+        "objects_per_block": count_per_block(progress.owned),
+        "faces": asdict(progress.faces),
+        "doubts": [d.to_dict() for d in doubts],
+        "throughput": throughput(fresh, seconds),
+        "sizes": counted,
+        "hint": doubt(plan, counted["histogram"], progress.statistics, progress.blocks),
+        "seconds": {k: round(v, 3) for k, v in seconds.items()},
+        "failures": [asdict(f) for f in failures],
+    }
+    path = plan.folder / REPORT
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=2) + "\n")
+    partial.replace(path)
+
+
+def read_report(folder: Path) -> dict[str, Any]:
+    """The report in a run folder.
+
+    Raises
+    ------
+    LedgerError
+        If it is damaged.
+    """
+    path = folder / REPORT
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+    except ValueError as error:
+        raise LedgerError(
+            "the report of a finished run must be readable",
+            f"{error} in {path}",
+            f"The label is complete: delete {folder}, or start again with --overwrite.",
+        ) from error
+    return content

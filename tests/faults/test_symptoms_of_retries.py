@@ -1,0 +1,100 @@
+"""Runs that went on after a failure, and once did so wrongly or not at all."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "segment"))
+from planted import code_model, exact_cluster, read_labels, store_bytes, write_image
+
+from spoco_zoo.config import SegmentConfig
+from spoco_zoo.errors import BlocksFailed, Interrupted
+from spoco_zoo.segment import Event, segment
+
+CONFIG = SegmentConfig(block=(64, 64), overlap=(16, 16), patch=(64, 64), halo=(2, 2))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[..., Any]:
+    """A run on two blocks and five objects, one of them across the face."""
+    truth = np.zeros((64, 128), np.int32)
+    truth[0, 0] = truth[-1, -1] = 3  # no dark frame, which would not count for the statistics
+    truth[10:30, 50:80], truth[40:50, 10:20], truth[40:60, 90:120] = 1, 2, 3
+    image = write_image(tmp_path / "image.ome.zarr", truth, "YX")
+    return partial(segment, image, code_model(truth), cluster=exact_cluster)
+
+
+def after(phase: str, act: Callable[[], Any]) -> Callable[[Event], None]:
+    """An `on_event` that does something once, when a phase is over."""
+    waiting = [act]
+
+    def told(event: Event) -> None:
+        if event.phase == phase and event.done == event.total and waiting:
+            waiting.pop()()
+
+    return told
+
+
+@pytest.mark.parametrize("zoom", [None, 0.5])
+def test_a_face_that_failed_once_left_the_object_cut_after_the_retry(
+    run: Callable[..., Any], tmp_path: Path, zoom: float | None
+) -> None:
+    config = CONFIG.model_copy(update={"zoom": zoom, "block": (64, 64) if not zoom else (32, 32)})
+    output, obstacle = tmp_path / "o.zarr", tmp_path / "o.zarr.spoco-run" / "faces"
+    run(config, output=tmp_path / "alone.zarr")
+    with pytest.raises(BlocksFailed, match="faces block 0"):
+        run(config, output=output, on_event=after("blocks", obstacle.touch))
+    obstacle.unlink()
+    assert run(config, output=output).objects == 5
+    assert store_bytes(output) == store_bytes(tmp_path / "alone.zarr")
+
+
+@pytest.mark.parametrize("zoom", [None, 0.5])
+def test_a_block_that_was_not_relabelled_once_stayed_empty_in_other_levels_after_the_retry(
+    run: Callable[..., Any], tmp_path: Path, zoom: float | None
+) -> None:
+    config = CONFIG.model_copy(update={"zoom": zoom, "block": (64, 64) if not zoom else (32, 32)})
+    output, away = tmp_path / "o.zarr", tmp_path / "away"
+    shard = tmp_path / "o.zarr.spoco-run" / "local.zarr" / "c" / "0" / "0" / "1"
+    run(config, output=tmp_path / "alone.zarr")
+    with pytest.raises(BlocksFailed, match="relabel block 1"):
+        run(config, output=output, on_event=after("faces", lambda: shard.rename(away)))
+    with pytest.raises(BlocksFailed, match="relabel block 1"):
+        run(config, output=output)  # still away: the rest is there, the exit code is the same
+    away.rename(shard)
+    assert run(config, output=output).objects == 5
+    assert store_bytes(output) == store_bytes(tmp_path / "alone.zarr")
+
+
+def test_eight_blocks_that_stay_bad_kept_a_resumed_run_from_ever_ending(tmp_path: Path) -> None:
+    truth = np.zeros((64, 32 * 12), np.int32)
+    truth[0, 0] = truth[-1, -1] = 1  # no dark frame, which would not count for the statistics
+    for i in range(12):
+        truth[10:20, 32 * i + 8 : 32 * i + 24] = i + 1
+    image, output = write_image(tmp_path / "image.ome.zarr", truth, "YX"), tmp_path / "o.zarr"
+
+    def cluster(embeddings: Any, *settings: Any, momentum: Any = None) -> np.ndarray:
+        labels = exact_cluster(embeddings, *settings)
+        if float(embeddings.sum(0).max()) > 4 * 4:
+            raise ValueError("a bad block")
+        return labels
+
+    def stop(event: Event) -> None:
+        if event.phase == "blocks" and event.done == 12:
+            raise KeyboardInterrupt
+
+    config = CONFIG.model_copy(update={"block": (64, 32), "overlap": (4, 4)})
+    begin = partial(segment, image, code_model(truth), config, output=output, cluster=cluster)
+    with pytest.raises(Interrupted):
+        begin(on_event=stop)
+    for _ in range(2):
+        with pytest.raises(BlocksFailed, match="8 without result"):
+            begin()
+    assert np.unique(read_labels(output)).tolist() == [0, 1, 2, 3, 4, 5]
