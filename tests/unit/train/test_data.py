@@ -395,7 +395,6 @@ def test_validation_images_of_other_channels_ended_in_a_traceback(tmp_path: Path
     image, labels = picture()
     pair(tmp_path / "train", "a", image, labels)
     pair(tmp_path / "val", "b", np.stack([image, image]), labels)
-    parts = (tmp_path / "train", tmp_path / "val")
-    train, val = ((part / "images", part / "labels") for part in parts)
+    train, val = ((tmp_path / p / "images", tmp_path / p / "labels") for p in ("train", "val"))
     with pytest.raises(DataError, match=r"those to train on \(1\); found 2 in b"):
         prepare(*train, TrainConfig(), *val)
