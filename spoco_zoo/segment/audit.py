@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import ndimage
 
+from spoco_zoo.segment.cluster.field import TensorField
+from spoco_zoo.segment.cluster.meanshift import mark_foreground
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -92,12 +95,8 @@ def count_dropped(
     """
     if background is None or config.method != "instance":
         return 0, 0
-    square = sum(
-        (channel[core].float() - origin) ** 2
-        for channel, origin in zip(field, background, strict=True)
-    )
-    foreground = (square > config.foreground**2).cpu().numpy()
-    left = foreground & (labels[core] == 0)
+    foreground = mark_foreground(TensorField(field), config, background)
+    left = (foreground[core] > 0) & (labels[core] == 0)
     voxels = int(left.sum())
     return (int(ndimage.label(left)[1]), voxels) if voxels else (0, 0)
 

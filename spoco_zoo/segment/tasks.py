@@ -193,9 +193,9 @@ def file_block(common: Common, field: BlockField) -> BlockResult:
     """Cluster an embedded block and write its labels, its slabs and what it measured."""
     number, grid = field.source.number, common.grid
     clock = [time.perf_counter()]
-    labels, embeddings, dropped = _cluster_block(common, field)
-    clock.append(time.perf_counter())
     core = grid.core(number).within(grid.outer(number))
+    labels, embeddings, dropped = _cluster_block(common, field, core)
+    clock.append(time.perf_counter())
     shown = shown_voxels(common.steps, grid.core(number)) if common.steps else ()
     labels, sizes = owned_first(labels, core, shown)
     objects = int(labels.max(initial=0))
@@ -220,7 +220,7 @@ def file_block(common: Common, field: BlockField) -> BlockResult:
         disagreement_total=seams.total,
         disagreement_count=seams.count,
         disagreement_worst=seams.worst,
-        kept_voxels=int(np.count_nonzero(local)),
+        kept_voxels=int(sizes.sum()),
         dropped=dropped[0],
         dropped_voxels=dropped[1],
     )
@@ -267,11 +267,10 @@ def _region(common: Common, number: int) -> Box:
 
 
 def _cluster_block(
-    common: Common, field: BlockField
+    common: Common, field: BlockField, core: tuple[slice, ...]
 ) -> tuple[np.ndarray, np.ndarray | None, tuple[int, int]]:
     """Labels of the outer region, its embeddings if it holds objects, and what was dropped."""
-    grid, number, found = common.grid, field.source.number, field.found
-    shape = grid.outer(number).shape
+    found, shape = field.found, common.grid.outer(field.source.number).shape
     if found is None or not found.used:
         return np.zeros(shape, np.int32), None, (0, 0)
     recipe = obtain_model(common.model, find_device(common.device), common.precision).recipe
@@ -283,7 +282,6 @@ def _cluster_block(
         recipe.background,
         momentum=field.momentum.embeddings if field.momentum else None,
     )
-    core = grid.core(number).within(grid.outer(number))
     dropped = count_dropped(found.embeddings, labels, core, common.clustering, recipe.background)
     return labels, found.embeddings.cpu().numpy() if labels.any() else None, dropped
 
