@@ -166,13 +166,13 @@ def segment(
     target: dict[str, Any] = dict(
         output=output, label_name=label_name, version=ome_zarr_version, overwrite=overwrite
     )
+    listed = tuple(gpus.split(",")) if gpus else ()
     if dry_run:
         from spoco_zoo.segment import check_machines, guess_time
         from spoco_zoo.segment import dry_run as decide
         from spoco_zoo.segment.cluster import cluster
         from spoco_zoo.segment.models import read_model
 
-        listed = tuple(gpus.split(",")) if gpus else ()
         check_machines(workers, listed, scheduler, device)
         loaded = read_model(model, settings.clustering)
         plan = decide(source, loaded, settings, **target)
@@ -191,7 +191,7 @@ def segment(
             shown,
             report=report,
             workers=workers,
-            gpus=tuple(gpus.split(",")) if gpus else (),
+            gpus=listed,
             scheduler=scheduler,
             device=device,
             **target,

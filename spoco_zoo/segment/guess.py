@@ -72,7 +72,7 @@ def guess_time(
     -------
     Guess
     """
-    choose_device(device)
+    place = choose_device(device)
     region = _sample(plan)
     # One part's own statistics are good enough for a guess; the run measures the whole volume.
     run = ready_part(
@@ -80,7 +80,7 @@ def guess_time(
         model,
         region,
         lambda raw: Statistics(float(raw.mean()), float(raw.std())),
-        choose_device(device),
+        place,
     )
     if plan.recipe.net.ndim < len(region.shape):
         cluster = cluster_planes(cluster, Rule(plan.config.stitch_iou, plan.recipe.delta_dist))

@@ -13,6 +13,7 @@ from spoco_zoo import ngff
 from spoco_zoo.errors import StoreError
 from spoco_zoo.ngff import is_remote
 from spoco_zoo.ngff.store import local_path
+from spoco_zoo.segment.closing import REPORT
 from spoco_zoo.segment.ledger import was_published
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def _check_free(path: Path, folder: Path, overwrite: bool) -> None:
 
 def _has_labels_of(folder: Path, path: Path) -> bool:
     """Whether a run ended here, and its file may be: other software drops the writer's mark."""
-    if not ((folder / "segment.json").is_file() or was_published(folder)):
+    if not ((folder / REPORT).is_file() or was_published(folder)):
         return False
     try:
         found = ngff.open_image(path)

@@ -116,10 +116,10 @@ class Objective:
         if objects.count == 0:
             return {}
         means = scatter_mean(rows[objects.voxel], objects.owner, objects.size)
-        contacts = None
-        if config.push_scope == "contact" and self.margin is not None:
-            contacts = in_contact(objects, self.margin)
-        near = neighbours(objects, self.margin) if contacts is None else contacts
+        margin, contacts = self.margin, None
+        if config.push_scope == "contact" and margin is not None:
+            contacts = in_contact(objects, margin)
+        near = neighbours(objects, margin) if contacts is None else contacts
         terms = {
             "pull": loss.pull(rows, means, objects, config.delta_var),
             "push": loss.push(means, near, config.delta_dist),
@@ -132,7 +132,7 @@ class Objective:
         if config.instance > 0 and config.anchor == "voxel":
             anchors = rows[instance.sample_voxels(objects, generator)]
         per_object: dict[str, list[Tensor]] = {}
-        for pairs in pairs_of(objects, self.margin, contacts):
+        for pairs in pairs_of(objects, margin, contacts):
             sizes = objects.size[pairs.objects]
             found = self._paired_terms(rows, means, anchors, pairs, sizes, unlabeled)
             for name, values in found.items():
