@@ -12,12 +12,10 @@ from numpy.typing import NDArray
 from spoco_zoo.errors import StoreError
 from spoco_zoo.ngff.convert_zarr import Progress
 from spoco_zoo.ngff.image import Image
-from spoco_zoo.ngff.store import tiles
-from spoco_zoo.ngff.tiff import write_ome_tiff
+from spoco_zoo.ngff.tiff import slab_depth, slabs_of_planes, write_ome_tiff
 
 __all__ = ["to_tiff"]
 
-_SLAB_BYTES = 2**28
 _IN_A_TIFF = {"b1": "u1", "f2": "f4", "i8": "u4", "u8": "u4"}
 """Types that OME-TIFF does not know, and what holds their values."""
 
@@ -41,13 +39,14 @@ def _planes(
 ) -> Iterator[NDArray[Any]]:
     """Yield the planes (Y, X) in file order, read in slabs as deep as a chunk or the budget."""
     shape, native = image.levels[level].shape, image.chunks(level)
-    plane = math.prod(shape[-2:]) * image.dtype.itemsize
-    depth = [1] * (len(shape) - 2)
-    if "z" in image.axes:
-        depth[-1] = max(1, min(native[-3], _SLAB_BYTES // plane))
+    depth = (
+        min(native[-3], slab_depth(image.levels[level].shape, image.dtype))
+        if "z" in image.axes
+        else 1
+    )
     total, done = math.prod(shape[:-2]), 0
-    for outer in tiles(shape[:-2], depth):
-        slab = image.read_region(level, (*outer, *(slice(0, n) for n in shape[-2:])))
+    for where in slabs_of_planes(shape, depth):
+        slab = image.read_region(level, where)
         small = slab.astype(dtype)
         if slab.dtype.itemsize > 4 and slab.dtype.kind in "ui" and not np.array_equal(small, slab):
             raise StoreError(

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from spoco_zoo.errors import StoreError
 from spoco_zoo.ngff.calibration import calibration, incomplete
 from spoco_zoo.ngff.metadata import AXES
-from spoco_zoo.ngff.store import beside
+from spoco_zoo.ngff.store import beside, tiles
 
 __all__ = [
     "TiffArray",
@@ -30,6 +31,8 @@ __all__ = [
     "is_label_tiff",
     "open_tiff_level",
     "read_tiff",
+    "slab_depth",
+    "slabs_of_planes",
     "write_label_tiff",
     "write_ome_tiff",
 ]
@@ -38,6 +41,8 @@ MOST_CHANNELS = 4
 """Of unnamed axes, a last one of 2 to 4 holds channels."""
 LABEL_MARK = "spoco-zoo labels"
 """Software that label images name: a file with this name may be replaced by new labels."""
+SLAB_BYTES = 2**28
+"""Most bytes of planes that are read ahead for a TIFF, where more than one fits."""
 _NAMES = {"T": "t", "C": "c", "S": "c", "Z": "z", "Y": "y", "X": "x"}
 
 
@@ -230,10 +235,11 @@ def read_tiff(
 
 def write_label_tiff(
     path: str | Path,
-    labels: NDArray[Any],
+    labels: Any,
     scale: Sequence[float] | None = None,
     *,
     axes: str | None = None,
+    highest: int | None = None,
 ) -> None:
     """Write a label image as a compressed OME-TIFF, under a temporary name until complete.
 
@@ -241,13 +247,16 @@ def write_label_tiff(
     ----------
     path : path
         Target file, replaced if it exists.
-    labels : ndarray of integers
+    labels : ndarray or zarr.Array of integers
         ``([Z,] Y, X)``, or with the axes that `axes` names. Stored as uint16
-        where the ids fit, else as uint32: what ImageJ and Bio-Formats read.
+        where the ids fit, else as uint32: what ImageJ and Bio-Formats read. A
+        stored array is read plane by plane, as deep as its chunks.
     scale : sequence of float, optional
         Voxel size per spatial axis in micrometres.
     axes : str, optional
         E.g. ``"TZYX"``; by default the last of ``ZYX``.
+    highest : int, optional
+        Largest id, where it is known; otherwise all of `labels` is looked at.
 
     Raises
     ------
@@ -255,13 +264,36 @@ def write_label_tiff(
         If an id does not fit 32 bits or is negative, or the file cannot be written.
     """
     axes = axes or "ZYX"[-labels.ndim :]
-    low, high = (int(labels.min()), int(labels.max())) if labels.size else (0, 0)
+    low, high = 0, highest
+    if high is None:
+        values = labels[...]
+        low, high = (int(values.min()), int(values.max())) if values.size else (0, 0)
     if low < 0 or high > 0xFFFFFFFF:
         raise StoreError(
             "label ids in a TIFF must fit 32 bits", f"{low} to {high}", "Write OME-Zarr instead."
         )
-    small = labels.astype(np.uint16 if high <= 0xFFFF else np.uint32)
-    write_ome_tiff(path, [small], small.shape, small.dtype, axes, scale, software=LABEL_MARK)
+    dtype = np.dtype(np.uint16 if high <= 0xFFFF else np.uint32)
+    shape = labels.shape
+    native = getattr(labels, "chunks", shape)
+    depth = min(native[-3], slab_depth(shape, labels.dtype)) if len(shape) > 2 else 1
+    slabs = (labels[where].astype(dtype) for where in slabs_of_planes(shape, depth))
+    planes = (plane for slab in slabs for plane in slab.reshape(-1, *shape[-2:]))
+    write_ome_tiff(path, planes, shape, dtype, axes, scale, software=LABEL_MARK)
+
+
+def slab_depth(shape: Sequence[int], dtype: np.dtype[Any]) -> int:
+    """Planes (Y, X) of an array that are read ahead at most, 1 at least."""
+    return max(1, SLAB_BYTES // max(1, prod(shape[-2:]) * dtype.itemsize))
+
+
+def slabs_of_planes(shape: Sequence[int], depth: int) -> Iterator[tuple[slice, ...]]:
+    """Regions of whole planes that cover ``(..., Y, X)`` in file order.
+
+    `depth` planes each along the axis before Y, one along axes before that.
+    """
+    lead = (*(1 for _ in shape[:-3]), depth)[: len(shape) - 2]
+    for outer in tiles(shape[:-2], lead):
+        yield (*outer, slice(0, shape[-2]), slice(0, shape[-1]))
 
 
 def is_label_tiff(path: str | Path) -> bool:
@@ -275,7 +307,7 @@ def is_label_tiff(path: str | Path) -> bool:
 
 def write_ome_tiff(
     path: str | Path,
-    planes: Any,
+    planes: Iterator[NDArray[Any]],
     shape: Sequence[int],
     dtype: np.dtype[Any],
     axes: str,
@@ -283,13 +315,12 @@ def write_ome_tiff(
     channel_names: Sequence[str] = (),
     software: str | None = None,
 ) -> None:
-    """Write an OME-TIFF from one whole array or an iterator of planes, then rename it."""
+    """Write an OME-TIFF from its planes (Y, X), then rename it."""
     metadata: dict[str, Any] = {"axes": axes}
     for axis, size in zip([a for a in axes if a in "ZYX"], scale or (), strict=scale is not None):
         metadata |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": "µm"}
     if channel_names:
         metadata["Channel"] = {"Name": list(channel_names)}
-    data = planes[0] if isinstance(planes, list) else planes
     target = Path(path)
     # Classic TIFF ends at 4 GiB; compression may not help, so the raw size decides.
     big = int(np.prod([int(n) for n in shape])) * dtype.itemsize > 2**32 - 2**25
@@ -297,7 +328,7 @@ def write_ome_tiff(
     try:
         tifffile.imwrite(
             partial,
-            data,
+            planes,
             shape=tuple(shape),
             dtype=dtype,
             ome=True,

@@ -89,7 +89,7 @@ class Run:
             lead = len(final.shape) - len(self.plan.grid.shape)
             self._derive(0, final, levels[0], resize_steps(self.plan, lead), "full size")
         self.build_pyramid(levels)
-        self.publish(levels)
+        self.publish(levels, numbering)
         self.report(numbering)
         if self.failures:
             raise BlocksFailed(failed_text(self.failures, self.plan.output))
@@ -275,7 +275,7 @@ class Run:
             lambda unit: f"level region {unit[1]}",
         )
 
-    def publish(self, levels: list[Any]) -> None:
+    def publish(self, levels: list[Any], numbering: Numbering) -> None:
         """Make the label visible."""
         target = self.plan.target
         # Said before, so that a run killed in between knows the label for its own.
@@ -284,7 +284,9 @@ class Run:
             config = self.plan.config
             size = config.voxel_size or self.plan.source.voxel_size(config.level)
             axes = "".join(target.axes).upper()
-            ngff.write_label_tiff(target.path, levels[0][...], size, axes=axes)
+            ngff.write_label_tiff(
+                target.path, levels[0], size, axes=axes, highest=numbering.objects
+            )
         elif not self.progress.published:
             ngff.publish_label(target)
 

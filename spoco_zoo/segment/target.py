@@ -25,7 +25,7 @@ __all__ = ["TiffTarget", "choose_target", "default_output", "run_folder"]
 
 TIFF_SUFFIXES = (".tif", ".tiff")
 TIFF_VOXELS = 2**28
-"""A label TIFF is written from memory: above this, OME-Zarr is the default output."""
+"""A TIFF has neither blocks nor levels: above this, OME-Zarr is the default output."""
 
 
 @dataclass(frozen=True)

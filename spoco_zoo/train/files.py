@@ -112,9 +112,7 @@ def read_array(path: Path, *, labels: bool = False) -> NDArray[Any]:
     suffix = path.suffix.lower()
     try:
         if suffix in (".tif", ".tiff"):
-            import tifffile
-
-            return np.asarray(tifffile.imread(path))
+            return _read_tiff(path)
         if suffix == ".png":
             return _read_png(path, labels=labels)
         if suffix in (".h5", ".hdf5"):
@@ -144,6 +142,22 @@ def read_array(path: Path, *, labels: bool = False) -> NDArray[Any]:
             f"{type(error).__name__}: {' '.join(str(error).split())[:120]} ({path.name})",
             "Open the file in an image viewer and save it again as TIFF.",
         ) from error
+
+
+def _read_tiff(path: Path) -> NDArray[Any]:
+    """The first series; others of its shape are images too, smaller ones are thumbnails."""
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
+        first = file.series[0]
+        alike = sum(series.shape == first.shape for series in file.series)
+        if alike > 1:
+            raise DataError(
+                "a training file must hold one image",
+                f"{alike} of shape {first.shape} in {path.name}",
+                "Save each image, and its labels, as a file of its own.",
+            )
+        return np.asarray(first.asarray())
 
 
 def _read_png(path: Path, *, labels: bool) -> NDArray[Any]:

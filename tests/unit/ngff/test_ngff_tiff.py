@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
+import zarr
 
 from spoco_zoo.errors import StoreError
 from spoco_zoo.ngff import open_image, read_tiff, write_label_tiff
@@ -189,6 +191,25 @@ def test_label_tiffs_come_back(tmp_path: Path, shape: tuple[int, ...], top: int)
     assert "".join(axes) == "zyx"[-len(shape) :]
     assert voxel == pytest.approx(scale)
     assert [file.name for file in tmp_path.iterdir()] == ["labels.tif"]
+
+
+def test_stored_labels_are_written_without_holding_all_of_them(tmp_path: Path) -> None:
+    labels = zarr.create_array(
+        tmp_path / "l.zarr", shape=(2, 48, 256, 256), chunks=(1, 5, 64, 64), dtype="uint64"
+    )
+    for t in range(2):
+        labels[t] = np.arange(labels[t].size).reshape(labels.shape[1:]) % 70_000
+    tracemalloc.start()
+    try:
+        write_label_tiff(tmp_path / "l.tif", labels, (1, 1, 1), axes="TZYX", highest=69_999)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < labels.nbytes / 3
+    array, axes, _, _ = read_tiff(tmp_path / "l.tif")
+    assert axes == ("t", "z", "y", "x")
+    assert array.dtype == np.uint32
+    np.testing.assert_array_equal(array, labels[...])
 
 
 def test_label_films_keep_their_time_axis(tmp_path: Path) -> None:

@@ -6,10 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tifffile
 import torch
 
-from spoco_zoo import ngff
 from spoco_zoo.config import TrainConfig
 from spoco_zoo.errors import ConfigError, DataError
 from spoco_zoo.train.annotation import thin_out
@@ -20,32 +18,23 @@ from spoco_zoo.train.data import (
     Split,
     channels_first,
     integer_labels,
-    load_samples,
     make_sample,
     object_sizes,
     split_samples,
 )
-from spoco_zoo.train.files import pair_files
 from spoco_zoo.train.prepare import prepare
 from spoco_zoo.train.setup import resolve
 
-
-def pair(folder: Path, name: str, image: np.ndarray, labels: np.ndarray) -> None:
-    for what, array in (("images", image), ("labels", labels)):
-        (folder / what).mkdir(parents=True, exist_ok=True)
-        tifffile.imwrite(folder / what / f"{name}.tif", array)
+from .pictures import load, pair, picture
 
 
-def picture(seed: int = 0, shape: tuple[int, ...] = (24, 30)) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    labels = np.zeros(shape, np.uint16)
-    labels[..., 2:8, 3:9], labels[..., 12:20, 11:22] = 7, 4
-    return rng.integers(0, 255, shape).astype(np.uint8), labels
-
-
-def load(folder: Path, **settings: object) -> list:
-    config = TrainConfig.checked(settings)
-    return load_samples(pair_files(folder / "images", folder / "labels"), config)
+def samples(count: int) -> list:
+    config = TrainConfig()
+    pairs = [picture(seed) for seed in range(count)]
+    return [
+        make_sample(f"{n:03}", i[None].astype(np.float32), integer_labels(m, 2, "x", config))
+        for n, (i, m) in enumerate(pairs)
+    ]
 
 
 @pytest.mark.parametrize("shape", [(24, 30), (5, 24, 30)])
@@ -121,20 +110,6 @@ def test_labels_of_one_plane_lost_the_axis_of_the_plane(shape: tuple[int, ...]) 
     np.testing.assert_array_equal(found, integer_labels(labels, 3, "a", config))
 
 
-def test_hdf5_and_npz_are_read(tmp_path: Path) -> None:
-    import h5py
-
-    image, labels = picture()
-    for what, array in (("images", image), ("labels", labels)):
-        (tmp_path / what).mkdir()
-        with h5py.File(tmp_path / what / "a.h5", "w") as file:
-            file["volume/raw"] = array
-        np.savez(tmp_path / what / "b.npz", array)
-    first, second = load(tmp_path)
-    np.testing.assert_array_equal(first.image, second.image)
-    np.testing.assert_array_equal(first.labels, second.labels)
-
-
 @pytest.mark.parametrize(
     ("change", "line"),
     [
@@ -152,56 +127,6 @@ def test_bad_pairs_get_one_clear_line(tmp_path: Path, change: object, line: str)
     with pytest.raises(DataError, match=line) as caught:
         load(tmp_path)
     assert "\n" not in str(caught.value)
-
-
-def test_of_several_time_points_only_the_first_was_trained_on(tmp_path: Path) -> None:
-    image, labels = picture()
-    movie, stack = tmp_path / "a.zarr", np.stack([image, image, image])
-    tifffile.imwrite(tmp_path / "m.tif", stack, metadata={"axes": "TYX"}, imagej=True)
-    ngff.convert(tmp_path / "m.tif", movie)
-    tifffile.imwrite(tmp_path / "a.tif", labels)
-    (pair,) = pair_files(movie, tmp_path / "a.tif")
-    with pytest.raises(DataError, match=r"one time point; found 3 in a\.zarr"):
-        load_samples([pair], TrainConfig())
-
-
-def test_hidden_files_of_macos_were_taken_for_images(tmp_path: Path) -> None:
-    pair(tmp_path, "a", *picture())
-    (tmp_path / "images" / "._a.tif").write_bytes(b"\0\5\x16\7")
-    (tmp_path / "labels" / "._b.tif").write_bytes(b"\0\5\x16\7")
-    found = pair_files(tmp_path / "images", tmp_path / "labels")
-    assert [one.name for one in found] == ["a"]
-
-
-def test_an_image_without_label_file_is_named(tmp_path: Path) -> None:
-    pair(tmp_path, "a", *picture())
-    tifffile.imwrite(tmp_path / "images" / "lonely.tif", picture()[0])
-    with pytest.raises(DataError, match="lonely"):
-        load(tmp_path)
-
-
-def test_names_that_match_nowhere_are_counted(tmp_path: Path) -> None:
-    pair(tmp_path, "a", *picture())
-    (tmp_path / "labels/a.tif").rename(tmp_path / "labels/b.tif")
-    with pytest.raises(DataError, match="1 of 1 without, the first is 'a'"):
-        load(tmp_path)
-
-
-def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
-    """Names count up to the first dot, so one of the two would have been lost without a word."""
-    for number in ("001", "002"):
-        pair(tmp_path, f"image.{number}", *picture())
-    with pytest.raises(DataError, match=r"image\.001\.tif and image\.002\.tif"):
-        load(tmp_path)
-
-
-def test_an_empty_folder_and_a_missing_one_are_named(tmp_path: Path) -> None:
-    (tmp_path / "images").mkdir()
-    with pytest.raises(DataError, match="must hold files of type"):
-        load(tmp_path)
-    (tmp_path / "images").rmdir()
-    with pytest.raises(DataError, match="must be a folder"):
-        load(tmp_path)
 
 
 def test_a_crop_larger_than_the_smallest_image_is_refused(tmp_path: Path) -> None:
@@ -222,23 +147,6 @@ def test_training_images_without_annotated_objects_are_refused(tmp_path: Path) -
     split.write_text('{"train": ["a"], "val": ["b"]}')
     with pytest.raises(DataError, match="training images must hold annotated objects"):
         prepare(tmp_path / "images", tmp_path / "labels", TrainConfig(split=str(split)), None, None)
-
-
-def test_a_damaged_file_is_named(tmp_path: Path) -> None:
-    pair(tmp_path, "a", *picture())
-    whole = (tmp_path / "images" / "a.tif").read_bytes()
-    (tmp_path / "images" / "a.tif").write_bytes(whole[:40])
-    with pytest.raises(DataError, match=r"a\.tif"):
-        load(tmp_path)
-
-
-def samples(count: int) -> list:
-    config = TrainConfig()
-    pairs = [picture(seed) for seed in range(count)]
-    return [
-        make_sample(f"{n:03}", i[None].astype(np.float32), integer_labels(m, 2, "x", config))
-        for n, (i, m) in enumerate(pairs)
-    ]
 
 
 def test_split_is_disjoint_seeded_and_sets_test_images_aside() -> None:
