@@ -1,6 +1,6 @@
 """Every clustering method against the libraries it replaces, on a model's real embeddings.
 
-    python -m benchmarks.clustering RUN IMAGES LABELS [--images N] [--side S] [--bag-side B]
+    python -m benchmarks.clustering RUN IMAGES LABELS [--images N] [--side S] [--modes-side B]
 
 RUN is a finished training run; IMAGES and LABELS are folders paired by name or two
 files. Of a run that lists test images only those are used. Prints one line of JSON.
@@ -8,17 +8,16 @@ files. Of a run that lists test images only those are used. Prints one line of J
 Three settings of the libraries are timed, each with the parameters of our method:
 on the foreground voxels that our method sees (`exact`, followed by the same
 splitting into connected parts); on all voxels, of which those in the foreground
-keep their labels (`everywhere`); and on all voxels of a block as a bag of points
-(`bag`, a corner of the largest image, as these libraries are used without a background
-prototype; our method then has none either). Seconds are CPU seconds of one thread, which
-other work on the machine disturbs less than wall time; memory is the rise of the
-process's peak (Linux).
+keep their labels (`everywhere`); and mean-shift alone on all voxels of a corner of every
+image, bandwidth delta_var, no background known (`modes`): there the index compares the
+clusters themselves, and AP what the same splitting and dropping make of both within the
+foreground. Seconds are CPU seconds of one thread, which other work on the machine disturbs
+less than wall time; memory is the rise of the process's peak (Linux).
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
 import importlib.util
 import json
 import time
@@ -37,7 +36,8 @@ from spoco_zoo.config import ClusteringConfig, TrainConfig
 from spoco_zoo.nets.receptive import pooling_factor
 from spoco_zoo.segment.cluster import cluster, drop_or_absorb, split_parts
 from spoco_zoo.segment.cluster.field import TensorField
-from spoco_zoo.segment.cluster.meanshift import mark_foreground
+from spoco_zoo.segment.cluster.meanshift import clusters, mark_foreground
+from spoco_zoo.segment.memory import return_freed_memory
 from spoco_zoo.train.data import load_samples
 from spoco_zoo.train.files import pair_files
 from spoco_zoo.train.metrics import mean, score
@@ -113,7 +113,7 @@ def resident(field: str) -> int:
 
 def peak_memory(work: Callable[[], object]) -> int:
     """Bytes by which resident memory rises at its peak, labels included."""
-    gc.collect()
+    return_freed_memory()  # what was freed before would be used again unseen
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     before = resident("VmRSS")
     work()
@@ -142,6 +142,14 @@ def read_cases(model: Model, options: argparse.Namespace) -> tuple[list[Case], l
     return [
         replace(c, embeddings=c.embeddings.clone(), labels=np.maximum(c.labels, 0)) for c in cases
     ], seconds
+
+
+def corner(case: Case, side: int) -> Case:
+    """The first voxels of a case, `side` along each axis."""
+    where = (slice(0, side),) * case.labels.ndim
+    embeddings = case.embeddings[(slice(None), *where)].clone()
+    second = None if case.momentum is None else case.momentum[(slice(None), *where)].clone()
+    return replace(case, embeddings=embeddings, momentum=second, labels=case.labels[where])
 
 
 def summary(cases: list[Case], runs: list[tuple[NDArray[Any], float]]) -> dict[str, float]:
@@ -179,6 +187,40 @@ def compare(
         "ari": round(float(np.mean(agree)), 4),
         "ari_foreground": round(float(np.mean(inside)), 4),
         "peak_mb": round(peak_memory(partial(run, cases[0], config, background)) / 1e6),
+    }
+
+
+def compare_modes(
+    cases: list[Case], config: ClusteringConfig, background: tuple[float, ...] | None
+) -> dict[str, float]:
+    """Our mean-shift and scikit-learn's on all voxels, before anything is done to the clusters."""
+    ours = [timed(partial(clusters, TensorField(case.embeddings), config, None)) for case in cases]
+    rows = [TensorField(case.embeddings).rows(np.arange(case.labels.size)) for case in cases]
+    found = [timed(partial(reference, "sklearn", config, each)) for each in rows]
+    theirs = [(labels + 1, seconds) for labels, seconds in found]
+    agree = [
+        adjusted_rand_score(b.ravel(), a.ravel())
+        for (a, _), (b, _) in zip(ours, theirs, strict=True)
+    ]
+
+    def finished(case: Case, raw: NDArray[Any]) -> NDArray[np.int32]:
+        field = TensorField(case.embeddings)
+        labels = raw.reshape(case.labels.shape).astype(np.int32)
+        labels[mark_foreground(field, config, background) == 0] = 0
+        split_parts(labels)
+        drop_or_absorb(field, labels, config.min_size, background is not None)
+        return labels
+
+    mine, other = (
+        summary(cases, [(finished(case, a), s) for case, (a, s) in zip(cases, runs, strict=True)])
+        for runs in (ours, theirs)
+    )
+    return {
+        **{f"our_{name}": value for name, value in mine.items()},
+        **other,
+        "times_slower": round(sum(s for _, s in theirs) / sum(s for _, s in ours), 1),
+        "ari": round(float(np.mean(agree)), 4),
+        "ari_least": round(float(np.min(agree)), 4),
     }
 
 
@@ -228,7 +270,7 @@ def main() -> None:
     parser.add_argument("labels_folder", type=Path)
     parser.add_argument("--images", type=int, default=8)
     parser.add_argument("--side", type=int, default=512)
-    parser.add_argument("--bag-side", type=int, default=128, help="0 leaves the bags out")
+    parser.add_argument("--modes-side", type=int, default=128, help="0 leaves them out")
     parser.add_argument("--everywhere", action="store_true", help="libraries on all voxels, too")
     parser.add_argument("--no-libraries", action="store_true")
     parser.add_argument("--bandwidth", type=float, help="instead of the model's own")
@@ -244,10 +286,6 @@ def main() -> None:
     if importlib.util.find_spec("fast_hdbscan"):
         libraries["hdbscan"].append("fast_hdbscan")
         reference("fast_hdbscan", recipe.clustering, np.random.default_rng(0).random((300, 3)))
-    corner = (slice(0, options.bag_side),) * recipe.net.ndim
-    largest = max(cases, key=lambda case: case.labels.size)
-    embeddings = largest.embeddings[(slice(None), *corner)].clone()
-    small = [replace(largest, embeddings=embeddings, labels=largest.labels[corner])]
     voxels = sum(case.labels.size for case in cases)
     result: dict[str, Any] = {
         "benchmark": "clustering",
@@ -276,7 +314,7 @@ def main() -> None:
         ) -> NDArray[np.int32]:
             return cluster(case.embeddings, config, background, momentum=case.momentum)
 
-        run(small[0])  # imports and first allocations
+        run(corner(cases[0], 64))  # imports and first allocations
         ours = [timed(partial(run, case)) for case in cases]
         found[method] = ours[options.show][0]
         entry: dict[str, Any] = summary(cases, ours)
@@ -288,9 +326,10 @@ def main() -> None:
                 entry[f"{library}_everywhere"] = compare(
                     cases, ours, library, config, recipe.background, everywhere=True
                 )
-            if options.bag_side:
-                bag = [timed(partial(run, case, background=None)) for case in small]
-                entry[f"{library}_bag"] = compare(small, bag, library, config, None)
+        if method == "meanshift" and options.modes_side:
+            alone = config.model_copy(update={"bandwidth": options.bandwidth or recipe.delta_var})
+            corners = [corner(case, options.modes_side) for case in cases]
+            entry["sklearn_modes"] = compare_modes(corners, alone, recipe.background)
         result[method] = entry
     if options.picture:
         draw(found, cases[options.show], options.picture)

@@ -10,6 +10,7 @@ There the voxels of an occupied cell of a much finer grid count as one, with a w
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -65,6 +66,7 @@ def draw_sample(labels: NDArray[np.int32], size: int, seed: int) -> NDArray[np.i
     return np.concatenate(found)
 
 
+@torch.inference_mode()
 def find_modes(voxels: Tensor, bandwidth: float, sample: int = 4096, seed: int = 0) -> Tensor:
     """Modes of the density of `voxels` (n, E) under a flat kernel, densest first, (m, E).
 
@@ -151,9 +153,11 @@ def _groups(points: Tensor, size: int) -> list[Tensor]:
             ready.append(group)
             continue
         rows = points[group]
-        axis = int((rows.amax(0) - rows.amin(0)).argmax())
-        order = group[rows[:, axis].argsort(stable=True)]
-        waiting += order.tensor_split(2)
+        values = rows[:, int((rows.amax(0) - rows.amin(0)).argmax())]
+        below = values < values.kthvalue(len(group) // 2 + 1).values
+        halves = (group[below], group[~below])
+        # Nothing lies below the middle where the lower half is all alike.
+        waiting += halves if len(halves[0]) else group.tensor_split(2)
     return ready
 
 
@@ -186,9 +190,14 @@ def _one_per_cell(points: Tensor, side: float) -> Tensor:
 def _cell_keys(points: Tensor, side: float) -> NDArray[np.int64]:
     """A number for the cell of each point in a grid."""
     cells = (points / side).round().to(torch.int64)
-    # Random odd factors make one number of a cell; that two cells share one does not happen.
-    factors = np.random.default_rng(0).integers(-(2**62), 2**62, points.shape[1]) | 1
-    return np.asarray((cells * torch.from_numpy(factors).to(points.device)).sum(1).cpu().numpy())
+    factors = torch.from_numpy(_factors(points.shape[1])).to(points.device)
+    return np.asarray((cells * factors).sum(1).cpu().numpy())
+
+
+@cache
+def _factors(count: int) -> NDArray[np.int64]:
+    """Random odd numbers that make one number of a cell; no two cells share one in practice."""
+    return np.random.default_rng(0).integers(-(2**62), 2**62, count) | 1
 
 
 def _thin(points: Tensor, bandwidth: float) -> Tensor:
