@@ -169,6 +169,18 @@ def test_targets_are_replaced_only_when_asked(make_image: Make, tmp_path: Path) 
             convert(path, bad, overwrite=True)
 
 
+def test_a_store_under_another_name_was_replaced_by_one_of_its_own_levels(
+    make_image: Make, tmp_path: Path
+) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    levels = [ramp((40, 40)), ramp((20, 20))]
+    path = make_image(levels, "yx", name="real/a.zarr")
+    with pytest.raises(StoreError, match="outside"):
+        convert(path, tmp_path / "link" / "a.zarr", level=1, overwrite=True)
+    assert open_image(path).spatial_shape() == (40, 40)
+
+
 def test_a_damaged_source_leaves_nothing_behind(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", ramp((64, 64)), compression="zlib")
     content = (tmp_path / "a.tif").read_bytes()
