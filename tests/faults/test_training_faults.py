@@ -94,6 +94,26 @@ def test_a_killed_run_resumes_to_the_weights_of_an_undisturbed_one(
     assert len(logs[0]) == len(logs[1])
 
 
+def test_a_run_stopped_before_its_first_validation_could_be_neither_resumed_nor_begun_again(
+    data: Path, tmp_path: Path
+) -> None:
+    settings = SETTINGS.model_copy(update={"iterations": 3, "validate_every": 3})
+    places = {"images": data / "images", "labels": data / "labels", "out": tmp_path / "run"}
+
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(**places, config=settings, clusterer=stopped)  # the first to be called validates
+    train(**places, config=settings, clusterer=cluster, resume=True)
+    train(**{**places, "out": tmp_path / "whole"}, config=settings, clusterer=cluster)
+    one, two = (
+        torch.load(tmp_path / name / "model.pt", weights_only=True) for name in ("run", "whole")
+    )
+    for name, tensor in one["network"].items():
+        assert torch.equal(tensor, two["network"][name]), name
+
+
 def run(data: Path, out: Path, **changes: object) -> None:
     settings = SETTINGS.model_copy(update={"iterations": 5, **changes})
     train(data / "images", data / "labels", out, settings, clusterer=cluster)
