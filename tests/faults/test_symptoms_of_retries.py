@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -71,6 +72,23 @@ def test_a_block_that_was_not_relabelled_once_stayed_empty_in_other_levels_after
     away.rename(shard)
     assert run(config, output=output).objects == 5
     assert store_bytes(output) == store_bytes(tmp_path / "alone.zarr")
+
+
+def test_damaged_views_of_a_slab_were_a_riddle_that_the_same_command_was_to_solve(
+    run: Callable[..., Any], tmp_path: Path
+) -> None:
+    output = tmp_path / "o.zarr"
+    file = tmp_path / "o.zarr.spoco-run" / "blocks" / "000000" / "000000001.npz"
+
+    def damage() -> None:
+        with zipfile.ZipFile(file) as views:
+            members = {name: views.read(name) for name in views.namelist()}
+        with zipfile.ZipFile(file, "w") as views:
+            for name, content in members.items():
+                views.writestr(name, content[:-9] if "labels" in name else content)
+
+    with pytest.raises(BlocksFailed, match=r"faces block 0 .*--overwrite"):
+        run(CONFIG, output=output, on_event=after("blocks", damage))
 
 
 def test_eight_blocks_that_stay_bad_kept_a_resumed_run_from_ever_ending(tmp_path: Path) -> None:
