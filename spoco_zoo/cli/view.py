@@ -40,6 +40,12 @@ def view(
     """
     from spoco_zoo.view import ViewServer, find_scene
 
+    if roi is not None and embeddings is None:
+        raise ConfigError(
+            "--roi is the part whose embeddings are shown",
+            "no --embeddings",
+            "Add --embeddings MODEL, or leave --roi out.",
+        )
     scene = find_scene(path, labels or ())
     say_notes(path)
     if embeddings is not None:

@@ -30,7 +30,7 @@ from spoco_zoo.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["BlockGrid", "Box", "make_grid", "owned_first"]
+__all__ = ["BlockGrid", "Box", "make_box", "make_grid", "owned_first"]
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,11 @@ class Box:
 
     def __str__(self) -> str:
         return ",".join(f"{a}:{b}" for a, b in zip(self.start, self.stop, strict=True))
+
+
+def make_box(spans: Sequence[tuple[int, int]]) -> Box:
+    """Region with these starts and stops per axis."""
+    return Box(tuple(a for a, _ in spans), tuple(b for _, b in spans))
 
 
 @dataclass(frozen=True)

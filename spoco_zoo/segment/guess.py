@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 from spoco_zoo.intensities import Statistics
 from spoco_zoo.nets.device import choose_device
-from spoco_zoo.segment.blocks import Box
+from spoco_zoo.segment.blocks import make_box
 from spoco_zoo.segment.glance import ready_part
 from spoco_zoo.segment.planes import cluster_planes
 from spoco_zoo.segment.stitch import Rule
 
 if TYPE_CHECKING:
     from spoco_zoo.nets.model import Model
+    from spoco_zoo.segment.blocks import Box
     from spoco_zoo.segment.field import AxisGrid
     from spoco_zoo.segment.plan import Plan
     from spoco_zoo.segment.tasks import Clusterer
@@ -134,4 +135,4 @@ def _sample(plan: Plan) -> Box:
         if high <= low:
             low, high = one.edges[k], one.edges[k + 1]
         spans.append((low, high))
-    return Box(tuple(a for a, _ in spans), tuple(b for _, b in spans))
+    return make_box(spans)

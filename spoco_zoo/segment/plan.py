@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from spoco_zoo import ngff
 from spoco_zoo.config import ClusteringConfig, ModelRecipe, SegmentConfig
 from spoco_zoo.errors import ConfigError, StoreError
-from spoco_zoo.segment.blocks import BlockGrid, Box, make_grid
+from spoco_zoo.segment.blocks import BlockGrid, Box, make_box, make_grid
 from spoco_zoo.segment.checks import check_planes
 from spoco_zoo.segment.field import Field, make_field
 from spoco_zoo.segment.fit import choose_axes, choose_channels, choose_zoom, doubt_size
@@ -29,7 +29,7 @@ from spoco_zoo.segment.tiling import (
 if TYPE_CHECKING:
     from spoco_zoo.ngff import Image, LabelTarget
 
-__all__ = ["Plan", "make_plan"]
+__all__ = ["Plan", "asked_region", "make_plan"]
 
 DISK_BYTES = 1.5
 """Disk that a voxel may need: staged and final labels, slabs, pyramid, all compressed."""
@@ -202,7 +202,7 @@ def make_plan(
         If the label cannot go where it is wanted, or the disk is too full.
     """
     image = choose_axes(image, recipe)
-    source_region = _region(config, _check_image(image, recipe, config))
+    source_region = asked_region(image, recipe, config)
     size = config.voxel_size or image.voxel_size(config.level)
     zoom = choose_zoom(size, recipe, image.spatial, rescale=config.rescale, zoom=config.zoom)
     seen, level, region = image, config.level, source_region
@@ -297,11 +297,17 @@ def _check_image(image: Image, recipe: ModelRecipe, config: SegmentConfig) -> tu
     return shape
 
 
-def _region(config: SegmentConfig, shape: tuple[int, ...]) -> Box:
-    """The part of the volume to segment."""
+def asked_region(image: Image, recipe: ModelRecipe, config: SegmentConfig) -> Box:
+    """The part of ``config.level`` that is asked for, if model and settings fit the image.
+
+    Raises
+    ------
+    ConfigError
+    """
+    shape = _check_image(image, recipe, config)
     if config.roi is None:
         return Box((0,) * len(shape), shape)
-    region = Box(tuple(a for a, _ in config.roi), tuple(b for _, b in config.roi))
+    region = make_box(config.roi)
     if any(not a < b <= n for a, b, n in zip(region.start, region.stop, shape, strict=True)):
         raise ConfigError(
             "a region must lie inside the volume and not be empty",
