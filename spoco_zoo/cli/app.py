@@ -40,7 +40,6 @@ __all__ = [
     "display",
     "exit_codes",
     "say",
-    "say_notes",
     "show",
 ]
 
@@ -148,11 +147,6 @@ def display() -> Iterator[Display]:
         yield shown
 
 
-def _printable(text: str) -> str:
-    """One line that no terminal takes for a command, whatever the names in it."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
 def show(value: dict[str, Any]) -> None:
     """Machine-readable result on stdout."""
     typer.echo(json.dumps(value, indent=2))
@@ -162,14 +156,6 @@ def say(text: str) -> None:
     """A line for the person at the terminal, on stderr."""
     if not _messages.quiet:
         typer.echo(text, err=True)
-
-
-def say_notes(path: str | Path) -> None:
-    """What was taken for granted about an image."""
-    from spoco_zoo.ngff import open_image
-
-    for note in open_image(path).notes:
-        say(_printable(note))
 
 
 def check_file(path: Path | None, option: str) -> None:
@@ -184,12 +170,12 @@ def check_file(path: Path | None, option: str) -> None:
 
 def _fail(text: str) -> None:
     """An error's line, in the log as well; its traceback if the user asked for more."""
+    from spoco_zoo.report.progress import printable, progress
+
     if _messages.verbose:
         typer.echo(traceback.format_exc(), err=True)
-    typer.echo(f"spoco-zoo: {_printable(text)}", err=True)
+    typer.echo(f"spoco-zoo: {printable(text)}", err=True)
     if _messages.log is not None:
-        from spoco_zoo.report.progress import progress
-
         try:
             with progress(quiet=True, log=_messages.log) as log:
                 log.note(text)

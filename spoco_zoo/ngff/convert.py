@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ def convert(
     series: int = 0,
     overwrite: bool = False,
     storage_options: Mapping[str, Any] | None = None,
+    on_note: Callable[[str], None] | None = None,
     progress: Progress | None = None,
 ) -> None:
     """Convert TIFF to OME-Zarr with a pyramid, OME-Zarr to TIFF or to its other version.
@@ -57,6 +58,8 @@ def convert(
         Replace an existing target of the same kind.
     storage_options : mapping, optional
         Options for fsspec, remote sources only.
+    on_note : callable, optional
+        Told, before anything is written, what is taken for granted about the source.
     progress : callable, optional
         Called with units done and units in total.
 
@@ -72,6 +75,9 @@ def convert(
             f"the level must be 0 to {len(image.levels) - 1}", str(level), "Choose another."
         )
     _check_target(image, place, overwrite)
+    if on_note is not None:
+        for note in image.notes:
+            on_note(note)
     report = progress or (lambda done, total: None)
     if place.lower().endswith((".tif", ".tiff")):
         to_tiff(image, place, level, report)
