@@ -161,7 +161,6 @@ def segment(
         rescale=rescale,
         zoom=zoom,
         invert=invert,
-        seed=seed,
     )
     target: dict[str, Any] = dict(
         output=output, label_name=label_name, version=ome_zarr_version, overwrite=overwrite
