@@ -259,6 +259,17 @@ def test_a_label_must_be_named_where_there_are_two(make_image: Make) -> None:
         open_labels(path, "two", level=1)
 
 
+def test_the_name_of_a_label_was_ignored_where_there_is_nothing_to_choose(
+    make_image: Make, tmp_path: Path
+) -> None:
+    path = make_image([ramp((20, 20))], "yx")
+    write(plan_label(open_image(path), name="one"), value=1)
+    tifffile.imwrite(tmp_path / "a.tif", ramp((9, 8)))
+    for one in (path / "labels" / "one", tmp_path / "a.tif"):
+        with pytest.raises(StoreError, match="'other'"):
+            open_labels(one, "other")
+
+
 def test_label_tiffs_open_the_same_way(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", ramp((9, 8)))
     np.testing.assert_array_equal(open_labels(tmp_path / "a.tif")[2:4].values, ramp((9, 8))[2:4])
