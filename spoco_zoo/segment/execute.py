@@ -136,14 +136,14 @@ class DaskExecutor:
                 suspects.append(item)
             else:
                 _report(item, outcome, on_result, on_failure)
-        self.stop.check()
         # A dying worker takes the blame of all items it held: each is tried again by itself.
-        for suspect in suspects:
+        for suspect in self.stop.until(suspects):
             for item, outcome in self._windowed(task, [suspect]):
                 if isinstance(outcome, KilledWorker):
                     on_failure(item, "its worker died every time, perhaps for want of memory")
                 else:
                     _report(item, outcome, on_result, on_failure)
+        self.stop.check()
 
     def _windowed(
         self, task: Callable[[Item], Result], items: Iterable[Item]
