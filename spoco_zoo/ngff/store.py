@@ -17,7 +17,7 @@ import zarr
 from zarr.codecs import ZstdCodec
 
 from spoco_zoo.errors import RemoteError, StoreError
-from spoco_zoo.ngff.remote import is_remote, meet, place_of, remote_files
+from spoco_zoo.ngff.remote import is_remote, meet, place_of
 
 __all__ = [
     "beside",
@@ -29,7 +29,6 @@ __all__ = [
     "local_path",
     "open_group",
     "open_scratch",
-    "remote_files",
     "scratch_array",
     "tiles",
     "whole_chunks",

@@ -115,6 +115,12 @@ class BlockGrid:
         """Blocks of all time points."""
         return self.times * self.per_time
 
+    @property
+    def widest(self) -> tuple[int, ...]:
+        """The largest outer region that a block can have, per spatial axis."""
+        rows = zip(self.block, self.overlap, self.shape, strict=True)
+        return tuple(min(b + 2 * o, n) for b, o, n in rows)
+
     def time(self, number: int) -> int:
         """Time point of a block."""
         return number // self.per_time

@@ -74,7 +74,6 @@ class Executor(Protocol):
 class InProcess:
     """Runs tasks one after the other in this process."""
 
-    dashboard: str | None = None
     stop = NEVER
     workers = 1
 
@@ -113,7 +112,6 @@ class DaskExecutor:
 
     def __init__(self, client: Client, owned: Sequence[Any] = ()) -> None:
         self._client, self._owned = client, owned
-        self.dashboard: str | None = client.dashboard_link or None
 
     @property
     def workers(self) -> int:

@@ -37,7 +37,6 @@ from spoco_zoo.segment.pyramid import AxisStep, pyramid_steps
 from spoco_zoo.segment.relabel import Numbering, write_table
 from spoco_zoo.segment.resize import network_folder, network_labels, resize_steps
 from spoco_zoo.segment.rows import Lost, label_row, listed_row, longest_row, rows_of
-from spoco_zoo.segment.stitch import Rule
 from spoco_zoo.segment.target import TiffTarget
 from spoco_zoo.segment.tasks import (
     Clusterer,
@@ -122,7 +121,7 @@ class Run:
             model=model,
             clustering=plan.clustering,
             cluster=cluster,
-            rule=Rule(plan.config.stitch_iou, plan.recipe.delta_dist),
+            rule=plan.rule,
             device=device,
             precision=plan.config.precision,
             folder=str(plan.folder),

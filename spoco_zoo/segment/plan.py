@@ -17,6 +17,7 @@ from spoco_zoo.segment.checks import check_planes
 from spoco_zoo.segment.field import Field, make_field
 from spoco_zoo.segment.fit import choose_axes, choose_channels, choose_zoom, doubt_size
 from spoco_zoo.segment.ledger import is_unfinished
+from spoco_zoo.segment.stitch import Rule
 from spoco_zoo.segment.target import TiffTarget, choose_target, run_folder
 from spoco_zoo.segment.tiling import (
     Tiling,
@@ -72,6 +73,11 @@ class Plan:
         return self.target.path
 
     @property
+    def rule(self) -> Rule:
+        """When two objects of neighbouring blocks, or planes, are one."""
+        return Rule(self.config.stitch_iou, self.recipe.delta_dist)
+
+    @property
     def rescaled(self) -> bool:
         """Whether the network works at another voxel size than the label has."""
         return self.image is not self.source
@@ -87,10 +93,7 @@ class Plan:
     @property
     def worker_bytes(self) -> int:
         """Peak memory of a worker beyond its libraries; does not depend on the volume."""
-        outer = prod(
-            min(b + 2 * o, n)
-            for b, o, n in zip(self.grid.block, self.grid.overlap, self.grid.shape, strict=True)
-        )
+        outer = prod(self.grid.widest)
         margin = prod(
             min(b + 2 * o + 2 * p, n)
             for b, o, p, n in zip(

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from spoco_zoo.intensities import normalise
+from spoco_zoo.nets.device import find_device
 from spoco_zoo.segment.audit import BlockTally, FaceTally, count_cut, count_dropped
 from spoco_zoo.segment.blocks import owned_first
 from spoco_zoo.segment.doubts import Doubt, find_doubts, worst_doubts
 from spoco_zoo.segment.embed import Disagreement, embed
-from spoco_zoo.segment.models import find_device, obtain_model
+from spoco_zoo.segment.models import obtain_model
 from spoco_zoo.segment.normalise import check_finite
 from spoco_zoo.segment.planes import cluster_planes, planewise
 from spoco_zoo.segment.resize import shown_voxels
