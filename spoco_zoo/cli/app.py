@@ -119,6 +119,11 @@ def exit_codes(command: Callable[..., None]) -> Callable[..., None]:
             reason = " ".join(str(error).split()) or "an allocation failed"
             typer.echo(f"spoco-zoo: not enough memory: {reason}", err=True)
             raise typer.Exit(SpocoError.exit_code) from None
+        except BrokenPipeError:
+            raise  # whoever reads the result has had enough
+        except OSError as error:
+            _fail(f"a file could not be used: {' '.join(str(error).split())}")
+            raise typer.Exit(SpocoError.exit_code) from None
         except KeyboardInterrupt:
             _fail("interrupted")
             raise typer.Exit(Interrupted.exit_code) from None

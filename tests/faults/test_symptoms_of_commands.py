@@ -160,6 +160,10 @@ def test_a_table_that_had_no_place_was_measured_first(image: Path) -> None:
     assert "--out must name a file in a folder that can be written" in said
 
 
+def test_a_demo_in_place_of_a_file_ended_in_a_traceback(image: Path) -> None:
+    assert "--out must be a new or empty folder" in refused("demo", "--out", image)
+
+
 @pytest.mark.parametrize("port", ["99999", "-1"])
 def test_a_port_beyond_all_ports_ended_in_a_traceback(image: Path, port: str) -> None:
     pytest.importorskip("neuroglancer")
