@@ -101,6 +101,8 @@ def measure(
     image: str | Path,
     *,
     label_name: str | None = None,
+    level: int | None = None,
+    start: Sequence[int] | None = None,
     on_note: Callable[[str], None] | None = None,
     on_block: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
@@ -115,6 +117,9 @@ def measure(
         Whose intensities are measured, in every channel.
     label_name : str, optional
         Which label of an image; needed if it holds several.
+    level, start : int and sequence of int, optional
+        Level of the image that the labels lie on, and their first voxel there ([Z,] Y, X), by
+        default its first. Without a level both are found out, which a TIFF of a part forbids.
     on_note : callable, optional
         Told, before anything is measured, what is taken for granted about the image.
     on_block : callable, optional
@@ -149,7 +154,10 @@ def measure(
             "Save each channel's labels as an image of their own.",
         )
     source = ngff.as_labelled(ngff.open_image(image), found)
-    level, offset = align(found, source)
+    if level is None:
+        level, offset = align(found, source)
+    else:
+        offset = tuple(start) if start is not None else (0,) * len(found.spatial)
     if on_note is not None:
         for note in source.notes:
             on_note(note)

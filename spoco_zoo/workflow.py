@@ -200,7 +200,7 @@ def _scores_section(metrics: Mapping[str, Any]) -> Section:
 
 def segment_with_pictures(
     source: str,
-    model: str,
+    model: str | Path | Model,
     config: SegmentConfig,
     display: Display,
     *,
@@ -242,11 +242,15 @@ def write_settings(result: SegmentResult) -> None:
     partial.replace(path)
 
 
-def measure_result(source: str, result: SegmentResult, display: Display) -> Path:
+def measure_result(
+    source: str, result: SegmentResult, config: SegmentConfig, display: Display
+) -> Path:
     """Table of the objects of a finished run, ``objects.csv`` beside its report."""
     table = measure(
         result.output,
         source,
+        level=config.level,
+        start=[a for a, _ in config.roi] if config.roi else None,
         on_block=lambda done, total: display.update("measure", done, total),
     )
     path = result.report.with_name("objects.csv")

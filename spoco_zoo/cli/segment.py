@@ -195,7 +195,7 @@ def segment(
             device=device,
             **target,
         )
-        table = measure_result(source, result, shown) if measure else None
+        table = measure_result(source, result, settings, shown) if measure else None
     values = {"output": result.output, "objects": result.objects, "report": str(result.report)}
     show(values if table is None else {**values, "table": str(table)})
     browser, napari = look_commands(source, result.output)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import tifffile
 from bundle_runs import disks
@@ -70,6 +71,28 @@ def test_python_and_command_line_take_the_same_from_the_model(
         )
         assert used(image) == {**tuned, "min_size": 7}
         assert np.array_equal(tifffile.imread(image.with_name("image.spoco.tif")), labels)
+
+
+def test_objects_of_a_region_in_a_tiff_could_not_be_measured(
+    exported_2d: Exported, image: Path
+) -> None:
+    region = ("--roi", "4:60,6:62")
+    segmented(image, "--model", exported_2d.run, *region, "--measure")
+    folder = image.with_name("image.spoco.tif.spoco-run")
+    table = pd.read_csv(folder / "objects.csv")
+    labels = tifffile.imread(image.with_name("image.spoco.tif"))
+    values = tifffile.imread(image)[4:60, 6:62]
+    assert len(table) == labels.max() > 0
+    means = [values[labels == one].mean() for one in table["label"]]
+    np.testing.assert_allclose(table.filter(regex="_mean$").to_numpy()[:, 0], means, rtol=1e-5)
+
+
+def test_a_loaded_model_was_taken_for_the_path_of_one(exported_2d: Exported, image: Path) -> None:
+    model = spoco_zoo.load_model(exported_2d.run)
+    first = spoco_zoo.segment(image, model, progress=False)
+    labels = tifffile.imread(first.output)
+    spoco_zoo.segment(image, exported_2d.run, overwrite=True, progress=False)
+    assert np.array_equal(tifffile.imread(first.output), labels)
 
 
 @pytest.mark.parametrize("weights", ["torchscript", "onnx"])
