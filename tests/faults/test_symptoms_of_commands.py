@@ -122,6 +122,11 @@ def test_machines_that_are_not_there_cost_the_labels_or_time_or_were_ignored(
     assert labels.read_bytes() == before
 
 
+def test_a_version_of_ome_zarr_was_ignored_where_a_tiff_is_written(image: Path) -> None:
+    asked = ("--model", "nuclei-fluo-2d", "--ome-zarr-version", "0.4", "--dry-run")
+    assert "ends in .ome.zarr" in refused("segment", image, *asked)
+
+
 @pytest.mark.parametrize("command", ["convert", "segment", "measure"])
 def test_of_several_images_in_a_file_the_first_was_used_without_a_word(
     tmp_path: Path, command: str
