@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from spoco_zoo import ngff
 from spoco_zoo.errors import BlocksFailed, SpocoError
+from spoco_zoo.segment.checks import check_same_image
 from spoco_zoo.segment.closing import DOUBTS, REPORT, read_report, write_report
 from spoco_zoo.segment.execute import InProcess
 from spoco_zoo.segment.final import CoreItem, fill_coarse, relabel_block
@@ -97,6 +98,8 @@ class Run:
     def prepare(self, model: ModelRef, cluster: Clusterer, device: str) -> Common:
         """Statistics of the image, the staging array, and what workers must know."""
         plan, grid = self.plan, self.plan.grid
+        if self.resumed and self.progress.statistics:
+            check_same_image(plan, self.progress.statistics[0])
         for when in range(len(self.progress.statistics), grid.times):
             turned = plan.config.invert
             found = measure(plan.image, plan.level, when, plan.channels, inverted=turned)
