@@ -17,6 +17,7 @@ import torch
 from spoco_zoo.config import TrainConfig
 from spoco_zoo.errors import LedgerError, StoreError
 from spoco_zoo.segment.cluster import cluster
+from spoco_zoo.train.journal import Progress
 from spoco_zoo.train.run import train
 
 DRIVER = """
@@ -112,6 +113,19 @@ def test_a_run_stopped_before_its_first_validation_could_be_neither_resumed_nor_
     )
     for name, tensor in one["network"].items():
         assert torch.equal(tensor, two["network"][name]), name
+
+
+def test_a_picture_that_could_not_be_drawn_cost_what_was_learned(
+    data: Path, tmp_path: Path
+) -> None:
+    def listen(progress: Progress) -> None:
+        raise OSError("no room for a picture")
+
+    settings = SETTINGS.model_copy(update={"iterations": 10})
+    places = {"images": data / "images", "labels": data / "labels", "out": tmp_path / "run"}
+    with pytest.raises(OSError, match="no room"):
+        train(**places, config=settings, clusterer=cluster, listen=listen)
+    assert torch.load(tmp_path / "run" / "last.pt", weights_only=True)["step"] == 5
 
 
 def run(data: Path, out: Path, **changes: object) -> None:
