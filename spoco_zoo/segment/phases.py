@@ -98,7 +98,7 @@ class Run:
     def prepare(self, model: ModelRef, cluster: Clusterer, device: str) -> Common:
         """Statistics of the image, the staging array, and what workers must know."""
         plan, grid = self.plan, self.plan.grid
-        if self.resumed and self.progress.statistics:
+        if self.progress.statistics and 0 < self.resumed < grid.total:
             check_same_image(plan, self.progress.statistics[0])
         for when in range(len(self.progress.statistics), grid.times):
             turned = plan.config.invert
