@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from spoco_zoo.bundle.load import load_model
 from spoco_zoo.config import SegmentConfig, TrainConfig
-from spoco_zoo.errors import ConfigError
+from spoco_zoo.errors import ConfigError, InputError
 from spoco_zoo.measure import measure, write_table
 from spoco_zoo.nets.model import own_network
 from spoco_zoo.pictures import write_segmentation_page
@@ -230,7 +230,11 @@ def segment_with_pictures(
         display.note(hint)
     write_settings(result)
     if report:
-        write_segmentation_page(source, result, config)
+        try:
+            write_segmentation_page(source, result, config)
+        except (InputError, OSError) as error:
+            # Not worth the result: the same command would be refused, as the label is there.
+            display.note(f"The labels are complete, but not their page: {error}")
     return result
 
 

@@ -17,6 +17,7 @@ from spoco_zoo.cli import app
 from spoco_zoo.config import ClusteringConfig, SegmentConfig
 from spoco_zoo.nets.model import load_run
 from spoco_zoo.segment import embed_part
+from spoco_zoo.workflow import segment_with_pictures
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,6 +86,26 @@ def test_objects_of_a_region_in_a_tiff_could_not_be_measured(
     assert len(table) == labels.max() > 0
     means = [values[labels == one].mean() for one in table["label"]]
     np.testing.assert_allclose(table.filter(regex="_mean$").to_numpy()[:, 0], means, rtol=1e-5)
+
+
+def test_a_page_that_could_not_be_drawn_cost_the_result(exported_2d: Exported, image: Path) -> None:
+    class Rough:
+        """Takes the image away when it is no longer needed, but for the picture."""
+
+        def __init__(self) -> None:
+            self.notes: list[str] = []
+
+        def update(self, phase: str, done: int, total: int, detail: str = "") -> None:
+            if phase == "relabel":
+                image.unlink(missing_ok=True)
+
+        def note(self, text: str) -> None:
+            self.notes.append(text)
+
+    display = Rough()
+    result = segment_with_pictures(str(image), exported_2d.run, SegmentConfig(), display)
+    assert result.objects > 0
+    assert "not their page: the input must exist" in display.notes[-1]
 
 
 def test_a_loaded_model_was_taken_for_the_path_of_one(exported_2d: Exported, image: Path) -> None:
