@@ -10,6 +10,7 @@ from spoco_zoo.config import SegmentConfig, TrainConfig
 from spoco_zoo.errors import ConfigError, InputError
 from spoco_zoo.measure import measure, write_table
 from spoco_zoo.nets.model import own_network
+from spoco_zoo.nets.unet import SpocoUNet
 from spoco_zoo.pictures import write_segmentation_page
 from spoco_zoo.report.figures import curves, preview
 from spoco_zoo.report.page import Figure, Section, html_page
@@ -53,7 +54,7 @@ def start_from(model: Model) -> Initial:
     ConfigError
         If its network is not one of this package's.
     """
-    network = own_network(model.network, "a model to start from (--init)")
+    network = own_network(model.network, "a model to start from (--init)", SpocoUNet)
     return Initial(model.recipe.net, network.state_dict())
 
 
