@@ -166,11 +166,11 @@ def real_blocks(options: argparse.Namespace) -> tuple[np.ndarray, BlockGrid, Blo
     from spoco_zoo import ngff
     from spoco_zoo.bundle.load import load_model
     from spoco_zoo.intensities import normalise
+    from spoco_zoo.nets.device import find_device
     from spoco_zoo.segment import dry_run
     from spoco_zoo.segment.cluster import cluster
     from spoco_zoo.segment.embed import embed
     from spoco_zoo.segment.inference import made_ready
-    from spoco_zoo.segment.models import find_device
     from spoco_zoo.segment.normalise import measure
 
     model = load_model(options.model)

@@ -28,9 +28,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from benchmarks import tissue
+from spoco_zoo.nets.device import find_device
 from spoco_zoo.segment import dry_run, segment
 from spoco_zoo.segment.blocks import Box
-from spoco_zoo.segment.models import ModelRef, find_device, obtain_model, remember_model
+from spoco_zoo.segment.models import ModelRef, obtain_model, remember_model
 from spoco_zoo.values import integers
 
 if TYPE_CHECKING:

@@ -21,6 +21,7 @@ from spoco_zoo.report.progress import progress as shown_progress
 if TYPE_CHECKING:
     from spoco_zoo.bundle.export import ExportResult
     from spoco_zoo.evaluate import Evaluation
+    from spoco_zoo.nets.model import Model
     from spoco_zoo.segment import SegmentResult
     from spoco_zoo.train.run import TrainResult
 
@@ -121,7 +122,7 @@ def export(
 
 def segment(
     image: str | Path,
-    model: str | Path,
+    model: str | Path | Model,
     *,
     output: str | Path | None = None,
     workers: int = 0,
@@ -136,8 +137,8 @@ def segment(
     ----------
     image : str or path
         OME-Zarr or TIFF.
-    model : str or path
-        Bundle, run, or id of a shipped model.
+    model : str, path or Model
+        Bundle, run, id of a shipped model, or what `load_model` gave.
     output : str or path, optional
         New OME-Zarr, or ``.tif``; by default inside of an OME-Zarr, and beside a
         TIFF.
@@ -170,7 +171,7 @@ def segment(
     with shown_progress(quiet=not progress) as display:
         return segment_with_pictures(
             str(image),
-            str(model),
+            model,
             SegmentConfig.build(None, **settings),
             display,
             output=None if output is None else str(output),

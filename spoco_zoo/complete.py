@@ -18,7 +18,7 @@ is trained on the result sees many more objects, and above all many more pairs o
 from __future__ import annotations
 
 import itertools
-import shutil
+import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -135,23 +135,24 @@ def complete_annotation(
     )
     samples = load_samples(pair_files(images, labels), settings)
     check_channels(samples, recipe.net.in_channels, "the model")
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     annotated = added = 0
     unlabeled = 0.0
-    for done, sample in enumerate(samples):
-        listen("complete", done, len(samples))
-        found = opinions(loaded, network, torch.from_numpy(sample.image).to(place))
-        result, more = completed(sample.labels, found)
-        annotated, added = annotated + len(sample.centres), added + more
-        unlabeled += float((result == UNKNOWN).mean()) / len(samples)
-        tifffile.imwrite(
-            partial / f"{sample.name}.tif",
-            with_background(result, background_label),
-            compression="zlib",
-        )
-    partial.rename(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as work:
+        partial = Path(work, "labels")
+        partial.mkdir()
+        for done, sample in enumerate(samples):
+            listen("complete", done, len(samples))
+            found = opinions(loaded, network, torch.from_numpy(sample.image).to(place))
+            result, more = completed(sample.labels, found)
+            annotated, added = annotated + len(sample.centres), added + more
+            unlabeled += float((result == UNKNOWN).mean()) / len(samples)
+            tifffile.imwrite(
+                partial / f"{sample.name}.tif",
+                with_background(result, background_label),
+                compression="zlib",
+            )
+        partial.rename(out)
     listen("complete", len(samples), len(samples))
     return Completed(len(samples), annotated, added, round(unlabeled, 4), str(out))
 

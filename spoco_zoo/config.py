@@ -320,4 +320,3 @@ class SegmentConfig(Config):
     """Let bright and dark change places, for dark objects and a model of bright ones."""
     zoom: Annotated[float, Field(gt=0)] | None = None
     """Enlarge (2) or shrink (0.5) the image for the network, whatever its voxel size."""
-    seed: Unsigned = 0

@@ -6,7 +6,6 @@ all take the same path: pairs of lazily read images, counted region by region.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ import numpy as np
 
 from spoco_zoo.errors import DataError
 from spoco_zoo.ngff import find_labels
-from spoco_zoo.ngff.store import tiles
+from spoco_zoo.ngff.store import whole_chunks
 from spoco_zoo.train.metrics import Contingency, Scores, best_ious, mean, pooled, score_counts
 from spoco_zoo.verbs import make_verb
 
@@ -250,14 +249,10 @@ def _with_channel(image: Image, region: tuple[slice, ...]) -> list[slice]:
 def _regions(truth: Image, shape: tuple[int, ...], time: int | None) -> Iterator[tuple[slice, ...]]:
     """Regions of about `REGION` voxels that cover an image, made of whole chunks of the truth."""
     chunks = [n for n, axis in zip(truth.chunks(), truth.axes, strict=True) if axis != "c"]
-    step = [min(chunk, n) for chunk, n in zip(chunks, shape, strict=True)]
-    for axis in reversed(range(len(step))):
-        room = REGION // max(math.prod(step), 1)
-        step[axis] = min(step[axis] * max(room, 1), shape[axis])
     if time is None:
-        yield from tiles(shape, step)
+        yield from whole_chunks(shape, chunks, REGION)
         return
-    for region in tiles(shape[1:], step[1:]):
+    for region in whole_chunks(shape[1:], chunks[1:], REGION):
         yield (slice(time, time + 1), *region)
 
 

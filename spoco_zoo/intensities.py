@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
+    "LARGEST",
     "Intensities",
     "Statistics",
     "divisor",
     "exact_kind",
     "normalise",
+    "restored",
     "statistics_of",
     "without_frame",
 ]
@@ -45,6 +47,8 @@ BETWEEN = 2.5
 """Voxels beyond a tenth of the way to them, against those beyond a half, at most."""
 SAMPLE = 2**16
 """Values of a piece that tell where nearly all of them lie."""
+LARGEST = 1e37
+"""Of an intensity: normalised as float32, neither it nor a difference of two overflows."""
 
 
 class Statistics(NamedTuple):
@@ -238,3 +242,9 @@ def normalise(values: NDArray[np.generic], statistics: Statistics) -> NDArray[np
     scaled -= scaled.dtype.type(statistics.mean)
     scaled /= scaled.dtype.type(divisor(statistics.std) * (-1 if statistics.inverted else 1))
     return scaled.astype(np.float32, copy=False)
+
+
+def restored(scaled: NDArray[np.float32], statistics: Statistics) -> NDArray[np.float32]:
+    """What was normalised, in units of the image, float32; what was cut off stays so."""
+    std = np.float32(divisor(statistics.std) * (-1 if statistics.inverted else 1))
+    return scaled * std + np.float32(statistics.mean)

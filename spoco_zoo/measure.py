@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
-from itertools import product
 from math import pi, prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,9 +18,10 @@ import numpy as np
 
 from spoco_zoo import ngff
 from spoco_zoo.errors import ConfigError, DataError, StoreError
+from spoco_zoo.ngff.store import whole_chunks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     import pandas as pd
     from numpy.typing import NDArray
@@ -101,6 +101,9 @@ def measure(
     image: str | Path,
     *,
     label_name: str | None = None,
+    level: int | None = None,
+    start: Sequence[int] | None = None,
+    on_note: Callable[[str], None] | None = None,
     on_block: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
     """Measure every object.
@@ -114,6 +117,11 @@ def measure(
         Whose intensities are measured, in every channel.
     label_name : str, optional
         Which label of an image; needed if it holds several.
+    level, start : int and sequence of int, optional
+        Level of the image that the labels lie on, and their first voxel there ([Z,] Y, X), by
+        default its first. Without a level both are found out, which a TIFF of a part forbids.
+    on_note : callable, optional
+        Told, before anything is measured, what is taken for granted about the image.
     on_block : callable, optional
         Called with blocks done and blocks in all.
 
@@ -146,10 +154,17 @@ def measure(
             "Save each channel's labels as an image of their own.",
         )
     source = ngff.as_labelled(ngff.open_image(image), found)
-    level, offset = align(found, source)
+    if level is None:
+        level, offset = align(found, source)
+    else:
+        offset = tuple(start) if start is not None else (0,) * len(found.spatial)
+    if on_note is not None:
+        for note in source.notes:
+            on_note(note)
     channels = source.n_channels
     shape = found.spatial_shape()
-    blocks = list(_blocks(shape, found.chunks()[-len(shape) :], BLOCK_VOXELS // (channels + 1)))
+    chunk = found.chunks()[-len(shape) :]
+    blocks = list(whole_chunks(shape, chunk, BLOCK_VOXELS // (channels + 1)))
     tables = []
     for when in range(found.n_times):
         parts = [_empty(len(shape), channels)]
@@ -272,16 +287,6 @@ def _has_pyarrow() -> bool:
         return importlib.util.find_spec("pyarrow") is not None
     except ValueError:  # it was switched off for this process
         return False
-
-
-def _blocks(shape: Sequence[int], chunk: Sequence[int], voxels: int) -> Iterator[tuple[slice, ...]]:
-    """Boxes of whole chunks that cover a volume, as wide along the last axes as fits."""
-    step = [min(c, n) for c, n in zip(chunk, shape, strict=True)]
-    for axis in reversed(range(len(shape))):
-        room = max(voxels // prod(step), 1)
-        step[axis] = min(step[axis] * room, shape[axis])
-    for start in product(*(range(0, n, s) for n, s in zip(shape, step, strict=True))):
-        yield tuple(slice(a, min(a + s, n)) for a, s, n in zip(start, step, shape, strict=True))
 
 
 def _empty(ndim: int, channels: int) -> Sums:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from spoco_zoo.config import SegmentConfig
+    from spoco_zoo.ngff import Image
     from spoco_zoo.report.seams import DoubtView
     from spoco_zoo.segment import SegmentResult
 
@@ -41,9 +42,11 @@ def write_segmentation_page(source: str, result: SegmentResult, config: SegmentC
     """Draw the middle of the result and its doubtful matches, and write the page beside them."""
     middle = result.report.with_suffix(".png")
     doubts = middle.with_name("segment-doubts.png")
-    draw_middle(source, result, config, middle)
+    labels = ngff.find_labels(result.output)
+    image = ngff.as_labelled(ngff.open_image(source), labels)
+    draw_middle(image, labels, config, middle)
     figures = [Figure(middle, "The middle of the image, and the outlines of its labels.")]
-    if draw_doubts(source, result, config, doubts):
+    if draw_doubts(image, labels, result, config, doubts):
         figures.append(
             Figure(
                 doubts,
@@ -59,10 +62,8 @@ def write_segmentation_page(source: str, result: SegmentResult, config: SegmentC
     )
 
 
-def draw_middle(source: str, result: SegmentResult, config: SegmentConfig, path: Path) -> None:
+def draw_middle(image: Image, labels: Image, config: SegmentConfig, path: Path) -> None:
     """Picture of the middle of a segmented region."""
-    labels = ngff.find_labels(result.output)
-    image = ngff.as_labelled(ngff.open_image(source), labels)
     shape = labels.spatial_shape(0)
     half = [
         min(n, PICTURE_SIDE if axis != "z" else 1)
@@ -81,7 +82,9 @@ def in_image(region: tuple[slice, ...], config: SegmentConfig) -> tuple[slice, .
     return tuple(slice(w.start + o, w.stop + o) for w, o in zip(region, offset, strict=True))
 
 
-def draw_doubts(source: str, result: SegmentResult, config: SegmentConfig, path: Path) -> bool:
+def draw_doubts(
+    image: Image, labels: Image, result: SegmentResult, config: SegmentConfig, path: Path
+) -> bool:
     """Picture of the doubtful matches; False, and no picture, if there are none.
 
     None either where the network saw the image resampled: the doubts lie on its voxels then.
@@ -89,8 +92,6 @@ def draw_doubts(source: str, result: SegmentResult, config: SegmentConfig, path:
     views = result.report.with_name("doubts.npz")
     if not views.is_file() or result.summary["plan"].get("resampled", "no") != "no":
         return False
-    labels = ngff.find_labels(result.output)
-    image = ngff.as_labelled(ngff.open_image(source), labels)
     lead = len(labels.spatial) - 2
     panels: list[DoubtView] = []
     with np.load(views) as file:

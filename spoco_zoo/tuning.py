@@ -248,7 +248,7 @@ def choose_methods(model: Model, asked: Sequence[str]) -> tuple[str, ...]:
     if not isinstance(model.network, nn.Module):
         raise BundleError(
             "tuning needs a model with its own weights and recipe",
-            "one that runs through TorchScript or ONNX",
+            type(model.network).__name__,
             "Export it with the format pytorch_state_dict.",
         )
     known = get_args(ClusteringMethod)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from spoco_zoo.bundle.load import load_model
 from spoco_zoo.config import SegmentConfig, TrainConfig
-from spoco_zoo.errors import ConfigError
+from spoco_zoo.errors import ConfigError, InputError
 from spoco_zoo.measure import measure, write_table
 from spoco_zoo.nets.model import own_network
+from spoco_zoo.nets.unet import SpocoUNet
 from spoco_zoo.pictures import write_segmentation_page
 from spoco_zoo.report.figures import curves, preview
 from spoco_zoo.report.page import Figure, Section, html_page
@@ -53,7 +54,7 @@ def start_from(model: Model) -> Initial:
     ConfigError
         If its network is not one of this package's.
     """
-    network = own_network(model.network, "a model to start from (--init)")
+    network = own_network(model.network, "a model to start from (--init)", SpocoUNet)
     return Initial(model.recipe.net, network.state_dict())
 
 
@@ -200,7 +201,7 @@ def _scores_section(metrics: Mapping[str, Any]) -> Section:
 
 def segment_with_pictures(
     source: str,
-    model: str,
+    model: str | Path | Model,
     config: SegmentConfig,
     display: Display,
     *,
@@ -230,7 +231,11 @@ def segment_with_pictures(
         display.note(hint)
     write_settings(result)
     if report:
-        write_segmentation_page(source, result, config)
+        try:
+            write_segmentation_page(source, result, config)
+        except (InputError, OSError) as error:
+            # Not worth the result: the same command would be refused, as the label is there.
+            display.note(f"The labels are complete, but not their page: {error}")
     return result
 
 
@@ -242,11 +247,15 @@ def write_settings(result: SegmentResult) -> None:
     partial.replace(path)
 
 
-def measure_result(source: str, result: SegmentResult, display: Display) -> Path:
+def measure_result(
+    source: str, result: SegmentResult, config: SegmentConfig, display: Display
+) -> Path:
     """Table of the objects of a finished run, ``objects.csv`` beside its report."""
     table = measure(
         result.output,
         source,
+        level=config.level,
+        start=[a for a, _ in config.roi] if config.roi else None,
         on_block=lambda done, total: display.update("measure", done, total),
     )
     path = result.report.with_name("objects.csv")

@@ -178,12 +178,8 @@ class _Zip:
         try:
             with zipfile.ZipFile(self.path) as archive:
                 content = archive.read(name)
-        except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
-            found = f"{error} ({name} in {self.path.name})"
-            raise BundleError("files in a bundle must be readable", found, DISTRUST) from error
-        except Exception as error:  # zlib, lzma and bz2 each raise their own kind
-            found = f"{type(error).__name__} ({name} in {self.path.name})"
-            raise BundleError("files in a bundle must be readable", found, DISTRUST) from error
+        except Exception as error:  # zipfile, zlib, lzma and bz2 each raise their own kinds
+            raise _unreadable(error, f"{name} in {self.path.name}") from error
         return _matching(content, name, sha256)
 
 
@@ -209,8 +205,13 @@ class _Folder:
         try:
             content = (self.path / name).read_bytes()
         except OSError as error:
-            raise BundleError("files in a bundle must be readable", str(error), DISTRUST) from error
+            raise _unreadable(error, f"{name} in {self.path.name}") from error
         return _matching(content, name, sha256)
+
+
+def _unreadable(error: Exception, where: str) -> BundleError:
+    reason = " ".join(str(error).split())[:150] or type(error).__name__
+    return BundleError("files in a bundle must be readable", f"{reason} ({where})", DISTRUST)
 
 
 def _require(name: str, names: frozenset[str], path: Path) -> None:
@@ -228,7 +229,16 @@ def _matching(content: bytes, name: str, sha256: str | None) -> bytes:
 
 
 def read_members(content: bytes, label: str) -> Mapping[str, bytes]:
-    """All members of a vetted zip file in memory, by name."""
+    """All members of a zip file in memory, by name.
+
+    Raises
+    ------
+    BundleError
+        As `vet_zip`, and if a member is damaged.
+    """
     vet_zip(io.BytesIO(content), label)
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        return {info.filename: archive.read(info) for info in archive.infolist()}
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            return {info.filename: archive.read(info) for info in archive.infolist()}
+    except Exception as error:  # as in `_Zip.read`
+        raise _unreadable(error, label) from error

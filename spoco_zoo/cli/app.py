@@ -40,7 +40,6 @@ __all__ = [
     "display",
     "exit_codes",
     "say",
-    "say_notes",
     "show",
 ]
 
@@ -120,6 +119,11 @@ def exit_codes(command: Callable[..., None]) -> Callable[..., None]:
             reason = " ".join(str(error).split()) or "an allocation failed"
             typer.echo(f"spoco-zoo: not enough memory: {reason}", err=True)
             raise typer.Exit(SpocoError.exit_code) from None
+        except BrokenPipeError:
+            raise  # whoever reads the result has had enough
+        except OSError as error:
+            _fail(f"a file could not be used: {' '.join(str(error).split())}")
+            raise typer.Exit(SpocoError.exit_code) from None
         except KeyboardInterrupt:
             _fail("interrupted")
             raise typer.Exit(Interrupted.exit_code) from None
@@ -148,11 +152,6 @@ def display() -> Iterator[Display]:
         yield shown
 
 
-def _printable(text: str) -> str:
-    """One line that no terminal takes for a command, whatever the names in it."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
 def show(value: dict[str, Any]) -> None:
     """Machine-readable result on stdout."""
     typer.echo(json.dumps(value, indent=2))
@@ -164,19 +163,11 @@ def say(text: str) -> None:
         typer.echo(text, err=True)
 
 
-def say_notes(path: str | Path) -> None:
-    """What was taken for granted about an image."""
-    from spoco_zoo.ngff import open_image
-
-    for note in open_image(path).notes:
-        say(_printable(note))
-
-
 def check_file(path: Path | None, option: str) -> None:
     """Refuse a file that could not be written, before all the work."""
     if path is None or (os.access(path.parent, os.W_OK | os.X_OK) and not path.is_dir()):
         return
-    what = f"a folder at {path}" if path.is_dir() else f"no such folder at {path.parent}"
+    what = f"a folder at {path}" if path.is_dir() else f"none at {path.parent}"
     raise ConfigError(
         f"{option} must name a file in a folder that can be written", what, "Mend the path."
     )
@@ -184,12 +175,12 @@ def check_file(path: Path | None, option: str) -> None:
 
 def _fail(text: str) -> None:
     """An error's line, in the log as well; its traceback if the user asked for more."""
+    from spoco_zoo.report.progress import printable, progress
+
     if _messages.verbose:
         typer.echo(traceback.format_exc(), err=True)
-    typer.echo(f"spoco-zoo: {_printable(text)}", err=True)
+    typer.echo(f"spoco-zoo: {printable(text)}", err=True)
     if _messages.log is not None:
-        from spoco_zoo.report.progress import progress
-
         try:
             with progress(quiet=True, log=_messages.log) as log:
                 log.note(text)

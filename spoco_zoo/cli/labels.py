@@ -8,17 +8,7 @@ from typing import Annotated
 
 import typer
 
-from spoco_zoo.cli.app import (
-    DATA,
-    LOOK,
-    Overwrite,
-    app,
-    check_file,
-    display,
-    exit_codes,
-    say_notes,
-    show,
-)
+from spoco_zoo.cli.app import DATA, LOOK, Overwrite, app, check_file, display, exit_codes, show
 from spoco_zoo.values import integers
 
 __all__ = ["convert", "evaluate"]
@@ -72,8 +62,6 @@ def convert(
     """
     from spoco_zoo.ngff import convert as convert_image
 
-    if series == 0:
-        say_notes(source)
     with display() as shown:
         convert_image(
             source,
@@ -84,6 +72,7 @@ def convert(
             level=level,
             series=series,
             overwrite=overwrite,
+            on_note=shown.note,
             progress=lambda done, total: shown.update("convert", done, total),
         )
     show({"output": target})

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from spoco_zoo.cli.app import LOOK, app, check_file, display, exit_codes, say_notes, show
+from spoco_zoo.cli.app import LOOK, app, check_file, display, exit_codes, show
 
 __all__ = ["measure"]
 
@@ -29,12 +29,12 @@ def measure(
 
     check_table_path(out)
     check_file(out, "--out")
-    say_notes(image)
     with display() as shown:
         table = measure_objects(
             labels,
             image,
             label_name=label_name,
+            on_note=shown.note,
             on_block=lambda done, total: shown.update("measure", done, total),
         )
     write_table(table, out)

@@ -161,7 +161,6 @@ def segment(
         rescale=rescale,
         zoom=zoom,
         invert=invert,
-        seed=seed,
     )
     target: dict[str, Any] = dict(
         output=output, label_name=label_name, version=ome_zarr_version, overwrite=overwrite
@@ -196,7 +195,7 @@ def segment(
             device=device,
             **target,
         )
-        table = measure_result(source, result, shown) if measure else None
+        table = measure_result(source, result, settings, shown) if measure else None
     values = {"output": result.output, "objects": result.objects, "report": str(result.report)}
     show(values if table is None else {**values, "table": str(table)})
     browser, napari = look_commands(source, result.output)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from spoco_zoo.cli.app import LOOK, Device, app, exit_codes, say_notes
+from spoco_zoo.cli.app import LOOK, Device, app, exit_codes, say
 from spoco_zoo.errors import ConfigError
 from spoco_zoo.values import region
 
@@ -38,10 +38,18 @@ def view(
 
     Example: spoco-zoo view stack.ome.zarr
     """
+    from spoco_zoo.report.progress import printable
     from spoco_zoo.view import ViewServer, find_scene
 
+    if roi is not None and embeddings is None:
+        raise ConfigError(
+            "--roi is the part whose embeddings are shown",
+            "no --embeddings",
+            "Add --embeddings MODEL, or leave --roi out.",
+        )
     scene = find_scene(path, labels or ())
-    say_notes(path)
+    for note in scene.first.notes:
+        say(printable(note))
     if embeddings is not None:
         from spoco_zoo.config import SegmentConfig
         from spoco_zoo.pictures import colour_embeddings

@@ -76,11 +76,11 @@ def run_demo(
     ConfigError
         If `ndim` is not 2 or 3.
     StoreError
-        If `out` exists.
+        If `out` exists, but as an empty folder.
     """
     if ndim not in (2, 3):
         raise ConfigError("--ndim must be 2 or 3", str(ndim), "Choose one of them.")
-    if out.exists() and any(out.iterdir()):
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise StoreError("--out must be a new or empty folder", str(out), "Choose another name.")
     began = time.monotonic()
     side = size or SIDE[ndim]

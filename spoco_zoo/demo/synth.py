@@ -8,7 +8,6 @@ where the cells are; here they are stained, blurred and photographed.
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,9 +16,10 @@ from scipy import ndimage, special
 
 from spoco_zoo.demo.cells import MARGIN, Style, Tissue, cells_near, depths, objects_of
 from spoco_zoo.demo.hashed import normal, smooth
+from spoco_zoo.ngff.store import tiles
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -158,7 +158,7 @@ def write_volume(
     folder.mkdir(parents=True, exist_ok=True)
     done = Volume(folder / "image.tif", folder / "labels.tif")
     partial = [path.with_name(path.name + ".partial") for path in (done.image, done.labels)]
-    blocks = list(_blocks(tissue.shape, sizes))
+    blocks = list(tiles(tissue.shape, sizes))
     arrays = [
         tifffile.memmap(
             path,
@@ -179,15 +179,6 @@ def write_volume(
         array.flush()
         path.replace(final)
     return done
-
-
-def _blocks(shape: Sequence[int], sizes: Sequence[int]) -> Iterator[tuple[slice, ...]]:
-    """Blocks that cover the shape once, last axis fastest."""
-    starts = [range(0, n, size) for n, size in zip(shape, sizes, strict=True)]
-    for corner in itertools.product(*starts):
-        yield tuple(
-            slice(a, min(a + size, n)) for a, size, n in zip(corner, sizes, shape, strict=True)
-        )
 
 
 def _stain(

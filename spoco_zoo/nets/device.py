@@ -6,7 +6,14 @@ import torch
 
 from spoco_zoo.errors import ConfigError
 
-__all__ = ["check_device", "choose_device"]
+__all__ = ["check_device", "choose_device", "find_device"]
+
+
+def find_device(name: str) -> torch.device:
+    """The device of a name that was checked; `auto` is this process's own GPU if it has one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
 
 
 def check_device(name: str, *, here: bool = True) -> torch.device:
@@ -44,9 +51,7 @@ def choose_device(name: str) -> torch.device:
     ConfigError
         If the device is unknown or absent.
     """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    device = check_device(name)
+    device = find_device(name) if name == "auto" else check_device(name)
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:

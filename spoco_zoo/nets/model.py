@@ -33,21 +33,23 @@ class Embedder(Protocol):
         """Embed a batch."""
 
 
-def own_network(network: Embedder, rule: str) -> nn.Module:
-    """A model's network, if it is one of this package's.
+def own_network(network: Embedder, rule: str, kind: type[nn.Module] = nn.Module) -> nn.Module:
+    """A model's network, if it is of a kind.
 
     Parameters
     ----------
     network : Embedder
     rule : str
         What the model is wanted for, as in "a model to start from".
+    kind : type
+        `SpocoUNet` where its weights must have the names of ours.
 
     Raises
     ------
     ConfigError
-        If it runs through TorchScript or ONNX.
+        If it is of another kind; what runs through TorchScript or ONNX is no `SpocoUNet`.
     """
-    if not isinstance(network, nn.Module):
+    if not isinstance(network, kind):
         raise ConfigError(
             f"{rule} must have a network of this package",
             type(network).__name__,

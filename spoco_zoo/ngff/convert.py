@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from spoco_zoo.ngff.convert_zarr import Progress, plan_pyramid, to_zarr
 from spoco_zoo.ngff.image import Image
 from spoco_zoo.ngff.opening import open_image
 from spoco_zoo.ngff.store import is_remote, local_path
-from spoco_zoo.ngff.target import check_suffix
+from spoco_zoo.ngff.target import check_outside, check_suffix
 
 __all__ = ["convert"]
 
@@ -29,6 +29,7 @@ def convert(
     series: int = 0,
     overwrite: bool = False,
     storage_options: Mapping[str, Any] | None = None,
+    on_note: Callable[[str], None] | None = None,
     progress: Progress | None = None,
 ) -> None:
     """Convert TIFF to OME-Zarr with a pyramid, OME-Zarr to TIFF or to its other version.
@@ -57,6 +58,8 @@ def convert(
         Replace an existing target of the same kind.
     storage_options : mapping, optional
         Options for fsspec, remote sources only.
+    on_note : callable, optional
+        Told, before anything is written, what is taken for granted about the source.
     progress : callable, optional
         Called with units done and units in total.
 
@@ -72,6 +75,9 @@ def convert(
             f"the level must be 0 to {len(image.levels) - 1}", str(level), "Choose another."
         )
     _check_target(image, place, overwrite)
+    if on_note is not None:
+        for note in image.notes:
+            on_note(note)
     report = progress or (lambda done, total: None)
     if place.lower().endswith((".tif", ".tiff")):
         to_tiff(image, place, level, report)
@@ -82,20 +88,22 @@ def convert(
 
 def _check_target(image: Image, place: str, overwrite: bool) -> None:
     """Raise unless the target is a free local path, or one that may be replaced."""
-    remedy = "Choose another target."
     if is_remote(place):
         raise StoreError("the target must be local", place, "Convert here, then upload.")
     check_suffix(place)
-    if not is_remote(image.uri) and os.path.commonpath([place, image.uri]) in (place, image.uri):
-        raise StoreError("the target must lie outside its source", place, remedy)
+    check_outside(image, place)
     if not os.path.isdir(os.path.dirname(place)):
         raise StoreError("the target's folder must exist", os.path.dirname(place), "Make it.")
     if os.path.lexists(place):
         if not overwrite:
             raise StoreError(
-                "an existing target is not replaced", place, f"{remedy[:-1]}, or add --overwrite."
+                "an existing target is not replaced",
+                place,
+                "Choose another target, or add --overwrite.",
             )
         # Raises if the path holds anything but an image, which is then kept.
         kind = open_image(place).kind
         if (kind == "tiff") != place.lower().endswith((".tif", ".tiff")):
-            raise StoreError("only a target of the same kind is replaced", place, remedy)
+            raise StoreError(
+                "only a target of the same kind is replaced", place, "Choose another target."
+            )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from spoco_zoo.errors import StoreError
 from spoco_zoo.ngff.convert_zarr import Progress
 from spoco_zoo.ngff.image import Image
-from spoco_zoo.ngff.tiff import slab_depth, slabs_of_planes, write_ome_tiff
+from spoco_zoo.ngff.tiff import slabs_of_planes, write_ome_tiff
 
 __all__ = ["to_tiff"]
 
@@ -38,14 +38,9 @@ def _planes(
     image: Image, level: int, dtype: np.dtype[Any], progress: Progress
 ) -> Iterator[NDArray[Any]]:
     """Yield the planes (Y, X) in file order, read in slabs as deep as a chunk or the budget."""
-    shape, native = image.levels[level].shape, image.chunks(level)
-    depth = (
-        min(native[-3], slab_depth(image.levels[level].shape, image.dtype))
-        if "z" in image.axes
-        else 1
-    )
+    shape = image.levels[level].shape
     total, done = math.prod(shape[:-2]), 0
-    for where in slabs_of_planes(shape, depth):
+    for where in slabs_of_planes(shape, image.chunks(level), image.dtype):
         slab = image.read_region(level, where)
         small = slab.astype(dtype)
         if slab.dtype.itemsize > 4 and slab.dtype.kind in "ui" and not np.array_equal(small, slab):

@@ -42,11 +42,17 @@ def find_labels(
     Raises
     ------
     StoreError
-        If there is no such label, or several and no name.
+        If there is no such label, several and no name, or a name and nothing to choose from.
     """
     image = open_image(path, storage_options=storage_options)
     if image.kind == "ome-zarr" and not image.is_label:
         image = _choose(image, name)
+    elif name is not None:
+        raise StoreError(
+            "a label's name chooses among the labels of an OME-Zarr image",
+            f"{name!r} for one label image, {image.uri}",
+            "Leave the name out.",
+        )
     if image.dtype.kind not in "ui":
         raise StoreError(
             "a label image must hold integers", f"{image.dtype} in {image.uri}", "Give another."

@@ -112,7 +112,7 @@ def parse_multiscale(attributes: Mapping[str, Any], zarr_format: int, where: str
     datasets = tuple(_dataset(entry, outer, len(axes), where) for entry in entries)
     return Multiscale(
         version=version,
-        name=str(first.get("name", "")),
+        name=_text(first.get("name")),
         axes=axes,
         units=units,
         datasets=datasets,
@@ -237,5 +237,10 @@ def _channel_names(omero: Any) -> tuple[str, ...]:
     if not isinstance(channels, Sequence):
         return ()
     return tuple(
-        str(entry.get("label", "")) if isinstance(entry, Mapping) else "" for entry in channels
+        _text(entry.get("label")) if isinstance(entry, Mapping) else "" for entry in channels
     )
+
+
+def _text(value: Any) -> str:
+    """A name as it is stated; null is none."""
+    return "" if value is None else str(value)

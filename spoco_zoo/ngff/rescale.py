@@ -55,7 +55,7 @@ class RescaledImage(Image):
             head = axis_map(old[0], new[0], slice(start, min(start + rows, first.stop)))
             region = (head.source, *(m.source for m in maps[1:]))
             values = self.origin.read(self.origin_level, time, channels, region)
-            parts.append(_apply(values, [head, *maps[1:]]))
+            parts.append(_apply(values.astype(self.dtype), [head, *maps[1:]]))
         return np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
 
     def chunks(self, level: int = 0) -> tuple[int, ...]:
@@ -104,6 +104,7 @@ def rescale_image(image: Image, level: int, voxel_factor: Sequence[float]) -> Re
         axes=image.axes,
         units=image.units,
         levels=(Level(base.path, shape, scale, shift),),
+        # Counts of more than 24 bits need float64.
         dtype=np.promote_types(image.dtype, np.float32),
         channel_names=image.channel_names,
         name=image.name,
@@ -166,10 +167,8 @@ def _ramps(index: NDArray[Any], old: int, new: int) -> tuple[NDArray[Any], NDArr
     return columns, np.stack([1 - share, share], axis=1)
 
 
-def _apply(values: NDArray[Any], maps: Sequence[AxisMap]) -> NDArray[Any]:
-    """Resample (C, [Z,] Y, X) axis by axis."""
-    # In float32, or in float64 where counts of more than 24 bits need it.
-    result = values.astype(np.promote_types(values.dtype, np.float32))
+def _apply(result: NDArray[Any], maps: Sequence[AxisMap]) -> NDArray[Any]:
+    """Resample (C, [Z,] Y, X) axis by axis, in its own type."""
     for axis, step in enumerate(maps, start=1):
         if step.weights is None:
             continue

@@ -8,6 +8,7 @@ import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ import zarr
 from zarr.codecs import ZstdCodec
 
 from spoco_zoo.errors import RemoteError, StoreError
-from spoco_zoo.ngff.remote import is_remote, meet, place_of, remote_files
+from spoco_zoo.ngff.remote import is_remote, meet, place_of
 
 __all__ = [
     "beside",
@@ -28,9 +29,9 @@ __all__ = [
     "local_path",
     "open_group",
     "open_scratch",
-    "remote_files",
     "scratch_array",
     "tiles",
+    "whole_chunks",
     "write_blocks",
 ]
 
@@ -244,6 +245,19 @@ def tiles(shape: Sequence[int], step: Sequence[int]) -> Iterator[tuple[slice, ..
     """Yield the boxes of `step` that tile `shape`, the last ones cut, last axis fastest."""
     for start in product(*(range(0, n, s) for n, s in zip(shape, step, strict=True))):
         yield tuple(slice(i, min(i + s, n)) for i, s, n in zip(start, step, shape, strict=True))
+
+
+def whole_chunks(
+    shape: Sequence[int], chunk: Sequence[int], voxels: int
+) -> Iterator[tuple[slice, ...]]:
+    """Yield boxes of whole chunks that tile `shape`, as wide along the last axes as `voxels` allow.
+
+    One chunk, where that is more.
+    """
+    step = [min(c, n) for c, n in zip(chunk, shape, strict=True)]
+    for axis in reversed(range(len(step))):
+        step[axis] = min(step[axis] * max(voxels // prod(step), 1), shape[axis])
+    return tiles(shape, step)
 
 
 def has_block(array: zarr.Array[Any], where: Sequence[slice]) -> bool:

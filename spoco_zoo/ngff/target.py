@@ -240,7 +240,7 @@ def check_outside(image: Image, place: str) -> None:
         raise StoreError(
             "the output must lie outside its input",
             f"{place} for {image.uri}",
-            "Choose another --output.",
+            "Choose another output.",
         )
 
 

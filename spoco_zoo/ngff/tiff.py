@@ -31,7 +31,6 @@ __all__ = [
     "is_label_tiff",
     "open_tiff_level",
     "read_tiff",
-    "slab_depth",
     "slabs_of_planes",
     "write_label_tiff",
     "write_ome_tiff",
@@ -274,24 +273,23 @@ def write_label_tiff(
         )
     dtype = np.dtype(np.uint16 if high <= 0xFFFF else np.uint32)
     shape = labels.shape
-    native = getattr(labels, "chunks", shape)
-    depth = min(native[-3], slab_depth(shape, labels.dtype)) if len(shape) > 2 else 1
-    slabs = (labels[where].astype(dtype) for where in slabs_of_planes(shape, depth))
+    wheres = slabs_of_planes(shape, getattr(labels, "chunks", shape), labels.dtype)
+    slabs = (labels[where].astype(dtype) for where in wheres)
     planes = (plane for slab in slabs for plane in slab.reshape(-1, *shape[-2:]))
     write_ome_tiff(path, planes, shape, dtype, axes, scale, software=LABEL_MARK)
 
 
-def slab_depth(shape: Sequence[int], dtype: np.dtype[Any]) -> int:
-    """Planes (Y, X) of an array that are read ahead at most, 1 at least."""
-    return max(1, SLAB_BYTES // max(1, prod(shape[-2:]) * dtype.itemsize))
-
-
-def slabs_of_planes(shape: Sequence[int], depth: int) -> Iterator[tuple[slice, ...]]:
+def slabs_of_planes(
+    shape: Sequence[int], chunk: Sequence[int], dtype: np.dtype[Any]
+) -> Iterator[tuple[slice, ...]]:
     """Regions of whole planes that cover ``(..., Y, X)`` in file order.
 
-    `depth` planes each along the axis before Y, one along axes before that.
+    Along the axis before Y as many as a chunk has, or `SLAB_BYTES` hold, but one at least;
+    one along axes before that.
     """
-    lead = (*(1 for _ in shape[:-3]), depth)[: len(shape) - 2]
+    most = max(1, SLAB_BYTES // max(1, prod(shape[-2:]) * dtype.itemsize))
+    lead = [1] * (len(shape) - 2)
+    lead[-1:] = [min(n, most) for n in chunk[-3:-2]]
     for outer in tiles(shape[:-2], lead):
         yield (*outer, slice(0, shape[-2]), slice(0, shape[-1]))
 

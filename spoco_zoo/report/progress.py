@@ -25,7 +25,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-__all__ = ["Display", "progress"]
+__all__ = ["Display", "printable", "progress"]
+
+
+def printable(text: str) -> str:
+    """One line that no terminal takes for a command, whatever the names in it."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 class Display(Protocol):
@@ -49,11 +54,15 @@ class _Live:
         if phase not in self._tasks:
             self._tasks[phase] = self._bars.add_task(escape(phase), total=total, detail="")
         self._bars.update(
-            self._tasks[phase], completed=done, total=total, detail=escape(detail), refresh=True
+            self._tasks[phase],
+            completed=done,
+            total=total,
+            detail=escape(printable(detail)),
+            refresh=True,
         )
 
     def note(self, text: str) -> None:
-        self._bars.console.print(text, markup=False, highlight=False)
+        self._bars.console.print(printable(text), markup=False, highlight=False)
 
 
 class _Lines:
@@ -76,7 +85,7 @@ class _Lines:
         self.note(", ".join(part for part in parts if part))
 
     def note(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
     def _remaining(self, done: int, total: int, now: float) -> str:
         """Time left at the pace since the phase began; what was resumed took no time."""

@@ -30,7 +30,7 @@ from spoco_zoo.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["BlockGrid", "Box", "make_grid", "owned_first"]
+__all__ = ["BlockGrid", "Box", "make_box", "make_grid", "owned_first"]
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,11 @@ class Box:
         return ",".join(f"{a}:{b}" for a, b in zip(self.start, self.stop, strict=True))
 
 
+def make_box(spans: Sequence[tuple[int, int]]) -> Box:
+    """Region with these starts and stops per axis."""
+    return Box(tuple(a for a, _ in spans), tuple(b for _, b in spans))
+
+
 @dataclass(frozen=True)
 class BlockGrid:
     """All blocks of a run. Nothing here is a list: a grid of a million blocks costs nothing."""
@@ -109,6 +114,12 @@ class BlockGrid:
     def total(self) -> int:
         """Blocks of all time points."""
         return self.times * self.per_time
+
+    @property
+    def widest(self) -> tuple[int, ...]:
+        """The largest outer region that a block can have, per spatial axis."""
+        rows = zip(self.block, self.overlap, self.shape, strict=True)
+        return tuple(min(b + 2 * o, n) for b, o, n in rows)
 
     def time(self, number: int) -> int:
         """Time point of a block."""

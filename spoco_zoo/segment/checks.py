@@ -1,17 +1,21 @@
-"""Settings that could only fail, block by block: refused before anything is written."""
+"""What could only fail, or go wrong, block by block: refused before any block is begun."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from spoco_zoo.errors import ConfigError
+import numpy as np
+
+from spoco_zoo.errors import ConfigError, InputError, LedgerError, RemoteError
+from spoco_zoo.segment.normalise import measure
 
 if TYPE_CHECKING:
     from spoco_zoo.config import ModelRecipe, SegmentConfig
+    from spoco_zoo.intensities import Statistics
     from spoco_zoo.nets.model import Model
     from spoco_zoo.segment.plan import Plan
 
-__all__ = ["check_networks", "check_planes"]
+__all__ = ["check_networks", "check_planes", "check_same_image"]
 
 
 def check_networks(plan: Plan, model: Model) -> None:
@@ -45,3 +49,33 @@ def check_planes(recipe: ModelRecipe, config: SegmentConfig, ndim: int) -> None:
                 ",".join(map(str, asked)),
                 f"Use --{name} {','.join(map(str, (thickness, *asked[1:])))}.",
             )
+
+
+def check_same_image(plan: Plan, known: Statistics) -> None:
+    """Whether an image is still the one that an unfinished run has measured.
+
+    Parameters
+    ----------
+    plan : Plan
+    known : Statistics
+        Of the first time point, as they were when the run began.
+
+    Raises
+    ------
+    LedgerError
+        If mean or deviation are others: its labels would be those of two images.
+    RemoteError
+        If the store of the image is away.
+    """
+    try:
+        now = measure(plan.image, plan.level, 0, plan.channels)
+    except RemoteError:
+        raise
+    except InputError:
+        return  # damaged since; the blocks in which it is will say so
+    if not np.allclose(now[:2], known[:2], rtol=1e-6, atol=1e-6 * known.std):
+        raise LedgerError(
+            "an unfinished run can only go on with the image that it began with",
+            f"other intensities in {plan.source.uri} ({plan.folder})",
+            "Bring the former image back, or start again with --overwrite.",
+        )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from spoco_zoo.segment.field import make_box
+from spoco_zoo.segment.blocks import make_box
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

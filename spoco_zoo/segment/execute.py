@@ -74,7 +74,6 @@ class Executor(Protocol):
 class InProcess:
     """Runs tasks one after the other in this process."""
 
-    dashboard: str | None = None
     stop = NEVER
     workers = 1
 
@@ -113,7 +112,6 @@ class DaskExecutor:
 
     def __init__(self, client: Client, owned: Sequence[Any] = ()) -> None:
         self._client, self._owned = client, owned
-        self.dashboard: str | None = client.dashboard_link or None
 
     @property
     def workers(self) -> int:
@@ -136,14 +134,14 @@ class DaskExecutor:
                 suspects.append(item)
             else:
                 _report(item, outcome, on_result, on_failure)
-        self.stop.check()
         # A dying worker takes the blame of all items it held: each is tried again by itself.
-        for suspect in suspects:
+        for suspect in self.stop.until(suspects):
             for item, outcome in self._windowed(task, [suspect]):
                 if isinstance(outcome, KilledWorker):
                     on_failure(item, "its worker died every time, perhaps for want of memory")
                 else:
                     _report(item, outcome, on_result, on_failure)
+        self.stop.check()
 
     def _windowed(
         self, task: Callable[[Item], Result], items: Iterable[Item]

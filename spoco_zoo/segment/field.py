@@ -30,14 +30,15 @@ import numpy as np
 from scipy.special import ndtr
 
 from spoco_zoo.errors import ConfigError
-from spoco_zoo.segment.blocks import Box
+from spoco_zoo.segment.blocks import make_box
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from spoco_zoo.config import Blend
+    from spoco_zoo.segment.blocks import Box
 
-__all__ = ["AxisGrid", "Field", "Patch", "make_box", "make_field"]
+__all__ = ["AxisGrid", "Field", "Patch", "make_field"]
 
 STEEPNESS = 2.5
 """Standard deviations of the Gaussian ramp from its centre to its end."""
@@ -215,8 +216,3 @@ def _edges(size: int, patch: int, halo: int, factor: int) -> tuple[int, ...]:
 
 def _spans(box: Box) -> list[tuple[int, int]]:
     return list(zip(box.start, box.stop, strict=True))
-
-
-def make_box(spans: Sequence[tuple[int, int]]) -> Box:
-    """Region with these starts and stops per axis."""
-    return Box(tuple(a for a, _ in spans), tuple(b for _, b in spans))

@@ -18,7 +18,7 @@ from spoco_zoo.segment.fit import choose_axes
 from spoco_zoo.segment.inference import made_ready
 from spoco_zoo.segment.models import read_model
 from spoco_zoo.segment.normalise import check_finite, measure
-from spoco_zoo.segment.plan import make_plan
+from spoco_zoo.segment.plan import asked_region, make_plan
 from spoco_zoo.segment.planes import planewise
 
 if TYPE_CHECKING:
@@ -116,9 +116,7 @@ def embed_part(
     with tempfile.TemporaryDirectory() as nowhere:
         # The plan of a run, for the part alone; nothing is written where it says.
         output = Path(nowhere, "labels.ome.zarr")
-        shape = image.spatial_shape(min(config.level, len(image.levels) - 1))
-        spans = config.roi or [(0, n) for n in shape]
-        part = middle(Box(tuple(a for a, _ in spans), tuple(b for _, b in spans)), GLANCE)
+        part = middle(asked_region(image, loaded.recipe, config), GLANCE)
         roi = tuple(zip(part.start, part.stop, strict=True))
         config = config.model_copy(update={"roi": roi})
         plan = make_plan(image, loaded.recipe, config, output=output)

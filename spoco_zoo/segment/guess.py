@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from spoco_zoo.intensities import Statistics
 from spoco_zoo.nets.device import choose_device
-from spoco_zoo.segment.blocks import Box
+from spoco_zoo.segment.blocks import make_box
 from spoco_zoo.segment.glance import ready_part
 from spoco_zoo.segment.planes import cluster_planes
-from spoco_zoo.segment.stitch import Rule
 
 if TYPE_CHECKING:
     from spoco_zoo.nets.model import Model
+    from spoco_zoo.segment.blocks import Box
     from spoco_zoo.segment.field import AxisGrid
     from spoco_zoo.segment.plan import Plan
     from spoco_zoo.segment.tasks import Clusterer
@@ -83,7 +83,7 @@ def guess_time(
         place,
     )
     if plan.recipe.net.ndim < len(region.shape):
-        cluster = cluster_planes(cluster, Rule(plan.config.stitch_iou, plan.recipe.delta_dist))
+        cluster = cluster_planes(cluster, plan.rule)
     run()  # The first forward prepares the kernels and is not counted.
     began = time.perf_counter()
     found = run()
@@ -94,11 +94,7 @@ def guess_time(
     clustering = (time.perf_counter() - began) / region.size
     grid = plan.grid
     forwards = count_forwards(plan) * (2 if plan.clustering.method == "consistency" else 1)
-    outer = prod(
-        min(b + 2 * o, n) * count
-        for b, o, n, count in zip(grid.block, grid.overlap, grid.shape, grid.counts, strict=True)
-    )
-    seconds = forwards * forward + grid.times * outer * clustering
+    seconds = forwards * forward + grid.total * prod(grid.widest) * clustering
     return Guess(REST * seconds / workers, forward, 1e6 * clustering, forwards, workers)
 
 
@@ -134,4 +130,4 @@ def _sample(plan: Plan) -> Box:
         if high <= low:
             low, high = one.edges[k], one.edges[k + 1]
         spans.append((low, high))
-    return Box(tuple(a for a, _ in spans), tuple(b for _, b in spans))
+    return make_box(spans)

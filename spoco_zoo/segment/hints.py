@@ -84,7 +84,7 @@ def doubt_sizes(bins: Mapping[str, int], recipe: ModelRecipe, zoom: float = 1.0)
     return (
         f"A typical object has some {typical:.0f} voxels, but of those that the model was trained "
         f"on 90 % have {smallest:.0f} to {largest:.0f}. If the image is of another scale, and "
-        f"labels look wrong, try --zoom {zoom:.1g}."
+        f"labels look wrong, try --zoom {_one_digit(zoom)}."
     )
 
 
@@ -122,7 +122,7 @@ def doubt_dropped(
         f"{blocks.dropped} regions of some {size:.0f} voxels were dropped, because they are "
         f"smaller than --min-size; {sum(bins.values())} objects were kept. If these regions are "
         "objects, they are smaller in this image than the model knows them: try "
-        f"--zoom {max(zoom, 2):.1g}."
+        f"--zoom {_one_digit(max(zoom, 2))}."
     )
 
 
@@ -137,6 +137,11 @@ def doubt_nothing(bins: Mapping[str, int], statistics: Sequence[Statistics]) -> 
         "wrong channel (--channel), scale (--voxel-size, --zoom) or light (--invert), or a model "
         "of other objects."
     )
+
+
+def _one_digit(factor: float) -> str:
+    """A factor for people, without an exponent."""
+    return f"{float(f'{factor:.1g}'):g}"
 
 
 def _typical(bins: Mapping[str, int]) -> float:

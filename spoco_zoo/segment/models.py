@@ -7,16 +7,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
 from spoco_zoo.errors import BundleError
 from spoco_zoo.nets.model import Model
 from spoco_zoo.segment.inference import made_ready
 
 if TYPE_CHECKING:
+    import torch
+
     from spoco_zoo.config import ClusteringConfig, Precision
 
-__all__ = ["ModelRef", "find_device", "obtain_model", "read_model", "remember_model", "write_model"]
+__all__ = ["ModelRef", "obtain_model", "read_model", "remember_model", "write_model"]
 
 _MODELS: dict[str, Model] = {}
 _READY: dict[tuple[str, str, str], Model] = {}
@@ -69,13 +69,6 @@ def remember_model(model: Model) -> None:
     _MODELS.clear()
     _READY.clear()
     _MODELS[model.fingerprint] = model
-
-
-def find_device(name: str) -> torch.device:
-    """The device asked for; `auto` is the worker's own GPU if it has one."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)
 
 
 def obtain_model(ref: ModelRef, device: torch.device, precision: Precision) -> Model:

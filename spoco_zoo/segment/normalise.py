@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from spoco_zoo.errors import DataError
-from spoco_zoo.intensities import statistics_of
+from spoco_zoo.intensities import LARGEST, statistics_of
 from spoco_zoo.segment.blocks import Box
 
 if TYPE_CHECKING:
@@ -24,10 +24,6 @@ PIECE = 2**21
 """Voxels read at a time."""
 MOST_PIECES = 64
 """Where there are more, this many are read, evenly spread: 2^27 voxels."""
-
-
-LARGEST = 1e37
-"""Of an intensity: normalised as float32, neither it nor a difference of two overflows."""
 
 
 def measure(

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from spoco_zoo import ngff
 from spoco_zoo.errors import BlocksFailed, SpocoError
+from spoco_zoo.segment.checks import check_same_image
 from spoco_zoo.segment.closing import DOUBTS, REPORT, read_report, write_report
 from spoco_zoo.segment.execute import InProcess
 from spoco_zoo.segment.final import CoreItem, fill_coarse, relabel_block
@@ -37,7 +38,6 @@ from spoco_zoo.segment.pyramid import AxisStep, pyramid_steps
 from spoco_zoo.segment.relabel import Numbering, write_table
 from spoco_zoo.segment.resize import network_folder, network_labels, resize_steps
 from spoco_zoo.segment.rows import Lost, label_row, listed_row, longest_row, rows_of
-from spoco_zoo.segment.stitch import Rule
 from spoco_zoo.segment.target import TiffTarget
 from spoco_zoo.segment.tasks import (
     Clusterer,
@@ -98,6 +98,8 @@ class Run:
     def prepare(self, model: ModelRef, cluster: Clusterer, device: str) -> Common:
         """Statistics of the image, the staging array, and what workers must know."""
         plan, grid = self.plan, self.plan.grid
+        if self.progress.statistics and 0 < self.resumed < grid.total:
+            check_same_image(plan, self.progress.statistics[0])
         for when in range(len(self.progress.statistics), grid.times):
             turned = plan.config.invert
             found = measure(plan.image, plan.level, when, plan.channels, inverted=turned)
@@ -122,7 +124,7 @@ class Run:
             model=model,
             clustering=plan.clustering,
             cluster=cluster,
-            rule=Rule(plan.config.stitch_iou, plan.recipe.delta_dist),
+            rule=plan.rule,
             device=device,
             precision=plan.config.precision,
             folder=str(plan.folder),

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 from spoco_zoo import ngff
 from spoco_zoo.config import ClusteringConfig, ModelRecipe, SegmentConfig
 from spoco_zoo.errors import ConfigError, StoreError
-from spoco_zoo.segment.blocks import BlockGrid, Box, make_grid
+from spoco_zoo.segment.blocks import BlockGrid, Box, make_box, make_grid
 from spoco_zoo.segment.checks import check_planes
 from spoco_zoo.segment.field import Field, make_field
 from spoco_zoo.segment.fit import choose_axes, choose_channels, choose_zoom, doubt_size
 from spoco_zoo.segment.ledger import is_unfinished
+from spoco_zoo.segment.stitch import Rule
 from spoco_zoo.segment.target import TiffTarget, choose_target, run_folder
 from spoco_zoo.segment.tiling import (
     Tiling,
@@ -29,7 +30,7 @@ from spoco_zoo.segment.tiling import (
 if TYPE_CHECKING:
     from spoco_zoo.ngff import Image, LabelTarget
 
-__all__ = ["Plan", "make_plan"]
+__all__ = ["Plan", "asked_region", "make_plan"]
 
 DISK_BYTES = 1.5
 """Disk that a voxel may need: staged and final labels, slabs, pyramid, all compressed."""
@@ -72,6 +73,11 @@ class Plan:
         return self.target.path
 
     @property
+    def rule(self) -> Rule:
+        """When two objects of neighbouring blocks, or planes, are one."""
+        return Rule(self.config.stitch_iou, self.recipe.delta_dist)
+
+    @property
     def rescaled(self) -> bool:
         """Whether the network works at another voxel size than the label has."""
         return self.image is not self.source
@@ -87,10 +93,7 @@ class Plan:
     @property
     def worker_bytes(self) -> int:
         """Peak memory of a worker beyond its libraries; does not depend on the volume."""
-        outer = prod(
-            min(b + 2 * o, n)
-            for b, o, n in zip(self.grid.block, self.grid.overlap, self.grid.shape, strict=True)
-        )
+        outer = prod(self.grid.widest)
         margin = prod(
             min(b + 2 * o + 2 * p, n)
             for b, o, p, n in zip(
@@ -202,7 +205,7 @@ def make_plan(
         If the label cannot go where it is wanted, or the disk is too full.
     """
     image = choose_axes(image, recipe)
-    source_region = _region(config, _check_image(image, recipe, config))
+    source_region = asked_region(image, recipe, config)
     size = config.voxel_size or image.voxel_size(config.level)
     zoom = choose_zoom(size, recipe, image.spatial, rescale=config.rescale, zoom=config.zoom)
     seen, level, region = image, config.level, source_region
@@ -297,11 +300,17 @@ def _check_image(image: Image, recipe: ModelRecipe, config: SegmentConfig) -> tu
     return shape
 
 
-def _region(config: SegmentConfig, shape: tuple[int, ...]) -> Box:
-    """The part of the volume to segment."""
+def asked_region(image: Image, recipe: ModelRecipe, config: SegmentConfig) -> Box:
+    """The part of ``config.level`` that is asked for, if model and settings fit the image.
+
+    Raises
+    ------
+    ConfigError
+    """
+    shape = _check_image(image, recipe, config)
     if config.roi is None:
         return Box((0,) * len(shape), shape)
-    region = Box(tuple(a for a, _ in config.roi), tuple(b for _, b in config.roi))
+    region = make_box(config.roi)
     if any(not a < b <= n for a, b, n in zip(region.start, region.stop, shape, strict=True)):
         raise ConfigError(
             "a region must lie inside the volume and not be empty",

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
+from spoco_zoo.nets.device import find_device
 from spoco_zoo.segment.embed import Kept
 from spoco_zoo.segment.failures import ends_run, reason_of
 from spoco_zoo.segment.memory import keep_freed_memory, return_freed_memory
-from spoco_zoo.segment.models import find_device
 from spoco_zoo.segment.stopping import Stop
 from spoco_zoo.segment.tasks import embed_block, file_block, read_block
 

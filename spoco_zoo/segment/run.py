@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from spoco_zoo import ngff
 from spoco_zoo.config import SegmentConfig
 from spoco_zoo.errors import InputError, Interrupted, RemoteError, SpocoError, StoreError
+from spoco_zoo.nets.device import find_device
 from spoco_zoo.nets.model import Model
 from spoco_zoo.segment.checks import check_networks
 from spoco_zoo.segment.closing import REPORT
@@ -38,7 +39,7 @@ from spoco_zoo.segment.ledger import (
     was_published,
 )
 from spoco_zoo.segment.machines import check_machines
-from spoco_zoo.segment.models import ModelRef, find_device, read_model, remember_model, write_model
+from spoco_zoo.segment.models import ModelRef, read_model, remember_model, write_model
 from spoco_zoo.segment.outcome import Event, SegmentResult, clear_folder
 from spoco_zoo.segment.phases import STAGED, Run
 from spoco_zoo.segment.plan import Plan, make_plan

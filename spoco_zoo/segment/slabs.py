@@ -20,7 +20,7 @@ from spoco_zoo.errors import StoreError
 from spoco_zoo.segment.stitch import Side, make_side
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from spoco_zoo.segment.blocks import BlockGrid
 
@@ -87,9 +87,9 @@ def write_sides(
         np.savez_compressed(file, **members)  # type: ignore[arg-type]
 
 
-def read_side(file: Mapping[str, np.ndarray], axis: int, name: str) -> Side:
-    """One view of a slab: that of the face ``"above"`` or ``"below"`` along an axis."""
-    return Side(*(file[f"{name}{axis}_{part}"] for part in PARTS))
+def read_side(path: Path, axis: int, name: str) -> Side:
+    """A block's view of the slab ``"above"`` or ``"below"`` it; raises as `read_staged`."""
+    return Side(*(read_staged(path, f"{name}{axis}_{part}") for part in PARTS))
 
 
 def read_labels(path: Path, axis: int, name: str) -> np.ndarray:

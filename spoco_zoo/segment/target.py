@@ -94,7 +94,13 @@ def choose_target(
         raise StoreError(
             "a label TIFF must be written to a local file", str(output), "Choose another --output."
         )
-    path = os.path.abspath(local_path(output))
+    if version is not None:
+        raise StoreError(
+            "a label TIFF has no OME-Zarr version",
+            f"--ome-zarr-version {version} for {output}",
+            "Leave it out, or name an --output that ends in .ome.zarr.",
+        )
+    path = local_path(output)
     ngff.check_outside(image, path)
     _check_free(Path(path), run_folder(image, output, label_name), overwrite)
     axes = tuple(a for a in image.axes if a != "c")

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from spoco_zoo.intensities import normalise
+from spoco_zoo.nets.device import find_device
 from spoco_zoo.segment.audit import BlockTally, FaceTally, count_cut, count_dropped
 from spoco_zoo.segment.blocks import owned_first
 from spoco_zoo.segment.doubts import Doubt, find_doubts, worst_doubts
 from spoco_zoo.segment.embed import Disagreement, embed
-from spoco_zoo.segment.models import find_device, obtain_model
+from spoco_zoo.segment.models import obtain_model
 from spoco_zoo.segment.normalise import check_finite
 from spoco_zoo.segment.planes import cluster_planes, planewise
 from spoco_zoo.segment.resize import shown_voxels
@@ -238,25 +239,27 @@ def join_faces(common: Common, item: FaceItem) -> FaceResult:
     Returns
     -------
     FaceResult
+
+    Raises
+    ------
+    StoreError
+        If what a block has staged is gone or damaged.
     """
     grid, number = common.grid, item.number
     tally, doubts = FaceTally(), []
     edges = [np.empty((0, 4), np.int64)]
-    with np.load(block_file(common.folder, number)) as ours:
-        for axis in item.axes:
-            above = grid.above(number, axis)
-            assert above is not None
-            with np.load(block_file(common.folder, above)) as theirs:
-                low, high = read_side(ours, axis, "above"), read_side(theirs, axis, "below")
-            found = match(low, high, common.rule)
-            doubts += find_doubts(low, high, found, common.rule, grid, number, axis)
-            face = grid.core(number).stop[axis] - grid.slab(number, axis).start[axis]
-            cut = count_cut(low, high, found.pairs, axis, face)
-            tally += FaceTally(
-                1, len(found.pairs), found.refused_overlap, found.refused_embedding, cut
-            )
-            ends = np.broadcast_to([[number, above]], found.pairs.shape)
-            edges.append(np.stack([ends, found.pairs], axis=2).reshape(-1, 4))
+    for axis in item.axes:
+        above = grid.above(number, axis)
+        assert above is not None
+        low = read_side(block_file(common.folder, number), axis, "above")
+        high = read_side(block_file(common.folder, above), axis, "below")
+        found = match(low, high, common.rule)
+        doubts += find_doubts(low, high, found, common.rule, grid, number, axis)
+        face = grid.core(number).stop[axis] - grid.slab(number, axis).start[axis]
+        cut = count_cut(low, high, found.pairs, axis, face)
+        tally += FaceTally(1, len(found.pairs), found.refused_overlap, found.refused_embedding, cut)
+        ends = np.broadcast_to([[number, above]], found.pairs.shape)
+        edges.append(np.stack([ends, found.pairs], axis=2).reshape(-1, 4))
     write_edges(common.folder, number, np.concatenate(edges))
     return FaceResult(tally, worst_doubts(doubts))
 

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["CropSampler", "Geometry", "draw_geometry", "resample"]
 
-MAX_ID = 2**24  # float32 holds every integer up to here, and grid_sample takes floats
-
 
 @dataclass(frozen=True)
 class Geometry:

@@ -23,7 +23,14 @@ import numpy as np
 from scipy import ndimage
 
 from spoco_zoo.errors import DataError
-from spoco_zoo.intensities import Statistics, divisor, exact_kind, normalise, statistics_of
+from spoco_zoo.intensities import (
+    LARGEST,
+    Statistics,
+    exact_kind,
+    normalise,
+    restored,
+    statistics_of,
+)
 from spoco_zoo.train.layouts import read_pair
 
 if TYPE_CHECKING:
@@ -85,8 +92,7 @@ class Sample:
     @property
     def raw(self) -> NDArray[np.float32]:
         """Image in its original units, float32 (C, [Z,] Y, X); absurd values stay cut off."""
-        std, mean = np.float32(divisor(self.statistics.std)), np.float32(self.statistics.mean)
-        return self.image * std + mean
+        return restored(self.image, self.statistics)
 
 
 @dataclass(frozen=True)
@@ -118,11 +124,11 @@ def channels_first(array: NDArray[Any], ndim: int, name: str) -> NDArray[Any]:
             OTHER_NDIM.get((ndim, array.ndim), "Save one image per file."),
         )
     values = np.asarray(array, exact_kind(array.dtype))
-    finite = np.abs(values) <= np.finfo(np.float32).max
+    finite = np.abs(values) <= LARGEST
     if not finite.all():
         raise DataError(
-            "intensities must be finite",
-            f"{int((~finite).sum())} NaN or infinite voxels in {name}",
+            f"intensities must be finite, at most {LARGEST:.0e}",
+            f"{int((~finite).sum())} other voxels in {name}",
             "Replace them, for example by 0.",
         )
     if values.min() == values.max():

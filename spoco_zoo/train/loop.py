@@ -170,12 +170,15 @@ class Trainer:
         *,
         validated: bool,
     ) -> None:
-        """Validate and save if it is time to, log, and tell the listener."""
+        """Validate and log if it is time to, save after a validation, and tell the listener."""
         journal.watch(terms)
         case = self._validate() if validated else None
         if validated or self.step % REPORT_EVERY == 0:
             scores = {"val_ap50": self.ap50} if case and self.ap50 is not None else {}
             journal.write(self.step, learning_rate(self.step - 1, self.config), scores)
+            if validated:
+                # Before the listener, who may fail to draw a picture.
+                self.folder.save_last(self.checkpoint())
             listen(
                 Progress(
                     self.step,
@@ -188,8 +191,6 @@ class Trainer:
                     self.split.val[0] if case else None,
                 )
             )
-        if validated:
-            self.folder.save_last(self.checkpoint())
 
     def _indices(self, step: int) -> range:
         """Numbers of this process's samples in the batch of a step."""

@@ -154,6 +154,9 @@ def train(
         trainer.restore()
         if ranks.main:
             folder.trim_log(trainer.step)
+    elif ranks.main:
+        # The first validation may be far: a run that is stopped before it can be gone on with, too.
+        folder.save_last(trainer.checkpoint())
     trainer.run(listen)
     leave(ranks)
     return publish(trainer) if ranks.main else None

@@ -123,7 +123,8 @@ def embed_cases(
     momentum: nn.Module | None = None,
 ) -> list[Case]:
     """Embed whole images in float32 with networks in evaluation mode."""
-    device = next(network.parameters()).device
+    # What runs through ONNX has no parameters, and computes on the CPU.
+    device = next((p.device for p in network.parameters()), torch.device("cpu"))
     cases = []
     for sample in samples:
         where = select_voxels(sample, factor)

@@ -19,6 +19,8 @@ from planted import code_model, exact_cluster, read_labels, same_partition, tiss
 
 from spoco_zoo.errors import Interrupted
 from spoco_zoo.segment import Event, segment
+from spoco_zoo.segment.execute import make_executor
+from spoco_zoo.segment.stopping import Stop
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +87,23 @@ def test_the_second_ctrl_c_ends_at_once(place: Path, tmp_path: Path) -> None:
             output=tmp_path / "o.zarr",
             cluster=impatient,
         )
+
+
+def test_ctrl_c_was_not_heard_while_items_of_dead_workers_were_tried_again() -> None:
+    executor, stop, failed = make_executor(1, dashboard=False), Stop(), []
+
+    def failure(item: int, reason: str) -> None:
+        failed.append((item, reason))
+        stop.asked = True
+
+    executor.stop = stop
+    try:
+        with pytest.raises(Interrupted):
+            executor.run(os._exit, [5, 6], lambda item, result: None, failure)
+    finally:
+        executor.close()
+    assert len(failed) == 1
+    assert "died every time" in failed[0][1]
 
 
 def test_workers_outlive_the_ctrl_c_of_their_terminal(place: Path, tmp_path: Path) -> None:

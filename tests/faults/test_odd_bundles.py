@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from test_hostile_bundles import Members, assert_refused, edited, good, replaced, write
 
+from spoco_zoo.bundle.formats import jit_is_deprecated
 from spoco_zoo.bundle.load import load_model
 from spoco_zoo.bundle.verify import check_bundle
-from spoco_zoo.bundle.weights import read_tensors
+from spoco_zoo.bundle.weights import read_tensors, read_torchscript
 from spoco_zoo.errors import BundleError
 
 if TYPE_CHECKING:
@@ -86,3 +88,15 @@ def test_parameters_that_are_no_numbers(good: Members, tmp_path: Path) -> None:
     assert load_model(path).recipe.net.ndim == 2
     with pytest.raises(BundleError, match="must make labels"):
         check_bundle(path, trust_code=False)
+
+
+def test_a_damaged_member_of_torchscript_ended_in_a_traceback(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pt"
+    with jit_is_deprecated():
+        torch.jit.script(torch.nn.Linear(40, 40)).save(str(path))
+    content = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        largest = max(archive.infolist(), key=lambda info: info.file_size)
+    content[largest.header_offset + 100 + largest.file_size // 2] ^= 16
+    with pytest.raises(BundleError, match="must be readable"):
+        read_torchscript(bytes(content), "weights.pt")

@@ -122,6 +122,11 @@ def test_machines_that_are_not_there_cost_the_labels_or_time_or_were_ignored(
     assert labels.read_bytes() == before
 
 
+def test_a_version_of_ome_zarr_was_ignored_where_a_tiff_is_written(image: Path) -> None:
+    asked = ("--model", "nuclei-fluo-2d", "--ome-zarr-version", "0.4", "--dry-run")
+    assert "ends in .ome.zarr" in refused("segment", image, *asked)
+
+
 @pytest.mark.parametrize("command", ["convert", "segment", "measure"])
 def test_of_several_images_in_a_file_the_first_was_used_without_a_word(
     tmp_path: Path, command: str
@@ -158,6 +163,10 @@ def test_scores_that_had_no_place_ended_in_a_traceback_after_all_the_work(
 def test_a_table_that_had_no_place_was_measured_first(image: Path) -> None:
     said = refused("measure", image, image, "--out", image.parent / "none" / "x.csv")
     assert "--out must name a file in a folder that can be written" in said
+
+
+def test_a_demo_in_place_of_a_file_ended_in_a_traceback(image: Path) -> None:
+    assert "--out must be a new or empty folder" in refused("demo", "--out", image)
 
 
 @pytest.mark.parametrize("port", ["99999", "-1"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -10,12 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import zarr
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "segment"))
 from planted import code_model, exact_cluster, read_labels, store_bytes, write_image
 
 from spoco_zoo.config import SegmentConfig
-from spoco_zoo.errors import BlocksFailed, Interrupted
+from spoco_zoo.errors import BlocksFailed, Interrupted, LedgerError
 from spoco_zoo.segment import Event, segment
 
 CONFIG = SegmentConfig(block=(64, 64), overlap=(16, 16), patch=(64, 64), halo=(2, 2))
@@ -71,6 +74,41 @@ def test_a_block_that_was_not_relabelled_once_stayed_empty_in_other_levels_after
     away.rename(shard)
     assert run(config, output=output).objects == 5
     assert store_bytes(output) == store_bytes(tmp_path / "alone.zarr")
+
+
+def test_damaged_views_of_a_slab_were_a_riddle_that_the_same_command_was_to_solve(
+    run: Callable[..., Any], tmp_path: Path
+) -> None:
+    output = tmp_path / "o.zarr"
+    file = tmp_path / "o.zarr.spoco-run" / "blocks" / "000000" / "000000001.npz"
+
+    def damage() -> None:
+        with zipfile.ZipFile(file) as views:
+            members = {name: views.read(name) for name in views.namelist()}
+        with zipfile.ZipFile(file, "w") as views:
+            for name, content in members.items():
+                views.writestr(name, content[:-9] if "labels" in name else content)
+
+    with pytest.raises(BlocksFailed, match=r"faces block 0 .*--overwrite"):
+        run(CONFIG, output=output, on_event=after("blocks", damage))
+
+
+def test_labels_were_those_of_two_images_if_it_was_replaced_before_the_retry(
+    run: Callable[..., Any], tmp_path: Path
+) -> None:
+    output, image = tmp_path / "o.zarr", tmp_path / "image.ome.zarr"
+
+    def interrupt(event: Event) -> None:
+        if event.phase == "blocks" and event.done == 1:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(Interrupted):
+        run(CONFIG, output=output, on_event=interrupt)
+    stored = zarr.open_array(image / "0", mode="r+")
+    stored[...] = stored[...] // 2 + 7
+    with pytest.raises(LedgerError, match=r"other intensities in .*image\.ome\.zarr.*--overwrite"):
+        run(CONFIG, output=output)
+    run(CONFIG, output=output, overwrite=True)
 
 
 def test_eight_blocks_that_stay_bad_kept_a_resumed_run_from_ever_ending(tmp_path: Path) -> None:

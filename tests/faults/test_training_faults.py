@@ -17,6 +17,7 @@ import torch
 from spoco_zoo.config import TrainConfig
 from spoco_zoo.errors import LedgerError, StoreError
 from spoco_zoo.segment.cluster import cluster
+from spoco_zoo.train.journal import Progress
 from spoco_zoo.train.run import train
 
 DRIVER = """
@@ -92,6 +93,39 @@ def test_a_killed_run_resumes_to_the_weights_of_an_undisturbed_one(
             assert torch.equal(tensor, two[part][name]), name
     logs = [(run / "log.jsonl").read_text().splitlines() for run in (whole, broken)]
     assert len(logs[0]) == len(logs[1])
+
+
+def test_a_run_stopped_before_its_first_validation_could_be_neither_resumed_nor_begun_again(
+    data: Path, tmp_path: Path
+) -> None:
+    settings = SETTINGS.model_copy(update={"iterations": 3, "validate_every": 3})
+    places = {"images": data / "images", "labels": data / "labels", "out": tmp_path / "run"}
+
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(**places, config=settings, clusterer=stopped)  # the first to be called validates
+    train(**places, config=settings, clusterer=cluster, resume=True)
+    train(**{**places, "out": tmp_path / "whole"}, config=settings, clusterer=cluster)
+    one, two = (
+        torch.load(tmp_path / name / "model.pt", weights_only=True) for name in ("run", "whole")
+    )
+    for name, tensor in one["network"].items():
+        assert torch.equal(tensor, two["network"][name]), name
+
+
+def test_a_picture_that_could_not_be_drawn_cost_what_was_learned(
+    data: Path, tmp_path: Path
+) -> None:
+    def listen(progress: Progress) -> None:
+        raise OSError("no room for a picture")
+
+    settings = SETTINGS.model_copy(update={"iterations": 10})
+    places = {"images": data / "images", "labels": data / "labels", "out": tmp_path / "run"}
+    with pytest.raises(OSError, match="no room"):
+        train(**places, config=settings, clusterer=cluster, listen=listen)
+    assert torch.load(tmp_path / "run" / "last.pt", weights_only=True)["step"] == 5
 
 
 def run(data: Path, out: Path, **changes: object) -> None:

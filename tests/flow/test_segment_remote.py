@@ -58,7 +58,7 @@ def truth() -> np.ndarray:
 
 
 def upload(local: Path, address: str) -> str:
-    files, path = ngff.store.remote_files(address)
+    files, path = ngff.remote.remote_files(address)
     files.put(str(local), path, recursive=True)
     files.invalidate_cache()
     return address

@@ -164,6 +164,24 @@ def test_nothing_is_replaced(data: Path, tmp_path: Path) -> None:
         )
 
 
+def test_a_folder_of_a_similar_name_was_deleted_whatever_it_held(
+    data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "more.partial").mkdir()
+    (tmp_path / "more.partial" / "thesis.txt").write_text("text")
+    places = (data / "images", data / "labels", tmp_path / "more")
+    complete_annotation(data / "run", *places, background_label=255)
+    assert (tmp_path / "more.partial" / "thesis.txt").read_text() == "text"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_place_that_cannot_be_written_ended_in_a_traceback(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = CliRunner().invoke(app, command(data, tmp_path / "file" / "more"))
+    assert done.exit_code == 1
+    assert done.stderr.splitlines()[-1].startswith("spoco-zoo: a file could not be used: ")
+
+
 def test_a_network_of_others_is_refused(data: Path, tmp_path: Path) -> None:
     known = load_run(data / "run")
     foreign = Model(known.recipe, lambda x: x, None, "")

@@ -126,7 +126,14 @@ def test_a_recipe_survives_json():
     assert again.fingerprint() == recipe().fingerprint()
 
 
-@pytest.mark.parametrize("kind", [TrainConfig, SegmentConfig, ClusteringConfig])
+@pytest.mark.parametrize("kind", [TrainConfig, ClusteringConfig])
 def test_a_negative_seed_passed_and_ended_in_a_traceback_later(kind):
     with pytest.raises(ConfigError, match="'seed'"):
         kind.build(seed=-1)
+
+
+def test_a_seed_that_nothing_reads_was_taken_without_a_word() -> None:
+    """It is one of the clustering, where the command puts it."""
+    with pytest.raises(ConfigError, match="'seed'"):
+        SegmentConfig.build(seed=3)
+    assert SegmentConfig.build(clustering={"seed": 3}).clustering == ClusteringConfig(seed=3)

@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spoco_zoo.intensities import Statistics, divisor, normalise, statistics_of, without_frame
+from spoco_zoo.intensities import (
+    Statistics,
+    divisor,
+    normalise,
+    restored,
+    statistics_of,
+    without_frame,
+)
 
 
 def image(shape: tuple[int, ...] = (1, 60, 50), seed: int = 0) -> np.ndarray:
@@ -205,3 +212,10 @@ def test_an_image_of_two_values_that_meet_in_a_line_was_trimmed_to_nothing(
     assert without_frame(values).size == 0
     assert found[:2] == pytest.approx(plain(values)[:2])
     assert np.ptp(normalise(values, found)) > 1
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+def test_what_is_normalised_comes_back(inverted: bool) -> None:
+    image = np.random.default_rng(0).normal(300, 40, (1, 30, 30)).astype(np.float32)
+    found = statistics_of(lambda: [image])._replace(inverted=inverted)
+    np.testing.assert_allclose(restored(normalise(image, found), found), image, rtol=1e-5)

@@ -21,13 +21,14 @@ from spoco_zoo import ngff
 from spoco_zoo.cli import app
 from spoco_zoo.errors import ConfigError, DataError
 from spoco_zoo.measure import Sums, measure, sum_voxels, write_table
+from spoco_zoo.ngff.store import tiles
 
 FIELDS = ("ids", "count", "places", "low", "high", "total", "least", "most")
 
 
 def in_blocks(ids: np.ndarray, values: np.ndarray, step: tuple[int, ...]) -> Sums:
     parts = []
-    for where in measuring._blocks(ids.shape, step, 1):
+    for where in tiles(ids.shape, step):
         start = [w.start for w in where]
         parts.append(sum_voxels(ids[where], values[(slice(None), *where)], start))
     return measuring._joined(parts).merged()

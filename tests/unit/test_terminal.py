@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tifffile
 import typer
+from rich.console import Console
 from typer.testing import CliRunner
 
 from spoco_zoo.cli import app
@@ -106,9 +107,27 @@ def test_every_command_is_in_a_group() -> None:
     assert all(info.rich_help_panel for info in app.registered_commands)
 
 
-def test_one_display_can_stand_for_two(tmp_path: Path) -> None:
-    from rich.console import Console
+def test_a_name_in_a_note_gave_the_terminal_a_command() -> None:
+    shown = io.StringIO()
+    with progress(Console(file=shown)) as display:
+        display.note("the image \x1b[2J.tif")
+        display.update("blocks", 1, 2, "in \x1b]0;title\x07")
+    assert "\x1b" not in shown.getvalue()
+    assert "\\x1b[2J.tif" in shown.getvalue()
 
+
+def test_measure_said_that_planes_are_z_which_it_takes_for_channels(tmp_path: Path) -> None:
+    labels, image = tmp_path / "labels.tif", tmp_path / "image.tif"
+    tifffile.imwrite(labels, np.eye(9, dtype=np.uint8))
+    tifffile.imwrite(image, np.zeros((6, 9, 9), np.uint8))
+    done = CliRunner().invoke(
+        app, ["measure", str(labels), str(image), "--out", str(tmp_path / "a.csv")]
+    )
+    assert "channel5_mean" in json.loads(done.stdout)["columns"]
+    assert "6 planes of 9 x 9 pixels are taken as channels" in done.stderr
+
+
+def test_one_display_can_stand_for_two(tmp_path: Path) -> None:
     out = io.StringIO()
     log = tmp_path / "a.log"
     for _ in range(2):

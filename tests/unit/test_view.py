@@ -172,6 +172,24 @@ def test_embeddings_shown_are_those_of_a_run(tmp_path: Path) -> None:
     np.testing.assert_array_equal(part.embeddings, whole.embeddings[:, *part.region.slices])
 
 
+@pytest.mark.parametrize(
+    ("roi", "said"), [("30:30,0:50", "not be empty"), ("0:50", "one entry per spatial axis y,x")]
+)
+def test_a_region_without_a_voxel_ended_in_a_traceback(tmp_path: Path, roi: str, said: str) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.arange(4096, dtype=np.uint16).reshape(64, 64))
+    asked = ["view", str(tmp_path / "a.tif"), "--embeddings", "nuclei-fluo-2d", "--roi", roi]
+    done = CliRunner().invoke(app, asked)
+    assert done.exit_code == 2, done.exception
+    assert said in done.stderr
+
+
+def test_a_region_of_no_embeddings_was_ignored_without_a_word(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((8, 8), np.uint8))
+    done = CliRunner().invoke(app, ["view", str(tmp_path / "a.tif"), "--roi", "0:4,0:4"])
+    assert done.exit_code == 2, done.exception
+    assert "--embeddings" in done.stderr
+
+
 def test_a_label_alone_is_shown_over_its_image(tmp_path: Path) -> None:
     store = write_cells(tmp_path, 2, "0.5")
     scene = view.find_scene(str(store / "labels/spoco"))

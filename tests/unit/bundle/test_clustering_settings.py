@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import tifffile
 from bundle_runs import disks
@@ -16,6 +17,7 @@ from spoco_zoo.cli import app
 from spoco_zoo.config import ClusteringConfig, SegmentConfig
 from spoco_zoo.nets.model import load_run
 from spoco_zoo.segment import embed_part
+from spoco_zoo.workflow import segment_with_pictures
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,6 +72,48 @@ def test_python_and_command_line_take_the_same_from_the_model(
         )
         assert used(image) == {**tuned, "min_size": 7}
         assert np.array_equal(tifffile.imread(image.with_name("image.spoco.tif")), labels)
+
+
+def test_objects_of_a_region_in_a_tiff_could_not_be_measured(
+    exported_2d: Exported, image: Path
+) -> None:
+    region = ("--roi", "4:60,6:62")
+    segmented(image, "--model", exported_2d.run, *region, "--measure")
+    folder = image.with_name("image.spoco.tif.spoco-run")
+    table = pd.read_csv(folder / "objects.csv")
+    labels = tifffile.imread(image.with_name("image.spoco.tif"))
+    values = tifffile.imread(image)[4:60, 6:62]
+    assert len(table) == labels.max() > 0
+    means = [values[labels == one].mean() for one in table["label"]]
+    np.testing.assert_allclose(table.filter(regex="_mean$").to_numpy()[:, 0], means, rtol=1e-5)
+
+
+def test_a_page_that_could_not_be_drawn_cost_the_result(exported_2d: Exported, image: Path) -> None:
+    class Rough:
+        """Takes the image away when it is no longer needed, but for the picture."""
+
+        def __init__(self) -> None:
+            self.notes: list[str] = []
+
+        def update(self, phase: str, done: int, total: int, detail: str = "") -> None:
+            if phase == "relabel":
+                image.unlink(missing_ok=True)
+
+        def note(self, text: str) -> None:
+            self.notes.append(text)
+
+    display = Rough()
+    result = segment_with_pictures(str(image), exported_2d.run, SegmentConfig(), display)
+    assert result.objects > 0
+    assert "not their page: the input must exist" in display.notes[-1]
+
+
+def test_a_loaded_model_was_taken_for_the_path_of_one(exported_2d: Exported, image: Path) -> None:
+    model = spoco_zoo.load_model(exported_2d.run)
+    first = spoco_zoo.segment(image, model, progress=False)
+    labels = tifffile.imread(first.output)
+    spoco_zoo.segment(image, exported_2d.run, overwrite=True, progress=False)
+    assert np.array_equal(tifffile.imread(first.output), labels)
 
 
 @pytest.mark.parametrize("weights", ["torchscript", "onnx"])

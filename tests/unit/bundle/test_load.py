@@ -20,6 +20,9 @@ from spoco_zoo.bundle.verify import check_bundle
 from spoco_zoo.config import ClusteringConfig
 from spoco_zoo.errors import BundleError, ConfigError
 from spoco_zoo.nets.receptive import exact_halo, pooling_factor
+from spoco_zoo.train.data import make_sample
+from spoco_zoo.tuning import embed_all
+from spoco_zoo.workflow import start_from
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -124,6 +127,24 @@ def test_our_recipe_with_torchscript_alone_needs_no_flags(
     (tmp_path / "b" / "rdf.yaml").write_text(yaml.safe_dump(rdf))
     model = load_model(tmp_path / "b")
     assert model.recipe == load_model(exported_2d.run).recipe
+
+
+@pytest.mark.parametrize("weights", ["torchscript", "onnx"])
+def test_networks_of_other_formats_ended_training_and_tuning_in_a_traceback(
+    exported_2d: Exported, weights: str, tmp_path: Path
+) -> None:
+    """To go on from their weights is refused; to tune their clustering is not."""
+    shutil.copytree(exported_2d.folder, tmp_path / "b")
+    rdf = yaml.safe_load((tmp_path / "b" / "rdf.yaml").read_text())
+    rdf["weights"] = {weights: rdf["weights"][weights]}
+    (tmp_path / "b" / "rdf.yaml").write_text(yaml.safe_dump(rdf))
+    model = load_model(tmp_path / "b")
+    with pytest.raises(ConfigError, match=r"--init.* must have a network of this package"):
+        start_from(model)
+    image = np.load(exported_2d.folder / "test_input.npy")[0]
+    labels = np.load(exported_2d.folder / "test_labels.npy")
+    (found,) = embed_all(model, [make_sample("a", image, labels)], ["instance"], lambda *_: None)
+    assert found.embeddings.shape[1:] == labels.shape
 
 
 def test_foreign_networks_need_clustering_and_a_format_without_code(

@@ -169,6 +169,18 @@ def test_targets_are_replaced_only_when_asked(make_image: Make, tmp_path: Path) 
             convert(path, bad, overwrite=True)
 
 
+def test_a_store_under_another_name_was_replaced_by_one_of_its_own_levels(
+    make_image: Make, tmp_path: Path
+) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    levels = [ramp((40, 40)), ramp((20, 20))]
+    path = make_image(levels, "yx", name="real/a.zarr")
+    with pytest.raises(StoreError, match="outside"):
+        convert(path, tmp_path / "link" / "a.zarr", level=1, overwrite=True)
+    assert open_image(path).spatial_shape() == (40, 40)
+
+
 def test_a_damaged_source_leaves_nothing_behind(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", ramp((64, 64)), compression="zlib")
     content = (tmp_path / "a.tif").read_bytes()
@@ -245,6 +257,17 @@ def test_a_label_must_be_named_where_there_are_two(make_image: Make) -> None:
     assert open_labels(path, "two").name == "two"
     with pytest.raises(StoreError, match="level"):
         open_labels(path, "two", level=1)
+
+
+def test_the_name_of_a_label_was_ignored_where_there_is_nothing_to_choose(
+    make_image: Make, tmp_path: Path
+) -> None:
+    path = make_image([ramp((20, 20))], "yx")
+    write(plan_label(open_image(path), name="one"), value=1)
+    tifffile.imwrite(tmp_path / "a.tif", ramp((9, 8)))
+    for one in (path / "labels" / "one", tmp_path / "a.tif"):
+        with pytest.raises(StoreError, match="'other'"):
+            open_labels(one, "other")
 
 
 def test_label_tiffs_open_the_same_way(tmp_path: Path) -> None:

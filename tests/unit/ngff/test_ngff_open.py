@@ -185,6 +185,18 @@ def test_a_channel_name_given_twice_must_be_chosen_by_index(make_image: Make) ->
         find_channels(image, "GFP", 1)
 
 
+def test_channels_without_a_label_were_all_called_none(make_image: Make) -> None:
+    path = make_image([np.zeros((2, 8, 8), np.uint8)], "cyx", channels=("a", "b"))
+
+    def forget(attributes: dict[str, Any]) -> None:
+        first(attributes)["name"] = None
+        for channel in attributes["ome"]["omero"]["channels"]:
+            channel["label"] = None
+
+    image = open_image(edit(path, forget))
+    assert (image.channel_names, image.name) == (("0", "1"), "")
+
+
 def test_without_a_channel_axis_there_is_one_channel(make_image: Make) -> None:
     image = open_image(make_image([ramp((4, 4))], "yx"))
     assert find_channels(image, None, 1) == (0,)

@@ -107,6 +107,7 @@ def test_objects_of_unusual_size_are_doubted() -> None:
     assert doubt_sizes({"4096": 9}, known) == ""
     assert "--zoom 0.2" in doubt_sizes({"8192": 30}, known)
     assert "--zoom 4" in doubt_sizes({"16": 30}, known)
+    assert "--zoom 20." in doubt_sizes({"1": 30}, known), "not 2e+01"
     assert doubt_sizes({"8192": 30}, recipe()) == ""
     assert "--zoom 0.2" in doubt_sizes({"8192": 10**13}, known)  # more than any memory could list
 

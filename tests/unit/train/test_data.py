@@ -118,6 +118,7 @@ def test_labels_of_one_plane_lost_the_axis_of_the_plane(shape: tuple[int, ...]) 
         (lambda i, m: (i, m * 0), "labels must hold objects"),
         (lambda i, m: (i * 0 + 3, m), "must not be constant"),
         (lambda i, m: (np.where(m, np.nan, i).astype(np.float32), m), "must be finite"),
+        (lambda i, m: (np.where(m, 3e38, -3e38).astype(np.float32), m), "at most 1e"),
         (lambda i, m: (i[0], m), "must have 2 axes"),
     ],
 )
