@@ -145,7 +145,10 @@ def read_array(path: Path, *, labels: bool = False) -> NDArray[Any]:
 
 
 def _read_tiff(path: Path) -> NDArray[Any]:
-    """The first series; others of its shape are images too, smaller ones are thumbnails."""
+    """The first series, named channels first; transparency says nothing and is left out.
+
+    Others of its shape are images too, smaller ones are thumbnails.
+    """
     import tifffile
 
     with tifffile.TiffFile(path) as file:
@@ -157,18 +160,24 @@ def _read_tiff(path: Path) -> NDArray[Any]:
                 f"{alike} of shape {first.shape} in {path.name}",
                 "Save each image, and its labels, as a file of its own.",
             )
-        return np.asarray(first.asarray())
+        array, axes = np.asarray(first.asarray()), first.axes
+        colour = "S" in axes and first.keyframe.photometric == tifffile.PHOTOMETRIC.RGB
+        if colour:  # a fourth sample is transparency
+            array = array.take(range(3), axes.index("S"))
+        return np.moveaxis(array, max(axes.find("S"), axes.find("C"), 0), 0)
 
 
 def _read_png(path: Path, *, labels: bool) -> NDArray[Any]:
     from PIL import Image
     from skimage.io import imread
 
-    if labels:
-        with Image.open(path) as image:
-            if image.mode == "P":
-                return np.asarray(image)
-    return np.asarray(imread(path))
+    with Image.open(path) as image:
+        if labels and image.mode == "P":
+            return np.asarray(image)
+    array = np.asarray(imread(path))
+    if array.ndim == 3 and array.shape[-1] in (2, 4):  # the last one is transparency
+        array = array[..., :-1]
+    return array
 
 
 def _read_hdf5(path: Path) -> NDArray[Any]:

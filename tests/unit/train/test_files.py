@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from spoco_zoo import ngff
 from spoco_zoo.config import TrainConfig
 from spoco_zoo.errors import DataError
 from spoco_zoo.train.data import load_samples
-from spoco_zoo.train.files import pair_files
+from spoco_zoo.train.files import pair_files, read_array
 
 from .pictures import load, pair, picture
 
@@ -57,6 +58,25 @@ def test_a_tiff_of_several_images_is_refused_and_a_thumbnail_is_not_an_image(
     (pair,) = pair_files(tmp_path / "two.tif", tmp_path / "labels.tif")
     with pytest.raises(DataError, match=r"must hold one image; found 2 of shape \(24, 30\) in two"):
         load_samples([pair], TrainConfig())
+
+
+def test_as_many_planes_as_channels_of_a_hyperstack_changed_places(tmp_path: Path) -> None:
+    stack = np.arange(4 * 4 * 24 * 30, dtype=np.uint16).reshape(4, 4, 24, 30)
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, stack, imagej=True, metadata={"axes": "ZCYX"})
+    np.testing.assert_array_equal(read_array(path), stack.swapaxes(0, 1))
+
+
+def test_transparency_was_a_channel_to_train_on(tmp_path: Path) -> None:
+    """A model of four channels refuses every photograph without transparency."""
+    image, _ = picture()
+    colours = np.stack([image, image // 2, image // 3, np.full_like(image, 255)], -1)
+    Image.fromarray(colours).save(tmp_path / "a.png")
+    tifffile.imwrite(tmp_path / "a.tif", colours, photometric="rgb", extrasamples=["unassalpha"])
+    np.testing.assert_array_equal(read_array(tmp_path / "a.png"), colours[..., :3])
+    np.testing.assert_array_equal(
+        read_array(tmp_path / "a.tif"), np.moveaxis(colours[..., :3], -1, 0)
+    )
 
 
 def test_hidden_files_of_macos_were_taken_for_images(tmp_path: Path) -> None:
