@@ -101,6 +101,7 @@ def measure(
     image: str | Path,
     *,
     label_name: str | None = None,
+    place: tuple[int, tuple[int, ...]] | None = None,
     on_block: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
     """Measure every object.
@@ -114,6 +115,9 @@ def measure(
         Whose intensities are measured, in every channel.
     label_name : str, optional
         Which label of an image; needed if it holds several.
+    place : (int, tuple of int), optional
+        Level of the image, and voxel in it, at which the labels begin. Only labels in an
+        OME-Zarr say so themselves; others are taken to cover the image.
     on_block : callable, optional
         Called with blocks done and blocks in all.
 
@@ -146,7 +150,7 @@ def measure(
             "Save each channel's labels as an image of their own.",
         )
     source = ngff.as_labelled(ngff.open_image(image), found)
-    level, offset = align(found, source)
+    level, offset = place or align(found, source)
     channels = source.n_channels
     shape = found.spatial_shape()
     blocks = list(_blocks(shape, found.chunks()[-len(shape) :], BLOCK_VOXELS // (channels + 1)))
@@ -223,7 +227,7 @@ def align(labels: Image, image: Image) -> tuple[int, tuple[int, ...]]:
     raise DataError(
         "labels must cover their image, one of its levels, or a region of one",
         f"{_shape(labels)} in {labels.uri} for {_shape(image)} in {image.uri}",
-        "Give the image that was segmented.",
+        "Give the image that was segmented; of a region or coarser level, its labels as OME-Zarr.",
     )
 
 

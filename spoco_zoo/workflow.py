@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from spoco_zoo import ngff
 from spoco_zoo.bundle.load import load_model
 from spoco_zoo.config import SegmentConfig, TrainConfig
 from spoco_zoo.errors import ConfigError
@@ -244,9 +245,16 @@ def write_settings(result: SegmentResult) -> None:
 
 def measure_result(source: str, result: SegmentResult, display: Display) -> Path:
     """Table of the objects of a finished run, ``objects.csv`` beside its report."""
+    config = SegmentConfig.checked(result.summary["config"])
+    place = None
+    if config.roi or config.level:  # a TIFF of labels does not say where it begins
+        spatial = len(ngff.find_labels(result.output).spatial)
+        start = tuple(start for start, _ in config.roi) if config.roi else (0,) * spatial
+        place = config.level, start
     table = measure(
         result.output,
         source,
+        place=place,
         on_block=lambda done, total: display.update("measure", done, total),
     )
     path = result.report.with_name("objects.csv")
