@@ -120,6 +120,12 @@ def exit_codes(command: Callable[..., None]) -> Callable[..., None]:
             reason = " ".join(str(error).split()) or "an allocation failed"
             typer.echo(f"spoco-zoo: not enough memory: {reason}", err=True)
             raise typer.Exit(SpocoError.exit_code) from None
+        except OSError as error:  # a full disk above all
+            if isinstance(error, BrokenPipeError):  # `| head` has seen enough
+                raise
+            _fail(f"a file could not be read or written, perhaps for want of room: {error}")
+            _go_on()
+            raise typer.Exit(SpocoError.exit_code) from None
         except KeyboardInterrupt:
             _fail("interrupted")
             raise typer.Exit(Interrupted.exit_code) from None

@@ -101,7 +101,7 @@ def train(
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``cuda:I``.
     resume : bool
-        Go on from the run's last checkpoint.
+        Go on from the run's last checkpoint, or from its beginning if there is none yet.
     initial : Initial, optional
         Weights to start from, unless a run is resumed.
     listen : callable
@@ -125,16 +125,17 @@ def train(
     split = prepare(images, labels, config, val_images, val_labels)
     setup = resolve(config, split.train, chosen)
     share_of_batch(setup.batch_size, ranks)
+    folder = RunFolder(out)
+    goes_on = resume and folder.has_checkpoint
     state = None
     if initial is not None:
         check_network(setup.net, initial.net)
-        if not resume:
+        if not goes_on:
             state = widened(initial.state, initial.net, setup.net, config.seed)
-    folder = RunFolder(out)
     if ranks.main:
         folder = RunFolder.open(out, config, resume=resume)
         names = {part: [s.name for s in getattr(split, part)] for part in PARTS}
-        folder.settle_split(names, resume=resume)
+        folder.settle_split(names, resume=goes_on)
         if doubt := doubt_masks([*split.train, *split.val]):
             say(doubt)
     ranks.wait()
@@ -150,10 +151,10 @@ def train(
         ranks=ranks,
         initial=state,
     )
-    if resume:
+    if goes_on:
         trainer.restore()
-        if ranks.main:
-            folder.trim_log(trainer.step)
+    if resume and ranks.main:
+        folder.trim_log(trainer.step)
     trainer.run(listen)
     leave(ranks)
     return publish(trainer) if ranks.main else None

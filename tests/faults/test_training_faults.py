@@ -146,3 +146,40 @@ def test_resuming_needs_a_checkpoint(data: Path, tmp_path: Path) -> None:
             clusterer=cluster,
             resume=True,
         )
+
+
+def test_a_run_stopped_before_its_first_checkpoint_could_be_neither_resumed_nor_begun_again(
+    data: Path, tmp_path: Path
+) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    run(data, whole)
+    broken.mkdir()
+    for name in ("config.yaml", "split.json"):
+        shutil.copy(whole / name, broken)
+    settings = SETTINGS.model_copy(update={"iterations": 5})
+    places = data / "images", data / "labels", broken
+    train(*places, settings, clusterer=cluster, resume=True)
+    one, two = (torch.load(folder / "last.pt", weights_only=True) for folder in (whole, broken))
+    assert all(torch.equal(t, two["network"][name]) for name, t in one["network"].items())
+    (broken / "last.pt").unlink()
+    with pytest.raises(StoreError, match="needs a run with a checkpoint"):  # it is finished
+        train(*places, settings, clusterer=cluster, resume=True)
+
+
+def test_a_full_disk_ended_training_in_a_traceback_and_half_a_checkpoint(
+    data: Path, tmp_path: Path
+) -> None:
+    """The largest size of a file stands for what is free."""
+    limit = "import resource as r; r.setrlimit(r.RLIMIT_FSIZE, (6000, r.RLIM_INFINITY))"
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(SETTINGS.to_yaml())
+    flags = ["--labels", str(data / "labels"), "--config", str(settings), "--out", "run"]
+    command = [sys.executable, "-c", f"{limit}; from spoco_zoo.cli import app; app()"]
+    done = subprocess.run(
+        [*command, "train", "--images", str(data / "images"), *flags],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "for want of room: [Errno 27] File too large" in done.stderr
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["config.yaml", "split.json"]
