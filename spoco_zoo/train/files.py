@@ -40,11 +40,11 @@ def pair_files(images: Path, labels: Path) -> list[Pair]:
     Raises
     ------
     DataError
-        If a folder is missing or empty, an image has no label file, or two
-        files have the same name.
+        If a folder is missing or empty, an image has no label file or is its own, or
+        two files have the same name.
     """
     if all(path.is_file() or path.suffix.lower() == ".zarr" for path in (images, labels)):
-        return [Pair(stem(images), images, labels)]
+        return match_names({stem(images): images}, {stem(images): labels})
     found = {}
     for folder, what in ((images, "images"), (labels, "labels")):
         check_folder(folder, what)
@@ -95,7 +95,20 @@ def match_names(images: dict[str, Path], labels: dict[str, Path]) -> list[Pair]:
             f"{len(missing)} of {len(images)} without, the first is {missing[0]!r}",
             "Add the label file, or move the image out of the folder.",
         )
-    return [Pair(name, images[name], labels[name]) for name in sorted(images)]
+    pairs = [Pair(name, images[name], labels[name]) for name in sorted(images)]
+    for pair in pairs:
+        if same_file(pair) and not (pair.image / "labels").is_dir():
+            raise DataError(
+                "labels must be files of their own, or lie in the OME-Zarr of their image",
+                f"the image itself as its labels, {pair.image.name}",
+                "Give --labels the folder, or file, of the labels.",
+            )
+    return pairs
+
+
+def same_file(pair: Pair) -> bool:
+    """Whether image and labels are one file or folder, by whatever path."""
+    return pair.image.resolve() == pair.labels.resolve()
 
 
 def read_array(path: Path, *, labels: bool = False) -> NDArray[Any]:

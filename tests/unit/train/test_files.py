@@ -101,6 +101,23 @@ def test_names_that_match_nowhere_are_counted(tmp_path: Path) -> None:
         load(tmp_path)
 
 
+@pytest.mark.parametrize("kind", ["folder", "link", "file", "zarr"])
+def test_images_were_taken_for_their_own_labels(tmp_path: Path, kind: str) -> None:
+    pair(tmp_path, "a", *picture())
+    images = labels = tmp_path / "images"
+    if kind == "link":
+        labels = tmp_path / "other"
+        labels.symlink_to(images)
+    elif kind == "file":
+        images = labels = images / "a.tif"
+    elif kind == "zarr":
+        (tmp_path / "store").mkdir()
+        ngff.convert(images / "a.tif", tmp_path / "store" / "a.zarr")
+        images = labels = tmp_path / "store"
+    with pytest.raises(DataError, match="found the image itself as its labels, a"):
+        pair_files(images, labels)
+
+
 def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
     """Names count up to the first dot, so one of the two would have been lost without a word."""
     for number in ("001", "002"):
