@@ -61,6 +61,15 @@ def test_models_of_volumes_with_several_channels_could_not_be_exported(
     assert sample.shape == np.load(tmp_path / "a" / layout.TEST_INPUT).shape[1:]
 
 
+def test_an_author_given_as_text_was_one_author_per_letter(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", 2)
+    spoco_zoo.export(
+        run, tmp_path / "a", name="A model", authors="A. Person", formats=("pytorch_state_dict",)
+    )
+    rdf = yaml.safe_load((tmp_path / "a/rdf.yaml").read_text())
+    assert [author["name"] for author in rdf["authors"]] == ["A. Person"]
+
+
 def test_the_unpacked_bundle_passes_a_later_check(exported: Exported) -> None:
     report = check_bundle(exported.folder, trust_code=False)
     assert report.passed
