@@ -158,7 +158,7 @@ def read_array(path: Path, *, labels: bool = False) -> NDArray[Any]:
 
 
 def _read_tiff(path: Path) -> NDArray[Any]:
-    """The first series, named channels first; transparency says nothing and is left out.
+    """The first series, named channels first; transparency that hides nothing is left out.
 
     Others of its shape are images too, smaller ones are thumbnails.
     """
@@ -174,10 +174,13 @@ def _read_tiff(path: Path) -> NDArray[Any]:
                 "Save each image, and its labels, as a file of its own.",
             )
         array, axes = np.asarray(first.asarray()), first.axes
-        colour = "S" in axes and first.keyframe.photometric == tifffile.PHOTOMETRIC.RGB
-        if colour:  # a fourth sample is transparency
-            array = array.take(range(3), axes.index("S"))
-        return np.moveaxis(array, max(axes.find("S"), axes.find("C"), 0), 0)
+    if axes.endswith("YXS"):
+        full = np.iinfo(array.dtype).max if array.dtype.kind in "iu" else 1
+        # tifffile calls the last of any four channels transparency, so only opaque ones are left.
+        if array.shape[-1] == 4 and (array[..., 3] == full).all():
+            array = array[..., :3]
+        return np.moveaxis(array, -1, 0)
+    return np.moveaxis(array, max(axes.find("C"), 0), 0)
 
 
 def _read_png(path: Path, *, labels: bool) -> NDArray[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,20 @@ def test_transparency_was_a_channel_to_train_on(tmp_path: Path) -> None:
     np.testing.assert_array_equal(
         read_array(tmp_path / "a.tif"), np.moveaxis(colours[..., :3], -1, 0)
     )
+
+
+@pytest.mark.parametrize("shape", [(4, 24, 30), (24, 30, 4), (2, 4, 24, 30)])
+def test_four_channels_or_planes_are_not_taken_for_transparency(
+    tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    """Arrays of these shapes are written as colours with transparency, if nothing else is said."""
+    array = np.random.default_rng(0).integers(0, 255, shape).astype(np.uint8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tifffile.imwrite(tmp_path / "a.tif", array)
+    found = read_array(tmp_path / "a.tif")
+    expected = np.moveaxis(array, -1, 0) if shape[-1] == 4 else array
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_hidden_files_of_macos_were_taken_for_images(tmp_path: Path) -> None:
