@@ -19,6 +19,8 @@ from spoco_zoo.config import SegmentConfig, TrainConfig
 from spoco_zoo.report.progress import progress as shown_progress
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from spoco_zoo.bundle.export import ExportResult
     from spoco_zoo.evaluate import Evaluation
     from spoco_zoo.nets.model import Model
@@ -87,7 +89,7 @@ def train(
 
 
 def export(
-    run: str | Path, out: str | Path, *, name: str, authors: tuple[str, ...], **options: Any
+    run: str | Path, out: str | Path, *, name: str, authors: str | Sequence[str], **options: Any
 ) -> ExportResult:
     """Export a run as a bioimage.io bundle that has passed the official test.
 
@@ -98,7 +100,7 @@ def export(
     out : path
         ``BUNDLE.zip``, or a new folder.
     name : str
-    authors : tuple of str
+    authors : str or sequence of str
         Names, or ``"Name; affiliation"``.
     **options
         Of `spoco_zoo.bundle.options.ExportOptions`, as ``license="CC-BY-4.0"``.
@@ -117,7 +119,8 @@ def export(
     from spoco_zoo.bundle.export import ExportOptions
     from spoco_zoo.bundle.export import export as export_run
 
-    return export_run(Path(run), Path(out), ExportOptions(name=name, authors=authors, **options))
+    people = (authors,) if isinstance(authors, str) else tuple(authors)
+    return export_run(Path(run), Path(out), ExportOptions(name=name, authors=people, **options))
 
 
 def segment(

@@ -238,7 +238,7 @@ def align(labels: Image, image: Image) -> tuple[int, tuple[int, ...]]:
     raise DataError(
         "labels must cover their image, one of its levels, or a region of one",
         f"{_shape(labels)} in {labels.uri} for {_shape(image)} in {image.uri}",
-        "Give the image that was segmented.",
+        "Give the image that was segmented; of a region or coarser level, its labels as OME-Zarr.",
     )
 
 

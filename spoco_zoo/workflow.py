@@ -113,7 +113,7 @@ def train_with_pictures(
         if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
             display.note(text)
 
-    if resume and (out / "config.yaml").is_file():
+    if resume and RunFolder(out).has_checkpoint and (out / "config.yaml").is_file():
         earlier = TrainConfig.build(out / "config.yaml")
         kept = left_open(config) if config.init is not None else []
         if "voxel_size" not in config.model_fields_set:

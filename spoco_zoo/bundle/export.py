@@ -214,10 +214,14 @@ def _package_file(*parts: str) -> bytes:
 
 
 def _write_tiff(path: Path, array: np.ndarray) -> None:
-    """Write (C, [Z,] Y, X) so that readers take the first axis for channels."""
+    """Write (C, [Z,] Y, X) so that readers take the first axis for channels.
+
+    Without named axes they would find a volume's channels one after the other along z.
+    """
     import tifffile
 
-    tifffile.imwrite(path, array, photometric="minisblack", metadata=None, software="spoco-zoo")
+    axes = {"axes": "CZYX" if array.ndim == 4 else "CYX"}
+    tifffile.imwrite(path, array, photometric="minisblack", metadata=axes, software="spoco-zoo")
 
 
 def _check_destination(out: Path, options: ExportOptions) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.resources
 import os
 import re
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,14 +113,14 @@ def find_shipped(name: str) -> Iterator[Path]:
 
 
 def read_card(name: str) -> ModelCard:
-    """Describe a model that can be used by name.
+    """Describe a model that can be used by name, or a bundle in a file.
 
     Raises
     ------
     BundleError
         If no model has that id, or its bundle is damaged.
     """
-    with find_shipped(name) as path:
+    with nullcontext(Path(name)) if Path(name).is_file() else find_shipped(name) as path:
         rdf = (description := read_description(open_bundle(path))).rdf
         size = path.stat().st_size
     spoco = description.spoco or {}
@@ -128,8 +128,9 @@ def read_card(name: str) -> ModelCard:
         recipe = ModelRecipe.checked({k: v for k, v in spoco.items() if k not in CONFIG_EXTRA})
     except ConfigError as error:
         raise BundleError(
-            "a shipped model must carry a recipe of this version", f"{error.found} in {name}",
-            "Install spoco-zoo again.",
+            "a model that is described must carry a recipe of this version",
+            f"{error.found} in {name}",
+            "Install spoco-zoo again, or export the model again.",
         ) from error  # fmt: skip
     return ModelCard(
         id=name,

@@ -120,9 +120,10 @@ def exit_codes(command: Callable[..., None]) -> Callable[..., None]:
             typer.echo(f"spoco-zoo: not enough memory: {reason}", err=True)
             raise typer.Exit(SpocoError.exit_code) from None
         except BrokenPipeError:
-            raise  # whoever reads the result has had enough
-        except OSError as error:
-            _fail(f"a file could not be used: {' '.join(str(error).split())}")
+            raise  # whoever reads the result, `head` for one, has had enough
+        except OSError as error:  # a full disk above all
+            _fail(f"a file could not be read or written, perhaps for want of room: {error}")
+            _go_on()
             raise typer.Exit(SpocoError.exit_code) from None
         except KeyboardInterrupt:
             _fail("interrupted")

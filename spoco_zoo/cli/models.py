@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -27,7 +28,7 @@ SCORES = {
 @app.command(rich_help_panel=USE)
 @exit_codes
 def models(
-    model_id: Annotated[str | None, typer.Argument(help="Show one in full.")] = None,
+    model_id: Annotated[str | None, typer.Argument(help="Show one, or a bundle, in full.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """List the models that need no training: what they are for and how good they are.
@@ -97,7 +98,7 @@ def card_text(card: ModelCard) -> str:
         "authors": ", ".join(card.authors),
         "licence": card.license,
         "bundle": f"{card.size / 1e6:.1f} MB",
-        "use": f"spoco-zoo segment IMAGE --model {card.id}",
+        "use": f"spoco-zoo segment IMAGE --model {shlex.quote(card.id)}",
     }
     sets = [part for part in ("test", "validation") if card.figures.get(part)]
     rows = [

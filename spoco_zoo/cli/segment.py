@@ -200,3 +200,9 @@ def segment(
     show(values if table is None else {**values, "table": str(table)})
     browser, napari = look_commands(source, result.output)
     say(f"Look at it: {browser}\n        or: {napari}")
+    a_part = any(start for start, _ in settings.roi or ())
+    if a_part and result.output.lower().endswith((".tif", ".tiff")):
+        say(
+            "A TIFF cannot say where its region lies: both draw labels from the image's corner. "
+            "--output NAME.ome.zarr keeps the place."
+        )

@@ -30,13 +30,13 @@ def train(
         int | None, typer.Option(help="Spatial axes: 2 or 3. [2]", rich_help_panel=PAIRS)
     ] = None,
     layout: Annotated[
-        str | None, typer.Option(help="pairs, cvppp, cityscapes. [pairs]", rich_help_panel=PAIRS)
+        str | None, typer.Option(help="pairs (default), cvppp, cityscapes.", rich_help_panel=PAIRS)
     ] = None,
     classes: Annotated[
         str | None, typer.Option(help="Of cityscapes, as in car,person.", rich_help_panel=PAIRS)
     ] = None,
     annotation: Annotated[
-        str | None, typer.Option(help="dense or sparse [dense].", rich_help_panel=ANNO)
+        str | None, typer.Option(help="dense (default) or sparse.", rich_help_panel=ANNO)
     ] = None,
     instance_ratio: Annotated[
         float | None, typer.Option(help="Share of objects to use.", rich_help_panel=ANNO)
@@ -97,7 +97,7 @@ def train(
     ] = None,
     precision: Annotated[
         str | None,
-        typer.Option(help="auto, float32, bfloat16, float16. [auto]", rich_help_panel=RUNS),
+        typer.Option(help="auto (default), float32, bfloat16, float16.", rich_help_panel=RUNS),
     ] = None,
     compile: Annotated[
         bool | None, typer.Option("--compile", help="Use torch.compile.", rich_help_panel=RUNS)

@@ -7,9 +7,10 @@ of tensors only: ``{"network": state_dict, "momentum": state_dict or absent}``.
 from __future__ import annotations
 
 import hashlib
+import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -130,12 +131,30 @@ def save_run_model(
     folder: Path, recipe: ModelRecipe, states: Mapping[str, Mapping[str, Tensor]]
 ) -> None:
     """Write ``model.pt`` and then ``model.json``, each by temporary file and rename."""
-    weights = folder / (MODEL_FILE + ".partial")
-    torch.save({which: dict(state) for which, state in states.items()}, weights)
-    weights.replace(folder / MODEL_FILE)
+    save_tensors({which: dict(state) for which, state in states.items()}, folder / MODEL_FILE)
     text = folder / (RECIPE_FILE + ".partial")
     text.write_text(recipe.model_dump_json(indent=2) + "\n")
     text.replace(folder / RECIPE_FILE)
+
+
+def save_tensors(value: Mapping[str, Any], path: Path) -> None:
+    """Write a file of tensors by temporary file and rename.
+
+    It is made in memory: torch hides a full disk behind an error of its own archive.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; nothing is left then.
+    """
+    content = io.BytesIO()
+    torch.save(value, content)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        partial.write_bytes(content.getbuffer())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def load_run(folder: Path) -> Model:

@@ -23,6 +23,8 @@ __all__ = ["open_image"]
 
 LONGEST, LARGEST = 2**28, 2**53
 """Voxels of an axis and of an image: beyond what is ever acquired, within what can be counted."""
+MARKS = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
+"""Files that a folder of Zarr holds, one of them at least."""
 SHOWN = 8
 """Images of a file that a note lists."""
 
@@ -60,6 +62,12 @@ def open_image(
             raise StoreError("the input must exist", f"nothing at {place}", "Check the path.")
         if os.path.isfile(place):
             return _open_tiff(place, series)
+        if not any(os.path.exists(os.path.join(place, name)) for name in MARKS):
+            raise StoreError(
+                "the input must be an OME-Zarr folder or a TIFF file",
+                f"a folder of another kind at {place}",
+                "Give one image; of a folder with several, each by itself.",
+            )
     group = open_group(place, storage_options=storage_options)
     multiscale = parse_multiscale(dict(group.attrs), group.metadata.zarr_format, place)
     arrays = [open_level(place, d.path, storage_options) for d in multiscale.datasets]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from spoco_zoo.errors import LedgerError, StoreError
+from spoco_zoo.nets.model import save_tensors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,6 +50,8 @@ class RunFolder:
     def open(cls, path: Path, config: TrainConfig, *, resume: bool) -> RunFolder:
         """Create the folder, or check that it holds this very run.
 
+        A run that was stopped before its first checkpoint is resumed from its beginning.
+
         Raises
         ------
         StoreError
@@ -59,7 +62,8 @@ class RunFolder:
         folder = cls(path)
         stored = path / "config.yaml"
         if resume:
-            if not (path / "last.pt").is_file():
+            begun = stored.is_file() and not (path / "model.json").is_file()
+            if not (begun or folder.has_checkpoint):
                 raise StoreError(
                     "--resume needs a run with a checkpoint",
                     f"no last.pt in {path}",
@@ -88,6 +92,11 @@ class RunFolder:
                 "--out must be writable", f"{error.strerror}: {path}", "Choose another folder."
             ) from error
         return folder
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether there is a state to go on from."""
+        return (self.path / "last.pt").is_file()
 
     def settle_split(self, names: dict[str, list[str]], *, resume: bool) -> None:
         """Write ``split.json``, or check that it lists what is to be used now.
@@ -166,9 +175,8 @@ class RunFolder:
         return self._load("best.pt", device)
 
     def _save(self, name: str, checkpoint: Checkpoint) -> None:
-        partial = self.path / f"{name}.partial"
-        torch.save({k: getattr(checkpoint, k) for k in Checkpoint.__dataclass_fields__}, partial)
-        partial.replace(self.path / name)
+        values = {k: getattr(checkpoint, k) for k in Checkpoint.__dataclass_fields__}
+        save_tensors(values, self.path / name)
 
     def _load(self, name: str, device: torch.device) -> Checkpoint:
         try:

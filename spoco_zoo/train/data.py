@@ -106,17 +106,22 @@ class Split:
     """Whether any training voxel is background, or may be."""
 
 
-def channels_first(array: NDArray[Any], ndim: int, name: str) -> NDArray[Any]:
+def channels_first(
+    array: NDArray[Any], ndim: int, name: str, shape: tuple[int, ...] = ()
+) -> NDArray[Any]:
     """Image as floats (C, [Z,] Y, X): adds a channel axis, or moves it to the front.
 
-    The channel axis of an array with one axis too many is the first or the
-    last, whichever has at most 4 entries.
+    The channel axis of an array with one axis too many is the one without which it has the
+    `shape` of its labels; where that is not one alone, the first or the last, whichever has at
+    most 4 entries.
     """
     if array.ndim == ndim:
         array = array[None]
     elif array.ndim == ndim + 1:
-        if array.shape[-1] <= 4 < array.shape[0]:
-            array = np.moveaxis(array, -1, 0)
+        fitting = [i for i in range(ndim + 1) if array.shape[:i] + array.shape[i + 1 :] == shape]
+        last = array.shape[-1] <= 4 < array.shape[0]
+        channel = fitting[0] if len(fitting) == 1 else -1 if last else 0
+        array = np.moveaxis(array, channel, 0)
     else:
         raise DataError(
             f"a {ndim}D image must have {ndim} axes, or {ndim + 1} with channels",
@@ -152,10 +157,18 @@ def integer_labels(
         array = np.squeeze(array, axis=-1 if array.shape[-1] == 1 else array.shape.index(1))
     if array.ndim != ndim:
         raise DataError(
-            f"{ndim}D labels must have {ndim} axes", f"shape {array.shape} in {name}", "See --ndim."
+            f"{ndim}D labels must have {ndim} axes",
+            f"shape {array.shape} in {name}",
+            odd_labels(array, ndim),
         )
     values, inverse = np.unique(array, return_inverse=True)
     strokes = values == config.background_label
+    if config.annotation == "dense" and (odd := values[(values < 0) & ~strokes]).size:
+        raise DataError(
+            "dense labels must be 0 for background, and positive for objects",
+            f"{odd[0]} in {name}",
+            "Add 1 to all of them if the background is -1; or pass --annotation sparse.",
+        )
     unmarked = values == 0 if config.background_label != 0 else np.zeros(len(values), bool)
     dense = config.annotation == "dense"
     objects = ~strokes & ~unmarked & (values > 0)
@@ -163,6 +176,20 @@ def integer_labels(
     table[objects] = np.arange(1, objects.sum() + 1)
     table[strokes | (unmarked & dense)] = BACKGROUND
     return table[inverse.reshape(array.shape)]
+
+
+def odd_labels(array: NDArray[Any], ndim: int) -> str:
+    """What helps where labels have more or fewer axes than the network."""
+    if array.ndim == ndim + 1 and array.dtype == np.uint8 and {*array.shape} & {3, 4}:
+        return (
+            "These are colours: save one number per object, in one channel, as 16-bit TIFF "
+            "(docs/annotate.md)."
+        )
+    if (ndim, array.ndim) == (2, 3):
+        return "Pass --ndim 3 if this is a volume; else save each plane, or time point, by itself."
+    if (ndim, array.ndim) == (3, 2):
+        return "Pass --ndim 2, or save labels of the whole volume, 0 in planes without any."
+    return "Save one label image per file."
 
 
 def object_centres(labels: NDArray[np.int32]) -> NDArray[np.float64]:
@@ -217,8 +244,8 @@ def load_samples(pairs: Sequence[Pair], config: TrainConfig) -> list[Sample]:
     samples = []
     for pair in pairs:
         raw, ids = read_pair(pair, config)
-        image = channels_first(raw, config.ndim, pair.image.name)
         labels = integer_labels(ids, config.ndim, pair.labels.name, config)
+        image = channels_first(raw, config.ndim, pair.image.name, labels.shape)
         if image.shape[1:] != labels.shape:
             raise DataError(
                 "image and labels must have the same shape",

@@ -40,11 +40,11 @@ def pair_files(images: Path, labels: Path) -> list[Pair]:
     Raises
     ------
     DataError
-        If a folder is missing or empty, an image has no label file, or two
-        files have the same name.
+        If a folder is missing or empty, an image has no label file or is its own, or
+        two files have the same name.
     """
     if all(path.is_file() or path.suffix.lower() == ".zarr" for path in (images, labels)):
-        return [Pair(stem(images), images, labels)]
+        return match_names({stem(images): images}, {stem(images): labels})
     found = {}
     for folder, what in ((images, "images"), (labels, "labels")):
         check_folder(folder, what)
@@ -95,7 +95,20 @@ def match_names(images: dict[str, Path], labels: dict[str, Path]) -> list[Pair]:
             f"{len(missing)} of {len(images)} without, the first is {missing[0]!r}",
             "Add the label file, or move the image out of the folder.",
         )
-    return [Pair(name, images[name], labels[name]) for name in sorted(images)]
+    pairs = [Pair(name, images[name], labels[name]) for name in sorted(images)]
+    for pair in pairs:
+        if same_file(pair) and not (pair.image / "labels").is_dir():
+            raise DataError(
+                "labels must be files of their own, or lie in the OME-Zarr of their image",
+                f"the image itself as its labels, {pair.image.name}",
+                "Give --labels the folder, or file, of the labels.",
+            )
+    return pairs
+
+
+def same_file(pair: Pair) -> bool:
+    """Whether image and labels are one file or folder, by whatever path."""
+    return pair.image.resolve() == pair.labels.resolve()
 
 
 def read_array(path: Path, *, labels: bool = False) -> NDArray[Any]:
@@ -145,7 +158,10 @@ def read_array(path: Path, *, labels: bool = False) -> NDArray[Any]:
 
 
 def _read_tiff(path: Path) -> NDArray[Any]:
-    """The first series; others of its shape are images too, smaller ones are thumbnails."""
+    """The first series, named channels first; transparency that hides nothing is left out.
+
+    Others of its shape are images too, smaller ones are thumbnails.
+    """
     import tifffile
 
     with tifffile.TiffFile(path) as file:
@@ -157,18 +173,27 @@ def _read_tiff(path: Path) -> NDArray[Any]:
                 f"{alike} of shape {first.shape} in {path.name}",
                 "Save each image, and its labels, as a file of its own.",
             )
-        return np.asarray(first.asarray())
+        array, axes = np.asarray(first.asarray()), first.axes
+    if axes.endswith("YXS"):
+        full = np.iinfo(array.dtype).max if array.dtype.kind in "iu" else 1
+        # tifffile calls the last of any four channels transparency, so only opaque ones are left.
+        if array.shape[-1] == 4 and (array[..., 3] == full).all():
+            array = array[..., :3]
+        return np.moveaxis(array, -1, 0)
+    return np.moveaxis(array, max(axes.find("C"), 0), 0)
 
 
 def _read_png(path: Path, *, labels: bool) -> NDArray[Any]:
     from PIL import Image
     from skimage.io import imread
 
-    if labels:
-        with Image.open(path) as image:
-            if image.mode == "P":
-                return np.asarray(image)
-    return np.asarray(imread(path))
+    with Image.open(path) as image:
+        if labels and image.mode == "P":
+            return np.asarray(image)
+    array = np.asarray(imread(path))
+    if array.ndim == 3 and array.shape[-1] in (2, 4):  # the last one is transparency
+        array = array[..., :-1]
+    return array
 
 
 def _read_hdf5(path: Path) -> NDArray[Any]:

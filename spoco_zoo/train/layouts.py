@@ -102,22 +102,17 @@ def read_pair(pair: Pair, config: TrainConfig) -> tuple[NDArray[Any], NDArray[An
     """Image as stored, and labels as integers of one value per object."""
     image, labels = read_array(pair.image), read_array(pair.labels, labels=True)
     if config.layout == "cvppp":
-        return without_alpha(image), colours_to_ids(labels)
+        return image, colours_to_ids(labels)
     if config.layout == "cityscapes":
-        return without_alpha(image), instances_of(labels, config.classes)
+        return image, instances_of(labels, config.classes)
     return image, labels
 
 
-def without_alpha(image: NDArray[Any]) -> NDArray[Any]:
-    """(Y, X, 4) as (Y, X, 3): transparency says nothing about the object."""
-    return image[..., :3] if image.ndim == 3 and image.shape[-1] == 4 else image
-
-
 def colours_to_ids(labels: NDArray[Any]) -> NDArray[Any]:
-    """One id per colour of (Y, X, 3 or 4), 0 for black; indexed labels (Y, X) stay as they are."""
+    """One id per colour of (Y, X, 3), 0 for black; indexed labels (Y, X) stay as they are."""
     if labels.ndim == 2:
         return labels
-    colour = without_alpha(labels).astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
+    colour = labels.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
     values, ids = np.unique(colour, return_inverse=True)
     return np.asarray(ids.reshape(colour.shape) + (values[0] != 0))
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from spoco_zoo.train.data import Sample
     from spoco_zoo.train.files import Pair
 
-__all__ = ["doubt_masks", "stated_voxel_size"]
+__all__ = ["doubt_crop", "doubt_masks", "stated_voxel_size"]
 
 PIECES = 3
 """Separate pieces of an object, in the mean, from which they are likely objects themselves."""
@@ -25,6 +25,8 @@ CRUMB = 0.1
 """Pieces of less than this share of the largest one do not count."""
 ALIKE = 1.05
 """Voxel sizes within this factor are of one scale."""
+SHRUNK = 1.5
+"""Factor by which most images could have larger crops than the smallest."""
 GIVE = "--voxel-size gives it to the model, which else cannot know the scale of other images."
 
 
@@ -54,6 +56,33 @@ def doubt_masks(samples: Sequence[Sample]) -> str:
         f"pieces in {len(annotated)} images: each image is trained on as one object. If each piece "
         "is an object, number them: skimage.measure.label(mask > 0) in Python, or MorphoLibJ's "
         "Connected Components Labeling in Fiji; save 16-bit TIFFs, and train again."
+    )
+
+
+def doubt_crop(samples: Sequence[Sample], crop: Sequence[int], usual: Sequence[int]) -> str:
+    """What to tell a user one of whose images is so small that it shrinks the crops of all.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+        Those to train on.
+    crop, usual : sequence of int
+        Crop ([Z,] Y, X) that was chosen, and the one that larger images would have.
+
+    Returns
+    -------
+    str
+        Empty if most images would not have much larger crops either.
+    """
+    shapes = np.array([sample.labels.shape for sample in samples])
+    possible = np.minimum(np.median(shapes, axis=0), usual)
+    if (possible < SHRUNK * np.asarray(crop)).all():
+        return ""
+    smallest = samples[int(shapes.prod(axis=1).argmin())]
+    return (
+        f"Warning: training sees crops of {_text(crop)} only, because the smallest image, "
+        f"{smallest.name}, has {_text(smallest.labels.shape)}; most are larger. An object that no "
+        f"crop holds whole is hard to learn: leave out images below {_text(possible)}."
     )
 
 

@@ -18,8 +18,8 @@ from spoco_zoo.train.loop import Trainer
 from spoco_zoo.train.momentum import make_momentum
 from spoco_zoo.train.parallel import join, leave, share_of_batch
 from spoco_zoo.train.prepare import prepare
-from spoco_zoo.train.remarks import doubt_masks
-from spoco_zoo.train.setup import check_network, resolve
+from spoco_zoo.train.remarks import doubt_crop, doubt_masks
+from spoco_zoo.train.setup import CROP, check_network, resolve
 from spoco_zoo.train.validate import score_cases, tune
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def train(
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``cuda:I``.
     resume : bool
-        Go on from the run's last checkpoint.
+        Go on from the run's last checkpoint, or from its beginning if there is none yet.
     initial : Initial, optional
         Weights to start from, unless a run is resumed.
     listen : callable
@@ -125,17 +125,21 @@ def train(
     split = prepare(images, labels, config, val_images, val_labels)
     setup = resolve(config, split.train, chosen)
     share_of_batch(setup.batch_size, ranks)
+    folder = RunFolder(out)
+    goes_on = resume and folder.has_checkpoint
     state = None
     if initial is not None:
         check_network(setup.net, initial.net)
-        if not resume:
+        if not goes_on:
             state = widened(initial.state, initial.net, setup.net, config.seed)
-    folder = RunFolder(out)
     if ranks.main:
         folder = RunFolder.open(out, config, resume=resume)
         names = {part: [s.name for s in getattr(split, part)] for part in PARTS}
-        folder.settle_split(names, resume=resume)
-        if doubt := doubt_masks([*split.train, *split.val]):
+        folder.settle_split(names, resume=goes_on)
+        doubts = [doubt_masks([*split.train, *split.val])]
+        if config.crop is None:
+            doubts.append(doubt_crop(split.train, setup.crop, CROP[config.ndim]))
+        for doubt in filter(None, doubts):
             say(doubt)
     ranks.wait()
     trainer = Trainer(
@@ -150,13 +154,10 @@ def train(
         ranks=ranks,
         initial=state,
     )
-    if resume:
+    if goes_on:
         trainer.restore()
-        if ranks.main:
-            folder.trim_log(trainer.step)
-    elif ranks.main:
-        # The first validation may be far: a run that is stopped before it can be gone on with, too.
-        folder.save_last(trainer.checkpoint())
+    if resume and ranks.main:
+        folder.trim_log(trainer.step)
     trainer.run(listen)
     leave(ranks)
     return publish(trainer) if ranks.main else None

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from spoco_zoo.train.data import Sample
 
 __all__ = [
+    "CROP",
     "Setup",
     "check_network",
     "choose_precision",

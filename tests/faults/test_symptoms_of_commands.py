@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import tifffile
 
@@ -15,9 +16,12 @@ from planted import code_model, exact_cluster, tissue, write_image
 from typer.testing import CliRunner
 
 from spoco_zoo.cli import app
+from spoco_zoo.config import SegmentConfig
 from spoco_zoo.errors import StoreError
-from spoco_zoo.ngff import write_label_tiff
+from spoco_zoo.ngff import find_labels, write_label_tiff
+from spoco_zoo.report.progress import progress
 from spoco_zoo.segment import segment
+from spoco_zoo.workflow import measure_result
 
 CELLS = tissue((60, 70), 12, seed=1)
 MODEL = code_model(CELLS)
@@ -183,3 +187,16 @@ def test_a_channel_of_superscript_digits_ended_in_a_traceback(image: Path) -> No
 def test_names_of_labels_that_the_rule_forbids_were_taken(image: Path, name: str) -> None:
     said = refused("segment", image, "--model", "nuclei-fluo-2d", "--label-name", name)
     assert "a label's name must be" in said
+
+
+@pytest.mark.parametrize("output", ["part.tif", "part.ome.zarr"])
+def test_objects_of_a_region_could_not_be_measured_in_a_tiff(image: Path, output: str) -> None:
+    region = SegmentConfig(roi=((10, 50), (20, 70)))
+    result = segment(str(image), MODEL, region, output=image.parent / output, cluster=exact_cluster)
+    with progress(quiet=True) as shown:
+        table = pd.read_csv(measure_result(str(image), result, region, shown))
+    labels = find_labels(result.output).read(0, 0, None, (slice(0, 40), slice(0, 50)))[0]
+    for name in table["label"]:
+        inside = CELLS[10:50, 20:70][labels == name]
+        assert (table.loc[table["label"] == name, "channel0_mean"] == inside.mean()).all()
+    assert len(table) == result.objects > 1

@@ -17,7 +17,6 @@ import torch
 from spoco_zoo.config import TrainConfig
 from spoco_zoo.errors import LedgerError, StoreError
 from spoco_zoo.segment.cluster import cluster
-from spoco_zoo.train.journal import Progress
 from spoco_zoo.train.run import train
 
 DRIVER = """
@@ -95,39 +94,6 @@ def test_a_killed_run_resumes_to_the_weights_of_an_undisturbed_one(
     assert len(logs[0]) == len(logs[1])
 
 
-def test_a_run_stopped_before_its_first_validation_could_be_neither_resumed_nor_begun_again(
-    data: Path, tmp_path: Path
-) -> None:
-    settings = SETTINGS.model_copy(update={"iterations": 3, "validate_every": 3})
-    places = {"images": data / "images", "labels": data / "labels", "out": tmp_path / "run"}
-
-    def stopped(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        train(**places, config=settings, clusterer=stopped)  # the first to be called validates
-    train(**places, config=settings, clusterer=cluster, resume=True)
-    train(**{**places, "out": tmp_path / "whole"}, config=settings, clusterer=cluster)
-    one, two = (
-        torch.load(tmp_path / name / "model.pt", weights_only=True) for name in ("run", "whole")
-    )
-    for name, tensor in one["network"].items():
-        assert torch.equal(tensor, two["network"][name]), name
-
-
-def test_a_picture_that_could_not_be_drawn_cost_what_was_learned(
-    data: Path, tmp_path: Path
-) -> None:
-    def listen(progress: Progress) -> None:
-        raise OSError("no room for a picture")
-
-    settings = SETTINGS.model_copy(update={"iterations": 10})
-    places = {"images": data / "images", "labels": data / "labels", "out": tmp_path / "run"}
-    with pytest.raises(OSError, match="no room"):
-        train(**places, config=settings, clusterer=cluster, listen=listen)
-    assert torch.load(tmp_path / "run" / "last.pt", weights_only=True)["step"] == 5
-
-
 def run(data: Path, out: Path, **changes: object) -> None:
     settings = SETTINGS.model_copy(update={"iterations": 5, **changes})
     train(data / "images", data / "labels", out, settings, clusterer=cluster)
@@ -180,3 +146,40 @@ def test_resuming_needs_a_checkpoint(data: Path, tmp_path: Path) -> None:
             clusterer=cluster,
             resume=True,
         )
+
+
+def test_a_run_stopped_before_its_first_checkpoint_could_be_neither_resumed_nor_begun_again(
+    data: Path, tmp_path: Path
+) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    run(data, whole)
+    broken.mkdir()
+    for name in ("config.yaml", "split.json"):
+        shutil.copy(whole / name, broken)
+    settings = SETTINGS.model_copy(update={"iterations": 5})
+    places = data / "images", data / "labels", broken
+    train(*places, settings, clusterer=cluster, resume=True)
+    one, two = (torch.load(folder / "last.pt", weights_only=True) for folder in (whole, broken))
+    assert all(torch.equal(t, two["network"][name]) for name, t in one["network"].items())
+    (broken / "last.pt").unlink()
+    with pytest.raises(StoreError, match="needs a run with a checkpoint"):  # it is finished
+        train(*places, settings, clusterer=cluster, resume=True)
+
+
+def test_a_full_disk_ended_training_in_a_traceback_and_half_a_checkpoint(
+    data: Path, tmp_path: Path
+) -> None:
+    """The largest size of a file stands for what is free."""
+    limit = "import resource as r; r.setrlimit(r.RLIMIT_FSIZE, (6000, r.RLIM_INFINITY))"
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(SETTINGS.to_yaml())
+    flags = ["--labels", str(data / "labels"), "--config", str(settings), "--out", "run"]
+    command = [sys.executable, "-c", f"{limit}; from spoco_zoo.cli import app; app()"]
+    done = subprocess.run(
+        [*command, "train", "--images", str(data / "images"), *flags],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "for want of room: [Errno 27] File too large" in done.stderr
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["config.yaml", "split.json"]

@@ -179,7 +179,7 @@ def test_a_place_that_cannot_be_written_ended_in_a_traceback(data: Path, tmp_pat
     (tmp_path / "file").touch()
     done = CliRunner().invoke(app, command(data, tmp_path / "file" / "more"))
     assert done.exit_code == 1
-    assert done.stderr.splitlines()[-1].startswith("spoco-zoo: a file could not be used: ")
+    assert done.stderr.splitlines()[-1].startswith("spoco-zoo: a file could not be read or written")
 
 
 def test_a_network_of_others_is_refused(data: Path, tmp_path: Path) -> None:

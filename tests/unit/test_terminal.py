@@ -100,6 +100,12 @@ def test_help_has_an_example_and_groups(command: str) -> None:
     assert "Messages" in done.stdout
 
 
+def test_defaults_in_brackets_were_taken_for_markup_and_not_shown() -> None:
+    text = CliRunner(env={"COLUMNS": "120"}).invoke(app, ["train", "--help"]).stdout
+    for shown in ("dense (default) or sparse", "pairs (default)", "auto (default), float32"):
+        assert shown in text
+
+
 def test_every_command_is_in_a_group() -> None:
     assert {info.name or info.callback.__name__ for info in app.registered_commands} == set(
         COMMANDS

@@ -33,12 +33,12 @@ def randomised_state(net: NetConfig, seed: int) -> dict[str, torch.Tensor]:
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
             module.momentum = 1.0
     with torch.inference_mode():
-        output = network.train()(zscored(disks(net.ndim)[0]))
+        output = network.train()(zscored(disks(net.ndim, channels=net.in_channels)[0]))
     assert float(output.std()) > 0.01
     return {name: value.clone() for name, value in network.state_dict().items()}
 
 
-def disks(ndim: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def disks(ndim: int, seed: int = 0, channels: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """A noisy image of bright balls, uint16-like values, and their labels."""
     rng = np.random.default_rng(seed)
     shape = SHAPE[ndim]
@@ -49,12 +49,12 @@ def disks(ndim: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
         distance = sum((g - c) ** 2 for g, c in zip(grid, centre, strict=True))
         labels[(distance < 8**2) & (labels == 0)] = i
     image = 200 + 800 * (labels > 0) + 30 * rng.standard_normal(shape)
-    return image[None].astype(np.float32), labels
+    return image[None].astype(np.float32).repeat(channels, axis=0), labels
 
 
 def separation(net: NetConfig, ndim: int) -> dict[str, object]:
     """Background and radii with which even an untrained network gives many objects."""
-    image, labels = disks(ndim)
+    image, labels = disks(ndim, channels=net.in_channels)
     network = build_network(net).eval()
     network.load_state_dict(randomised_state(net, 0))
     with torch.inference_mode():
@@ -70,17 +70,25 @@ def separation(net: NetConfig, ndim: int) -> dict[str, object]:
     }
 
 
-def make_run(folder: Path, ndim: int, *, momentum: bool = False, **recipe: object) -> Path:
+def make_run(
+    folder: Path, ndim: int, *, momentum: bool = False, channels: int = 1, **recipe: object
+) -> Path:
     """A complete run folder, as training leaves it."""
     folder.mkdir(parents=True)
-    net = NetConfig(ndim=ndim, embedding_dim=4, features=(4, 6, 8), pooling=POOLING[ndim])
+    net = NetConfig(
+        ndim=ndim,
+        in_channels=channels,
+        embedding_dim=4,
+        features=(4, 6, 8),
+        pooling=POOLING[ndim],
+    )
     values = {
         "net": net,
         "delta_var": 0.5,
         "delta_dist": 2.0,
         "kernel_threshold": 0.5,
         **separation(net, ndim),
-        "channel_names": ("DAPI",),
+        "channel_names": ("DAPI", "actin", "tubulin")[:channels],
         "voxel_size": (0.5,) * ndim,
         "object_size": (50.0, 180.0, 200.0),
         "patch": PATCH[ndim],
@@ -101,6 +109,6 @@ def make_run(folder: Path, ndim: int, *, momentum: bool = False, **recipe: objec
         )
     )
     (folder / "config.yaml").write_text(TrainConfig(ndim=ndim).to_yaml())
-    image, labels = disks(ndim)
+    image, labels = disks(ndim, channels=channels)
     np.savez(folder / "sample.npz", image=image, labels=labels)
     return folder

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 import yaml
 from bundle_runs import make_run
@@ -47,6 +48,26 @@ def test_every_format_passes_the_official_test(exported: Exported) -> None:
     assert tuple(check.name for check in exported.result.formats) == FORMATS
     assert all(check.passed and check.sizes == 6 for check in exported.result.formats)
     assert all(exported.result.differences[name] <= 1e-5 for name in FORMATS)
+
+
+@pytest.mark.parametrize(("ndim", "channels"), [(3, 2), (2, 3)])
+def test_models_of_volumes_with_several_channels_could_not_be_exported(
+    tmp_path: Path, ndim: int, channels: int
+) -> None:
+    run = make_run(tmp_path / "run", ndim, channels=channels)
+    result = export(run, tmp_path / "a", OPTIONS)
+    assert all(check.passed for check in result.formats)
+    sample = tifffile.imread(tmp_path / "a" / layout.SAMPLE_INPUT)
+    assert sample.shape == np.load(tmp_path / "a" / layout.TEST_INPUT).shape[1:]
+
+
+def test_an_author_given_as_text_was_one_author_per_letter(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", 2)
+    spoco_zoo.export(
+        run, tmp_path / "a", name="A model", authors="A. Person", formats=("pytorch_state_dict",)
+    )
+    rdf = yaml.safe_load((tmp_path / "a/rdf.yaml").read_text())
+    assert [author["name"] for author in rdf["authors"]] == ["A. Person"]
 
 
 def test_the_unpacked_bundle_passes_a_later_check(exported: Exported) -> None:

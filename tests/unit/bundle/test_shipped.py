@@ -122,6 +122,12 @@ def test_a_share_of_the_objects_is_told_only_where_it_is_one(folder: Path) -> No
     assert "sparse (30% of" in card_text(dataclasses.replace(card, annotated_fraction=0.3))
 
 
+def test_models_did_not_find_a_bundle_by_its_path(folder: Path) -> None:
+    shown = run("models", str(folder / "balls-2d.zip"))
+    assert shown.returncode == 0, shown.stderr
+    assert "Balls in 2D" in shown.stdout
+
+
 def test_a_bundle_without_a_recipe_is_named(folder: Path) -> None:
     with zipfile.ZipFile(folder / "empty.zip", "w") as archive:
         archive.writestr(

@@ -315,7 +315,7 @@ def test_things_that_are_no_image_are_refused(make_image: Make, tmp_path: Path) 
     (tmp_path / "none.tif").touch()
     for place, message in [
         ("missing.zarr", "must exist"),
-        ("empty", "no Zarr group"),
+        ("empty", "a folder of another kind"),
         ("note.txt", "another kind"),
         ("none.tif", "another kind"),
         ("bad.tif", "a TIFF must hold an image"),

@@ -84,6 +84,21 @@ def test_channels_last_and_first_give_the_same_image(tmp_path: Path) -> None:
     np.testing.assert_array_equal(first.image, second.image)
 
 
+@pytest.mark.parametrize("axis", [0, 1, 3])
+def test_channels_between_the_planes_of_a_volume_were_taken_for_another_shape(axis: int) -> None:
+    """Fiji writes stacks of several channels so: z, c, y, x."""
+    volume = np.arange(6 * 24 * 30).reshape(6, 24, 30)
+    stored = np.stack([volume, volume + 1], axis)
+    found = channels_first(stored, 3, "a", volume.shape)
+    np.testing.assert_array_equal(found, [volume, volume + 1])
+
+
+def test_five_channels_behind_the_image_were_taken_for_another_shape() -> None:
+    plane = np.arange(24 * 30).reshape(24, 30)
+    found = channels_first(np.stack([plane + n for n in range(5)], -1), 2, "a", plane.shape)
+    np.testing.assert_array_equal(found, [plane + n for n in range(5)])
+
+
 @pytest.mark.parametrize(
     ("ndim", "shape", "remedy"),
     [
@@ -120,6 +135,9 @@ def test_labels_of_one_plane_lost_the_axis_of_the_plane(shape: tuple[int, ...]) 
         (lambda i, m: (np.where(m, np.nan, i).astype(np.float32), m), "must be finite"),
         (lambda i, m: (np.where(m, 3e38, -3e38).astype(np.float32), m), "at most 1e"),
         (lambda i, m: (i[0], m), "must have 2 axes"),
+        (lambda i, m: (i, m.astype(int) - 1), "must be 0 for background.* found -1 in bad.tif"),
+        (lambda i, m: (i, np.stack([m] * 3, -1).astype(np.uint8)), "These are colours: save one"),
+        (lambda i, m: (i, np.stack([m] * 8)), "Pass --ndim 3 if this is a volume; else"),
     ],
 )
 def test_bad_pairs_get_one_clear_line(tmp_path: Path, change: object, line: str) -> None:

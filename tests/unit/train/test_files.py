@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from spoco_zoo import ngff
 from spoco_zoo.config import TrainConfig
 from spoco_zoo.errors import DataError
 from spoco_zoo.train.data import load_samples
-from spoco_zoo.train.files import pair_files
+from spoco_zoo.train.files import pair_files, read_array
 
 from .pictures import load, pair, picture
 
@@ -59,6 +61,39 @@ def test_a_tiff_of_several_images_is_refused_and_a_thumbnail_is_not_an_image(
         load_samples([pair], TrainConfig())
 
 
+def test_as_many_planes_as_channels_of_a_hyperstack_changed_places(tmp_path: Path) -> None:
+    stack = np.arange(4 * 4 * 24 * 30, dtype=np.uint16).reshape(4, 4, 24, 30)
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, stack, imagej=True, metadata={"axes": "ZCYX"})
+    np.testing.assert_array_equal(read_array(path), stack.swapaxes(0, 1))
+
+
+def test_transparency_was_a_channel_to_train_on(tmp_path: Path) -> None:
+    """A model of four channels refuses every photograph without transparency."""
+    image, _ = picture()
+    colours = np.stack([image, image // 2, image // 3, np.full_like(image, 255)], -1)
+    Image.fromarray(colours).save(tmp_path / "a.png")
+    tifffile.imwrite(tmp_path / "a.tif", colours, photometric="rgb", extrasamples=["unassalpha"])
+    np.testing.assert_array_equal(read_array(tmp_path / "a.png"), colours[..., :3])
+    np.testing.assert_array_equal(
+        read_array(tmp_path / "a.tif"), np.moveaxis(colours[..., :3], -1, 0)
+    )
+
+
+@pytest.mark.parametrize("shape", [(4, 24, 30), (24, 30, 4), (2, 4, 24, 30)])
+def test_four_channels_or_planes_are_not_taken_for_transparency(
+    tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    """Arrays of these shapes are written as colours with transparency, if nothing else is said."""
+    array = np.random.default_rng(0).integers(0, 255, shape).astype(np.uint8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tifffile.imwrite(tmp_path / "a.tif", array)
+    found = read_array(tmp_path / "a.tif")
+    expected = np.moveaxis(array, -1, 0) if shape[-1] == 4 else array
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_hidden_files_of_macos_were_taken_for_images(tmp_path: Path) -> None:
     pair(tmp_path, "a", *picture())
     (tmp_path / "images" / "._a.tif").write_bytes(b"\0\5\x16\7")
@@ -79,6 +114,23 @@ def test_names_that_match_nowhere_are_counted(tmp_path: Path) -> None:
     (tmp_path / "labels/a.tif").rename(tmp_path / "labels/b.tif")
     with pytest.raises(DataError, match="1 of 1 without, the first is 'a'"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["folder", "link", "file", "zarr"])
+def test_images_were_taken_for_their_own_labels(tmp_path: Path, kind: str) -> None:
+    pair(tmp_path, "a", *picture())
+    images = labels = tmp_path / "images"
+    if kind == "link":
+        labels = tmp_path / "other"
+        labels.symlink_to(images)
+    elif kind == "file":
+        images = labels = images / "a.tif"
+    elif kind == "zarr":
+        (tmp_path / "store").mkdir()
+        ngff.convert(images / "a.tif", tmp_path / "store" / "a.zarr")
+        images = labels = tmp_path / "store"
+    with pytest.raises(DataError, match="found the image itself as its labels, a"):
+        pair_files(images, labels)
 
 
 def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:

@@ -255,6 +255,4 @@ def test_a_finite_loss_with_infinite_gradients_left_weights_that_are_no_numbers(
     with pytest.raises(TrainingError, match="the gradients are not finite at step 0") as caught:
         run(data, tmp_path / "run", initial=initial, iterations=1, validate_every=1)
     assert "\n" not in str(caught.value)
-    saved = torch.load(tmp_path / "run/last.pt", weights_only=True)
-    assert saved["step"] == 0
-    assert all(bool(torch.isfinite(t).all()) for t in saved["network"].values())
+    assert not (tmp_path / "run/last.pt").exists()

@@ -9,13 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import torch
 from typer.testing import CliRunner
 
 from spoco_zoo.cli import app
 from spoco_zoo.config import TrainConfig
 from spoco_zoo.train.data import load_samples
 from spoco_zoo.train.files import Pair, pair_files
-from spoco_zoo.train.remarks import doubt_masks, stated_voxel_size
+from spoco_zoo.train.remarks import doubt_crop, doubt_masks, stated_voxel_size
+from spoco_zoo.train.setup import CROP, resolve
 
 SMALL = {"features": [4, 8], "embedding_dim": 4, "crop": [16, 16], "precision": "float32"}
 
@@ -68,6 +70,23 @@ def train(data: Path, *options: str) -> str:
     done = CliRunner().invoke(app, [*command, *options])
     assert done.exit_code == 0, done.output
     return done.stderr
+
+
+@pytest.mark.parametrize(("edge", "said"), [(24, True), (96, False), (128, False)])
+def test_one_small_image_shrank_the_crops_of_all_without_a_word(
+    tmp_path: Path, edge: int, said: bool
+) -> None:
+    data = folder_of(tmp_path, drawn((128, 128)))
+    for what in ("images", "labels"):
+        path = data / what / "2.tif"
+        tifffile.imwrite(path, tifffile.imread(path)[:edge, :edge])
+    samples = load_samples(pair_files(data / "images", data / "labels"), TrainConfig())
+    crop = resolve(TrainConfig(), samples, torch.device("cpu")).crop
+    text = doubt_crop(samples, crop, CROP[2])
+    assert ("crops of 24 x 24 only, because the smallest image, 2, has 24 x 24" in text) is said
+    assert ("leave out images below 128 x 128" in text) is said
+    assert bool(text) is said
+    assert not doubt_crop(samples[2:], crop, CROP[2])  # no other is larger
 
 
 def test_what_is_said_of_training_data_is_in_the_report(tmp_path: Path) -> None:
