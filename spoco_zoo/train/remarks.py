@@ -2,32 +2,60 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage
+from skimage import measure
 
 from spoco_zoo import ngff
 from spoco_zoo.errors import InputError
+from spoco_zoo.train.setup import CROP
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from spoco_zoo.train.data import Sample
+    from numpy.typing import NDArray
+
+    from spoco_zoo.config import TrainConfig
+    from spoco_zoo.train.data import Sample, Split
     from spoco_zoo.train.files import Pair
 
-__all__ = ["doubt_crop", "doubt_masks", "stated_voxel_size"]
+__all__ = [
+    "doubt_crop",
+    "doubt_masks",
+    "doubt_planes",
+    "doubt_strokes",
+    "doubts",
+    "stated_voxel_size",
+]
 
 PIECES = 3
 """Separate pieces of an object, in the mean, from which they are likely objects themselves."""
 CRUMB = 0.1
 """Pieces of less than this share of the largest one do not count."""
+THICK = 4
+"""Planes from which a stack has objects that go through several."""
 ALIKE = 1.05
 """Voxel sizes within this factor are of one scale."""
 SHRUNK = 1.5
 """Factor by which most images could have larger crops than the smallest."""
 GIVE = "--voxel-size gives it to the model, which else cannot know the scale of other images."
+
+
+def doubts(split: Split, config: TrainConfig, crop: Sequence[int]) -> list[str]:
+    """All that training data may not be meant to be, one text each, for a run with this crop."""
+    samples = [*split.train, *split.val]
+    found = [doubt_masks(samples)]
+    if config.annotation == "sparse" and config.background_label is None:
+        found.append(doubt_strokes(samples))
+    if config.annotation == "dense" and config.ndim == 3:
+        found.append(doubt_planes(samples))
+    if config.crop is None:
+        found.append(doubt_crop(split.train, crop, CROP[config.ndim]))
+    return [text for text in found if text]
 
 
 def doubt_masks(samples: Sequence[Sample]) -> str:
@@ -57,6 +85,70 @@ def doubt_masks(samples: Sequence[Sample]) -> str:
         "is an object, number them: skimage.measure.label(mask > 0) in Python, or MorphoLibJ's "
         "Connected Components Labeling in Fiji; save 16-bit TIFFs, and train again."
     )
+
+
+def doubt_strokes(samples: Sequence[Sample]) -> str:
+    """What to tell a user whose strokes over the background are read as one more object.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+        With sparse annotation, and no label said to be background.
+
+    Returns
+    -------
+    str
+        Empty unless in most images one object of several, and one alone, lies in pieces.
+    """
+    annotated = [sample.labels for sample in samples if len(sample.centres)]
+    alone = 0
+    for labels in annotated:
+        pieces = _pieces(labels)
+        alone += len(pieces) > 1 and int((pieces >= PIECES).sum()) == 1
+    if 2 * alone <= len(annotated):
+        return ""
+    return (
+        f"Warning: in {alone} of {len(annotated)} images one label lies in {PIECES} pieces or "
+        "more, and is trained on as one object. If these are strokes over the background, say so: "
+        "--background-label and their value."
+    )
+
+
+def doubt_planes(samples: Sequence[Sample]) -> str:
+    """What to tell a user of whose stacks single planes seem to be annotated.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+        With dense annotation, labels (Z, Y, X).
+
+    Returns
+    -------
+    str
+        Empty if an object is thicker than a plane, or a stack is nearly a plane itself.
+    """
+    annotated = [sample.labels for sample in samples if len(sample.centres)]
+    if not annotated or min(len(labels) for labels in annotated) < THICK:
+        return ""
+    if any(((a > 0) & (a == b)).any() for s in annotated for a, b in pairwise(s)):
+        return ""
+    planes = sum(int((labels > 0).any((1, 2)).sum()) for labels in annotated)
+    total = sum(map(len, annotated))
+    return (
+        f"Warning: every object is one plane thick, and only {planes} of {total} "
+        "planes hold any: all others are trained on as background. If they are not annotated, "
+        "--annotation sparse says so."
+    )
+
+
+def _pieces(labels: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Number of connected pieces of each object that there is."""
+    objects = np.maximum(labels, 0)
+    parts = measure.label(objects, background=0)
+    owner = np.zeros(int(parts.max()) + 1, np.int64)
+    owner[parts] = objects
+    counts = np.bincount(owner[1:])
+    return counts[counts > 0]
 
 
 def doubt_crop(samples: Sequence[Sample], crop: Sequence[int], usual: Sequence[int]) -> str:

@@ -18,8 +18,8 @@ from spoco_zoo.train.loop import Trainer
 from spoco_zoo.train.momentum import make_momentum
 from spoco_zoo.train.parallel import join, leave, share_of_batch
 from spoco_zoo.train.prepare import prepare
-from spoco_zoo.train.remarks import doubt_crop, doubt_masks
-from spoco_zoo.train.setup import CROP, check_network, resolve
+from spoco_zoo.train.remarks import doubts
+from spoco_zoo.train.setup import check_network, resolve
 from spoco_zoo.train.validate import score_cases, tune
 
 if TYPE_CHECKING:
@@ -136,10 +136,7 @@ def train(
         folder = RunFolder.open(out, config, resume=resume)
         names = {part: [s.name for s in getattr(split, part)] for part in PARTS}
         folder.settle_split(names, resume=goes_on)
-        doubts = [doubt_masks([*split.train, *split.val])]
-        if config.crop is None:
-            doubts.append(doubt_crop(split.train, setup.crop, CROP[config.ndim]))
-        for doubt in filter(None, doubts):
+        for doubt in doubts(split, config, setup.crop):
             say(doubt)
     ranks.wait()
     trainer = Trainer(

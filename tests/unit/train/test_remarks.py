@@ -60,6 +60,34 @@ def test_masks_were_trained_on_as_one_object_without_a_word(
     assert bool(doubt_masks(samples)) is said
 
 
+@pytest.mark.parametrize(
+    ("strokes", "known", "said"),
+    [(True, (), True), (True, ("--background-label", "255"), False), (False, (), False)],
+)
+def test_strokes_over_the_background_were_an_object_without_a_word(
+    tmp_path: Path, strokes: bool, known: tuple[str, ...], said: bool
+) -> None:
+    labels = drawn((48, 48))
+    if strokes:
+        labels[14:16, 2:40], labels[30:32, 2:40], labels[40:42, 2:40] = 255, 255, 255
+    told = train(folder_of(tmp_path, labels), "--annotation", "sparse", *known)
+    assert ("in 3 of 3 images one label lies in 3 pieces or more" in told) is said
+    assert ("Warning" in told) is said
+
+
+@pytest.mark.parametrize("thick", [1, 2])
+def test_planes_that_nobody_annotated_were_background_without_a_word(
+    tmp_path: Path, thick: int
+) -> None:
+    labels = np.zeros((8, 32, 32), np.uint8)
+    labels[3 : 3 + thick] = drawn()
+    told = train(
+        folder_of(tmp_path, labels, metadata={"axes": "ZYX"}),
+        "--ndim", "3", "--crop", "8,16,16",
+    )  # fmt: skip
+    assert ("one plane thick, and only 3 of 24 planes hold any" in told) is (thick == 1)
+
+
 def train(data: Path, *options: str) -> str:
     """What a run of one step says, once it is over."""
     import yaml
