@@ -303,6 +303,8 @@ def _local(workers: int, gpus: Sequence[str | int], dashboard: bool) -> DaskExec
             # Ten thousand events per topic, nobody's to read, made the driver grow for hours.
             "distributed.admin.log-length": 100,
             "distributed.admin.low-level-log-length": 100,
+            # A tree of where the worker was, every second: the last hundred take 60 MiB.
+            "distributed.worker.profile.enabled": False,
         }
     )
     # A share of the machine, unless the user has said how many threads a process may have.
