@@ -15,6 +15,7 @@ import numpy as np
 from spoco_zoo.errors import DataError
 from spoco_zoo.ngff import find_labels
 from spoco_zoo.ngff.store import whole_chunks
+from spoco_zoo.train.files import stem
 from spoco_zoo.train.metrics import Contingency, Scores, best_ious, mean, pooled, score_counts
 from spoco_zoo.verbs import make_verb
 
@@ -27,7 +28,7 @@ __all__ = ["Evaluation", "ImageScores", "evaluate"]
 
 # Voxels read at once from each of the two images.
 REGION = 1 << 23
-SUFFIXES = (".ome.tiff", ".ome.tif", ".tiff", ".tif", ".ome.zarr", ".zarr")
+SUFFIXES = (".tiff", ".tif", ".zarr")
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def _pairs(prediction: str | Path, truth: str | Path) -> _Pairs:
     """Match two images, or the contents of two folders by name."""
     folders = [_is_folder_of_images(place) for place in (prediction, truth)]
     if not any(folders):
-        return _Pairs(((_stem(Path(truth)), prediction, truth),))
+        return _Pairs(((stem(Path(truth)), prediction, truth),))
     if not all(folders):
         raise DataError(
             "prediction and truth must both be an image, or both a folder of images",
@@ -165,27 +166,19 @@ def _is_folder_of_images(place: str | Path) -> bool:
     return folder.is_dir() and not any((folder / marker).exists() for marker in markers)
 
 
-def _stem(path: Path) -> str:
-    """Name without the suffixes of image files."""
-    for suffix in SUFFIXES:
-        if path.name.lower().endswith(suffix):
-            return path.name[: -len(suffix)]
-    return path.name
-
-
 def _by_name(folder: Path) -> dict[str, Path]:
     """Images of a folder by name without suffix."""
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if not path.name.lower().endswith(SUFFIXES) or path.name.startswith("."):
             continue
-        if _stem(path) in found:
+        if stem(path) in found:
             raise DataError(
                 "names must be unique up to the suffix",
-                f"{found[_stem(path)].name} and {path.name} in {folder}",
+                f"{found[stem(path)].name} and {path.name} in {folder}",
                 "Keep one of them.",
             )
-        found[_stem(path)] = path
+        found[stem(path)] = path
     if not found:
         raise DataError(
             "a folder must hold TIFF files or OME-Zarr labels",

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["SUFFIXES", "Pair", "match_names", "pair_files", "read_array"]
 
 SUFFIXES = (".tif", ".tiff", ".png", ".npy", ".npz", ".h5", ".hdf5", ".zarr")
+LABEL_ENDINGS = (".spoco", "_cp_masks")
+"""What this program and Cellpose append to the name of an image to name its labels."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,12 @@ class Pair:
 
 
 def stem(path: Path) -> str:
-    """Name of a file up to its first dot."""
-    return path.name.split(".")[0]
+    """Name of an image without its suffix, or of its labels without what that program appends."""
+    name = path.name
+    for endings in (SUFFIXES, (".ome",), LABEL_ENDINGS):
+        ending = next((e for e in endings if name.lower().endswith(e)), "")
+        name = name[: len(name) - len(ending)]
+    return name
 
 
 def pair_files(images: Path, labels: Path) -> list[Pair]:
@@ -78,7 +84,7 @@ def by_name(entries: Iterable[tuple[str, Path]], what: str) -> dict[str, Path]:
     for name, path in entries:
         if name in found:
             raise DataError(
-                f"--{what} must have names that differ before the first dot",
+                f"--{what} must have names that differ without their suffixes",
                 f"{found[name].name} and {path.name}",
                 "Rename one of them.",
             )

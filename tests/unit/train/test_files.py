@@ -134,11 +134,11 @@ def test_images_were_taken_for_their_own_labels(tmp_path: Path, kind: str) -> No
 
 
 def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
-    """Names count up to the first dot, so one of the two would have been lost without a word."""
-    for number in ("001", "002"):
-        pair(tmp_path, f"image.{number}", *picture())
-    with pytest.raises(DataError, match=r"image\.001\.tif and image\.002\.tif"):
-        load(tmp_path)
+    """One of the two would have been lost without a word."""
+    pair(tmp_path, "image", *picture())
+    pair(tmp_path, "image.ome", *picture())
+    with pytest.raises(DataError, match=r"image\.ome\.tif and image\.tif"):
+        pair_files(tmp_path / "images", tmp_path / "labels")
 
 
 def test_an_empty_folder_and_a_missing_one_are_named(tmp_path: Path) -> None:
@@ -156,3 +156,20 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "images" / "a.tif").write_bytes(whole[:40])
     with pytest.raises(DataError, match=r"a\.tif"):
         load(tmp_path)
+
+
+def test_names_with_several_dots_were_taken_for_one(tmp_path: Path) -> None:
+    """Names of microscopes hold numbers; names of labels, what a program appended."""
+    names = {
+        "exp 1.0 20x.tif": "exp 1.0 20x.png",
+        "exp 1.1 20x.ome.tif": "exp 1.1 20x_cp_masks.tif",
+        "B.zarr": "B.spoco.ome.zarr",
+    }
+    for image, labels in names.items():
+        for what, name in (("images", image), ("labels", labels)):
+            place = tmp_path / what / name
+            place.parent.mkdir(exist_ok=True)
+            place.mkdir() if name.endswith("zarr") else place.touch()
+    found = pair_files(tmp_path / "images", tmp_path / "labels")
+    assert {one.image.name: one.labels.name for one in found} == names
+    assert {one.name for one in found} == {"exp 1.0 20x", "exp 1.1 20x", "B"}
