@@ -305,6 +305,8 @@ def _local(workers: int, gpus: Sequence[str | int], dashboard: bool) -> DaskExec
             "distributed.admin.low-level-log-length": 100,
             # A tree of where the worker was, every second: the last hundred take 60 MiB.
             "distributed.worker.profile.enabled": False,
+            # Threads that read, write and talk would each scatter what they keep over an arena.
+            "distributed.nanny.pre-spawn-environ.MALLOC_ARENA_MAX": 1,
         }
     )
     # A share of the machine, unless the user has said how many threads a process may have.

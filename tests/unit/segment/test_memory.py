@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from spoco_zoo.segment.execute import make_executor
 from spoco_zoo.segment.memory import return_freed_memory
 
 SCRIPT = """
@@ -84,3 +85,21 @@ def test_an_array_in_a_cycle_is_freed_at_once() -> None:
     del holder
     return_freed_memory()
     assert held() is None
+
+
+def test_workers_grew_for_minutes_with_records_and_scattered_memory() -> None:
+    def asked(item: int) -> tuple[str | None, bool]:
+        from distributed import get_worker
+
+        return os.environ.get("MALLOC_ARENA_MAX"), "profile" in get_worker().periodic_callbacks
+
+    found, failed = [], []
+    executor = make_executor(1, dashboard=False)
+    try:
+        executor.run(
+            asked, [0], lambda _, result: found.append(result), lambda *why: failed.append(why)
+        )
+    finally:
+        executor.close()
+    assert not failed
+    assert found == [("1", False)]
