@@ -87,12 +87,23 @@ def by_library(
     With `everywhere` it is given all voxels, and those in the foreground keep their labels.
     """
     field = TensorField(case.embeddings)
-    labels = mark_foreground(field, config, background)
-    inside = labels.reshape(-1) > 0
-    where = np.arange(labels.size) if everywhere else np.flatnonzero(inside)
+    inside = mark_foreground(field, config, background)
+    clustered = inside.copy()
+    where = np.arange(inside.size) if everywhere else np.flatnonzero(inside)
     if len(where) > config.min_size:
-        found = reference(name, config, field.rows(where))
-        labels.reshape(-1)[where] = (found + 1) * inside[where]
+        clustered.reshape(-1)[where] = reference(name, config, field.rows(where)) + 1
+    return as_objects(field, clustered, inside, config, background)
+
+
+def as_objects(
+    field: TensorField,
+    clustered: NDArray[Any],
+    inside: NDArray[np.int32],
+    config: ClusteringConfig,
+    background: tuple[float, ...] | None,
+) -> NDArray[np.int32]:
+    """What the splitting and dropping of our methods makes of clusters within the foreground."""
+    labels = np.where(inside > 0, clustered, 0).astype(np.int32)
     split_parts(labels)
     drop_or_absorb(field, labels, config.min_size, background is not None)
     return labels
@@ -205,11 +216,8 @@ def compare_modes(
 
     def finished(case: Case, raw: NDArray[Any]) -> NDArray[np.int32]:
         field = TensorField(case.embeddings)
-        labels = raw.reshape(case.labels.shape).astype(np.int32)
-        labels[mark_foreground(field, config, background) == 0] = 0
-        split_parts(labels)
-        drop_or_absorb(field, labels, config.min_size, background is not None)
-        return labels
+        inside = mark_foreground(field, config, background)
+        return as_objects(field, raw.reshape(inside.shape), inside, config, background)
 
     mine, other = (
         summary(cases, [(finished(case, a), s) for case, (a, s) in zip(cases, runs, strict=True)])

@@ -14,8 +14,9 @@ import numpy as np
 
 from spoco_zoo.errors import DataError
 from spoco_zoo.ngff import find_labels
+from spoco_zoo.ngff.opening import holds_zarr
 from spoco_zoo.ngff.store import whole_chunks
-from spoco_zoo.train.files import stem
+from spoco_zoo.train.files import by_name, stem, visible
 from spoco_zoo.train.metrics import Contingency, Scores, best_ious, mean, pooled, score_counts
 from spoco_zoo.verbs import make_verb
 
@@ -161,31 +162,19 @@ def _pairs(prediction: str | Path, truth: str | Path) -> _Pairs:
 
 def _is_folder_of_images(place: str | Path) -> bool:
     """Whether a local folder is no OME-Zarr itself."""
-    folder = Path(place)
-    markers = ("zarr.json", ".zgroup", ".zattrs")
-    return folder.is_dir() and not any((folder / marker).exists() for marker in markers)
+    return Path(place).is_dir() and not holds_zarr(place)
 
 
 def _by_name(folder: Path) -> dict[str, Path]:
     """Images of a folder by name without suffix."""
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if not path.name.lower().endswith(SUFFIXES) or path.name.startswith("."):
-            continue
-        if stem(path) in found:
-            raise DataError(
-                "names must be unique up to the suffix",
-                f"{found[stem(path)].name} and {path.name} in {folder}",
-                "Keep one of them.",
-            )
-        found[stem(path)] = path
-    if not found:
+    files = sorted(p for p in visible(folder.iterdir()) if p.suffix.lower() in SUFFIXES)
+    if not files:
         raise DataError(
             "a folder must hold TIFF files or OME-Zarr labels",
             f"none in {folder}",
             "Check the path.",
         )
-    return found
+    return by_name(((stem(path), path) for path in files), f"files in {folder}")
 
 
 def _count(

@@ -231,6 +231,11 @@ def divisor(std: float) -> float:
     return std + (min(TINY, 1e-3 * std) or TINY)
 
 
+def _unit(statistics: Statistics) -> float:
+    """What one normalised unit is in the image: negative where bright and dark change places."""
+    return divisor(statistics.std) * (-1 if statistics.inverted else 1)
+
+
 def normalise(values: NDArray[np.generic], statistics: Statistics) -> NDArray[np.float32]:
     """``(x - mean) / (std + 1e-6)`` of the values within the limits, float32, see `divisor`.
 
@@ -240,11 +245,10 @@ def normalise(values: NDArray[np.generic], statistics: Statistics) -> NDArray[np
     if np.isfinite(statistics.low) or np.isfinite(statistics.high):
         np.clip(scaled, statistics.low, statistics.high, out=scaled)
     scaled -= scaled.dtype.type(statistics.mean)
-    scaled /= scaled.dtype.type(divisor(statistics.std) * (-1 if statistics.inverted else 1))
+    scaled /= scaled.dtype.type(_unit(statistics))
     return scaled.astype(np.float32, copy=False)
 
 
 def restored(scaled: NDArray[np.float32], statistics: Statistics) -> NDArray[np.float32]:
     """What was normalised, in units of the image, float32; what was cut off stays so."""
-    std = np.float32(divisor(statistics.std) * (-1 if statistics.inverted else 1))
-    return scaled * std + np.float32(statistics.mean)
+    return scaled * np.float32(_unit(statistics)) + np.float32(statistics.mean)

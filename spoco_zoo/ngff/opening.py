@@ -19,7 +19,7 @@ from spoco_zoo.ngff.parse import Multiscale, parse_multiscale
 from spoco_zoo.ngff.store import is_remote, local_path, open_group
 from spoco_zoo.ngff.tiff import TiffInfo, inspect_tiff
 
-__all__ = ["open_image"]
+__all__ = ["holds_zarr", "open_image"]
 
 LONGEST, LARGEST = 2**28, 2**53
 """Voxels of an axis and of an image: beyond what is ever acquired, within what can be counted."""
@@ -27,6 +27,11 @@ MARKS = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
 """Files that a folder of Zarr holds, one of them at least."""
 SHOWN = 8
 """Images of a file that a note lists."""
+
+
+def holds_zarr(folder: str | Path) -> bool:
+    """Whether a local folder is itself a Zarr group or array."""
+    return any(os.path.exists(os.path.join(folder, name)) for name in MARKS)
 
 
 def open_image(
@@ -62,7 +67,7 @@ def open_image(
             raise StoreError("the input must exist", f"nothing at {place}", "Check the path.")
         if os.path.isfile(place):
             return _open_tiff(place, series)
-        if not any(os.path.exists(os.path.join(place, name)) for name in MARKS):
+        if not holds_zarr(place):
             raise StoreError(
                 "the input must be an OME-Zarr folder or a TIFF file",
                 f"a folder of another kind at {place}",

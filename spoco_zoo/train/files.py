@@ -61,7 +61,7 @@ def pair_files(images: Path, labels: Path) -> list[Pair]:
                 f"none in {folder}",
                 "Convert the images to TIFF.",
             )
-        found[what] = by_name(((stem(p), p) for p in files), what)
+        found[what] = by_name(((stem(p), p) for p in files), f"--{what}")
     return match_names(found["images"], found["labels"])
 
 
@@ -84,7 +84,7 @@ def by_name(entries: Iterable[tuple[str, Path]], what: str) -> dict[str, Path]:
     for name, path in entries:
         if name in found:
             raise DataError(
-                f"--{what} must have names that differ without their suffixes",
+                f"{what} must have names that are unique without their suffixes",
                 f"{found[name].name} and {path.name}",
                 "Rename one of them.",
             )

@@ -94,7 +94,7 @@ def find_pairs(images: Path, labels: Path, config: TrainConfig) -> list[Pair]:
                 f"none in or below {folder}",
                 "Check the path, or use --layout pairs.",
             )
-        found[what] = by_name(((path.name.removesuffix(end), path) for path in files), what)
+        found[what] = by_name(((path.name.removesuffix(end), path) for path in files), f"--{what}")
     return match_names(found["images"], found["labels"])
 
 

@@ -70,7 +70,7 @@ def doubt_masks(samples: Sequence[Sample]) -> str:
     str
         Empty if an image has several objects, or its one object is in one piece or two.
     """
-    annotated = [sample.labels for sample in samples if len(sample.centres)]
+    annotated = _annotated(samples)
     if not annotated or any(len(sample.centres) > 1 for sample in samples):
         return ""
     count = 0
@@ -100,7 +100,7 @@ def doubt_strokes(samples: Sequence[Sample]) -> str:
     str
         Empty unless in most images one object of several, and one alone, lies in pieces.
     """
-    annotated = [sample.labels for sample in samples if len(sample.centres)]
+    annotated = _annotated(samples)
     alone = 0
     for labels in annotated:
         pieces = _pieces(labels)
@@ -127,7 +127,7 @@ def doubt_planes(samples: Sequence[Sample]) -> str:
     str
         Empty if an object is thicker than a plane, or a stack is nearly a plane itself.
     """
-    annotated = [sample.labels for sample in samples if len(sample.centres)]
+    annotated = _annotated(samples)
     if not annotated or min(len(labels) for labels in annotated) < THICK:
         return ""
     if any(((a > 0) & (a == b)).any() for s in annotated for a, b in pairwise(s)):
@@ -139,6 +139,11 @@ def doubt_planes(samples: Sequence[Sample]) -> str:
         "planes hold any: all others are trained on as background. If they are not annotated, "
         "--annotation sparse says so."
     )
+
+
+def _annotated(samples: Sequence[Sample]) -> list[NDArray[np.int32]]:
+    """Labels of the images that have objects."""
+    return [sample.labels for sample in samples if len(sample.centres)]
 
 
 def _pieces(labels: NDArray[np.int32]) -> NDArray[np.int64]:
