@@ -25,7 +25,7 @@ from spoco_zoo.train.crops import CropSampler
 from spoco_zoo.train.journal import Journal, Progress
 from spoco_zoo.train.momentum import make_momentum, momentum_at, update_momentum
 from spoco_zoo.train.objective import Objective
-from spoco_zoo.train.parallel import Ranks, average_buffers, share_of_batch, wrap
+from spoco_zoo.train.parallel import Ranks, average_buffers, leave, share_of_batch, wrap
 from spoco_zoo.train.validate import Case, embed_cases, place_border
 
 if TYPE_CHECKING:
@@ -158,6 +158,11 @@ class Trainer:
                 break
         if journal is not None:
             journal.close()
+
+    def part(self) -> None:
+        """Part from the other processes: what follows training needs one only."""
+        self.called = self.network
+        leave(self.ranks)
 
     def _is_time_to_validate(self) -> bool:
         return self.step == self.config.iterations or self.step % self.setup.validate_every == 0

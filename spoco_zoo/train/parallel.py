@@ -8,6 +8,8 @@ writes and reports.
 
 from __future__ import annotations
 
+import gc
+import importlib
 import os
 from dataclasses import dataclass
 from datetime import timedelta
@@ -69,13 +71,21 @@ def join(device: torch.device) -> tuple[Ranks, torch.device]:
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
     backend = "nccl" if device.type == "cuda" else "gloo"
+    # DistributedDataParallel imports this. Imported any later, functions in it would hold
+    # the group as the default of an argument, and `leave` could not end the group's threads.
+    importlib.import_module("torch._dynamo")
     dist.init_process_group(backend, timeout=PATIENCE)
     return Ranks(dist.get_rank(), world), device
 
 
 def leave(ranks: Ranks) -> None:
-    """Part from the other processes."""
+    """Part from the other processes; nothing that `wrap` returned may be held any more.
+
+    The group's threads end with the last that holds it. One that lets go of a tensor
+    while the interpreter ends would abort the process.
+    """
     if ranks.world > 1:
+        gc.collect()
         dist.destroy_process_group()
 
 

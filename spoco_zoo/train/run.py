@@ -16,7 +16,7 @@ from spoco_zoo.train.checkpoint import RunFolder
 from spoco_zoo.train.data import PARTS, object_sizes
 from spoco_zoo.train.loop import Trainer
 from spoco_zoo.train.momentum import make_momentum
-from spoco_zoo.train.parallel import join, leave, share_of_batch
+from spoco_zoo.train.parallel import join, share_of_batch
 from spoco_zoo.train.prepare import prepare
 from spoco_zoo.train.remarks import doubts
 from spoco_zoo.train.setup import check_network, resolve
@@ -156,7 +156,7 @@ def train(
     if resume and ranks.main:
         folder.trim_log(trainer.step)
     trainer.run(listen)
-    leave(ranks)
+    trainer.part()
     return publish(trainer) if ranks.main else None
 
 
