@@ -188,7 +188,7 @@ def real_blocks(options: argparse.Namespace) -> tuple[np.ndarray, BlockGrid, Blo
     network = made_ready(model.network, device, config.precision)
     recipe = plan.recipe
     field = embed(
-        network, pixels, plan.field, plan.region, channels=recipe.net.embedding_dim, device=device
+        network, pixels, plan.field, plan.region, net=recipe.net, device=device
     ).embeddings.cpu()
     labels = ngff.open_image(options.labels)
     truth = connected(labels.read(0, 0, None, plan.region.slices)[0].astype(np.int32))

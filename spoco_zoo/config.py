@@ -113,6 +113,8 @@ class NetConfig(Config):
     embedding_dim: Positive = 8
     features: tuple[Positive, ...] = (16, 32, 64, 128)
     pooling: tuple[tuple[Positive, ...], ...] = ((2, 2), (2, 2), (2, 2))
+    rotary: tuple[tuple[Extent, ...], ...] = ()
+    """Periods per axis in voxels; each entry turns a pair of channels per axis with position."""
 
     @model_validator(mode="after")
     def _levels_fit(self) -> Self:
@@ -120,6 +122,10 @@ class NetConfig(Config):
             raise ValueError("pooling needs one entry less than features")
         if any(len(level) != self.ndim for level in self.pooling):
             raise ValueError("each pooling entry needs one factor per spatial axis")
+        if any(len(periods) != self.ndim for periods in self.rotary):
+            raise ValueError("each rotary entry needs one period per spatial axis")
+        if 2 * self.ndim * len(self.rotary) > self.embedding_dim:
+            raise ValueError("each rotary entry needs two channels of embedding per spatial axis")
         return self
 
 
@@ -187,6 +193,9 @@ class ModelRecipe(Config):
     def _dimensions_fit(self) -> Self:
         if self.background is not None and len(self.background) != self.net.embedding_dim:
             raise ValueError("background must have embedding_dim entries")
+        turning = 2 * self.net.ndim * len(self.net.rotary)
+        if self.background is not None and any(self.background[:turning]):
+            raise ValueError("background must be 0 in channels that turn with position")
         if len(self.channel_names) != self.net.in_channels:
             raise ValueError("channel_names must have in_channels entries")
         if len(self.patch) != self.net.ndim:
@@ -276,6 +285,10 @@ class TrainConfig(Config):
     embedding_dim: Positive = 8
     features: tuple[Positive, ...] | None = None
     pooling: tuple[tuple[Positive, ...], ...] | None = None
+    rotary: tuple[tuple[Extent, ...], ...] | None = None
+    """Periods in voxels, ``[[48, 48]]``, with which pairs of channels turn with position.
+
+    None: one, by the size of the objects. ``[]``: non-spatial embeddings, as in the paper."""
     loss: LossConfig = LossConfig()
     clustering: ClusteringMethod = "instance"
 

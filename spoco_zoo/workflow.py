@@ -42,7 +42,7 @@ __all__ = [
     "write_evaluation_page",
 ]
 
-NETWORK = ("features", "pooling", "embedding_dim")  # settings that shape the network
+NETWORK = ("features", "pooling", "embedding_dim", "rotary")  # settings that shape the network
 SCORES = ("ap50", "ap75", "ap90", "sbd", "dic", "arand", "n_predicted", "n_truth")
 
 

@@ -107,7 +107,8 @@ def readme(content: RunContent, options: ExportOptions, geometry: TileGeometry) 
         "With bioimageio.core:",
         RUN_CORE.replace("DIMS", ", ".join(f'"{axis}"' for axis in "zyx"[-net.ndim :])),
         "Images larger than memory must be embedded in overlapping tiles, whose embeddings are "
-        "joined before any clustering: labels that were clustered per tile do not fit together.",
+        "joined before any clustering: labels that were clustered per tile do not fit together."
+        + _origins(net.rotary),
         "## Training data",
         options.about_data or "The exporter of this model has not described it.",
         f"Annotation: {_annotation(content)}.",
@@ -165,6 +166,18 @@ def _returns(content: RunContent, options: ExportOptions) -> str:
     if content.recipe.background is None:
         return text + " The model knows no background: every pixel belongs to an object."
     return text
+
+
+def _origins(rotary: tuple[tuple[float, ...], ...]) -> str:
+    """Where tiles must start for their embeddings to fit together."""
+    if not rotary:
+        return ""
+    periods = " and of ".join(f"({', '.join(f'{p:g}' for p in entry)})" for entry in rotary)
+    return (
+        " Embeddings turn with the position in the input (rotary position embedding), so tiles, "
+        f"halo included, must start at multiples of {periods} pixels; spoco-zoo turns them "
+        "itself and may start anywhere."
+    )
 
 
 def _training_facts(content: RunContent) -> list[str]:

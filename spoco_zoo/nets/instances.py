@@ -351,8 +351,9 @@ class SpocoUNetWithLabels(SpocoUNet):
         foreground: float,
         smoothness: float,
         min_size: int,
+        rotary: Sequence[Sequence[float]] = (),
     ):
-        super().__init__(ndim, in_channels, embedding_dim, features, pooling)
+        super().__init__(ndim, in_channels, embedding_dim, features, pooling, rotary)
         self.instances = Instances(background, bandwidth, foreground, smoothness, min_size)
 
     def forward(self, x: Tensor) -> Tuple[Tensor, Tensor]:

@@ -24,13 +24,15 @@ ARCHITECTURES = ("spoco-unet",)
 
 def architecture_kwargs(net: NetConfig) -> dict[str, object]:
     """Keyword arguments of the architecture, as plain lists and numbers for YAML."""
-    return {
+    kwargs: dict[str, object] = {
         "ndim": net.ndim,
         "in_channels": net.in_channels,
         "embedding_dim": net.embedding_dim,
         "features": list(net.features),
         "pooling": [list(level) for level in net.pooling],
     }
+    # Left out where there is none: bundles made before it existed do not name it.
+    return {**kwargs, "rotary": [list(entry) for entry in net.rotary]} if net.rotary else kwargs
 
 
 def label_kwargs(recipe: ModelRecipe) -> dict[str, object]:
@@ -61,7 +63,7 @@ def build_network(net: NetConfig) -> SpocoUNet:
             repr(net.architecture),
             "Train with this version of spoco-zoo, or pass the model as TorchScript or ONNX.",
         )
-    return SpocoUNet(net.ndim, net.in_channels, net.embedding_dim, net.features, net.pooling)
+    return SpocoUNet(**architecture_kwargs(net))  # type: ignore[arg-type]
 
 
 def build_network_with_labels(recipe: ModelRecipe) -> SpocoUNetWithLabels:

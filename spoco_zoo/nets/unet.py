@@ -4,6 +4,7 @@ This file needs torch alone. It travels inside every exported bundle as its
 architecture file, so nothing of spoco_zoo may be imported here.
 """
 
+import math
 from typing import List, Sequence
 
 import torch
@@ -31,15 +32,44 @@ class DoubleConv(nn.Module):
         return self.layers(x)
 
 
+def turned(embeddings: Tensor, angles: List[Tensor]) -> Tensor:
+    """Pairs of channels turned in their planes.
+
+    Parameters
+    ----------
+    embeddings : Tensor
+        float32 (N, E, [Z,] Y, X).
+    angles : list of Tensor
+        In radians; the i-th turns channels 2 i and 2 i + 1, and spreads over (N, [Z,] Y, X).
+    """
+    parts: List[Tensor] = []
+    for i, angle in enumerate(angles):
+        first, second = embeddings[:, 2 * i], embeddings[:, 2 * i + 1]
+        cos, sin = torch.cos(angle), torch.sin(angle)
+        parts.append(first * cos - second * sin)
+        parts.append(first * sin + second * cos)
+    return torch.cat([torch.stack(parts, 1), embeddings[:, 2 * len(angles) :]], dim=1)
+
+
 class SpocoUNet(nn.Module):
     """U-Net from an image to one embedding vector per pixel.
 
     The head is a 1x1 convolution without activation and no coordinates enter
-    the network, so the embeddings are non-spatial (paper, section 3.1). Input
+    the network (paper, section 3.1). Input
     of any size is taken: it is padded by replication at the high end of each
     axis to a multiple of the pooling factor, and the output is cropped back.
     Normalisation is BatchNorm only, because with instance or group statistics
     a pixel's embedding would depend on the tile that it was computed in.
+
+    With `rotary` periods, pairs of output channels are turned by an angle that
+    grows with the voxel's position, a full turn per period, as in rotary position
+    embedding (Su et al., "RoFormer", 2021). To give one embedding to all voxels
+    of an object, the network has to turn each pair back by the voxel's place
+    within the object, which it can see; two alike objects then end up apart by
+    the angle between their places, which it cannot see. Lengths stay, so what is
+    at the origin (the background) stays there; and an image that is moved has
+    all its embeddings turned alike, which leaves every distance as it was.
+    Without periods the embeddings are non-spatial, as in the paper.
 
     Parameters
     ----------
@@ -54,11 +84,17 @@ class SpocoUNet(nn.Module):
     pooling : sequence of sequence of int
         Pooling factor per axis ([Z,] Y, X) between successive levels:
         ``len(features) - 1`` entries.
+    rotary : sequence of sequence of float
+        Periods in voxels per axis ([Z,] Y, X); each entry turns the next
+        ``2 ndim`` channels of the output, a pair per axis.
 
     Notes
     -----
     ``forward`` maps float ``(N, C, [Z,] Y, X)`` to ``(N, E, [Z,] Y, X)``.
     """
+
+    # TorchScript cannot tell the type of an empty list.
+    rotary: List[List[float]]
 
     def __init__(
         self,
@@ -67,9 +103,11 @@ class SpocoUNet(nn.Module):
         embedding_dim: int,
         features: Sequence[int],
         pooling: Sequence[Sequence[int]],
+        rotary: Sequence[Sequence[float]] = (),
     ):
         super().__init__()
         self.ndim = ndim
+        self.rotary = [[float(p) for p in periods] for periods in rotary]
         self.pooling: List[List[int]] = [[int(p) for p in level] for level in pooling]
         self.factor: List[int] = [1] * ndim
         for level in self.pooling:
@@ -102,11 +140,25 @@ class SpocoUNet(nn.Module):
             height, width = x.shape[2], x.shape[3]
             fy, fx = self.factor
             x = F.pad(x, [0, -width % fx, 0, -height % fy], mode="replicate")
-            return self.unpadded(x)[:, :, :height, :width]
+            return self.placed(self.unpadded(x)[:, :, :height, :width])
         depth, height, width = x.shape[2], x.shape[3], x.shape[4]
         fz, fy, fx = self.factor
         x = F.pad(x, [0, -width % fx, 0, -height % fy, 0, -depth % fz], mode="replicate")
-        return self.unpadded(x)[:, :, :depth, :height, :width]
+        return self.placed(self.unpadded(x)[:, :, :depth, :height, :width])
+
+    def placed(self, x: Tensor) -> Tensor:
+        """Embeddings turned by their place in the input, float32 if there are periods."""
+        if len(self.rotary) == 0:
+            return x
+        x = x.float()
+        angles: List[Tensor] = []
+        for periods in self.rotary:
+            for axis, period in enumerate(periods):
+                at = torch.arange(x.shape[axis + 2], dtype=torch.float32, device=x.device)
+                shape = [1] * (self.ndim + 1)
+                shape[axis + 1] = -1
+                angles.append((torch.remainder(at, period) * (2 * math.pi / period)).reshape(shape))
+        return turned(x, angles)
 
     def unpadded(self, x: Tensor) -> Tensor:
         """The network proper; every axis must be a multiple of its pooling factor."""

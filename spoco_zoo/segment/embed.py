@@ -9,10 +9,12 @@ the next one beside it, which needs some of the same patches.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import pi
 from typing import TYPE_CHECKING
 
 import torch
 
+from spoco_zoo.nets.unet import turned
 from spoco_zoo.segment.blocks import make_box
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from spoco_zoo.config import NetConfig
     from spoco_zoo.nets.model import Embedder
     from spoco_zoo.segment.blocks import Box
     from spoco_zoo.segment.field import Field, Patch
@@ -99,7 +102,7 @@ def embed(
     field: Field,
     region: Box,
     *,
-    channels: int,
+    net: NetConfig,
     device: torch.device | str = "cpu",
     batch: int = 1,
     blank: tuple[float, np.ndarray] | None = None,
@@ -117,8 +120,9 @@ def embed(
     field : Field
     region : Box
         In voxels of the volume.
-    channels : int
-        Length E of an embedding.
+    net : NetConfig
+        What the network is; where it turns channels with position (`rotary`) it does so from the
+        origin of its input, and the embeddings of the region are turned from that of the volume.
     device : torch.device or str
     batch : int
         Patches of equal shape per forward on a CUDA device; halved while memory
@@ -137,11 +141,12 @@ def embed(
     Embedded
     """
     device, kept = torch.device(device), kept or Kept()
-    out = torch.zeros((channels, *region.shape), dtype=torch.float32, device=device)
+    out = torch.zeros((net.embedding_dim, *region.shape), dtype=torch.float32, device=device)
     seams = _Seams(field, region)
     run = used = 0
     source = _Source(torch.from_numpy(image), field.needed(region), blank, kept)
-    for patch, output, fresh in _forwarded(network, source, field.patches(region), device, batch):
+    forward = _Forward(network, net.rotary, device, batch if device.type == "cuda" else 1)
+    for patch, output, fresh in forward.run(source, field.patches(region)):
         run += fresh
         used += output is not None
         if output is None:
@@ -180,53 +185,70 @@ class _Source:
 Waiting = list[tuple["Patch", "torch.Tensor | Output | None"]]
 
 
-def _forwarded(
-    network: Embedder, source: _Source, patches: Iterator[Patch], device: torch.device, batch: int
-) -> Iterator[tuple[Patch, Output | None, bool]]:
-    """Each patch with its output, None if blank, and whether it was run; order is kept."""
-    size = batch if device.type == "cuda" else 1
-    waiting: Waiting = []
-    for patch in patches:
-        waiting.append((patch, source.of(patch)))
-        if len(waiting) >= size:
-            yield from _flush(network, waiting, device)
-            waiting = []
-    yield from _flush(network, waiting, device)
+@dataclass(frozen=True)
+class _Forward:
+    """The network on patch after patch."""
 
+    network: Embedder
+    rotary: tuple[tuple[float, ...], ...]
+    device: torch.device
+    batch: int
 
-def _flush(
-    network: Embedder, waiting: Waiting, device: torch.device
-) -> Iterator[tuple[Patch, Output | None, bool]]:
-    """Run patches of equal shape together."""
-    results: dict[int, torch.Tensor] = {}
-    shapes: dict[torch.Size, list[tuple[int, torch.Tensor]]] = {}
-    for i, (_, found) in enumerate(waiting):
-        if isinstance(found, torch.Tensor):
-            shapes.setdefault(found.shape, []).append((i, found))
-    for members in shapes.values():
-        stack = torch.stack([pixel for _, pixel in members])
-        for (i, _), result in zip(members, _forward(network, stack, device), strict=True):
-            results[i] = result
-    for i, (patch, found) in enumerate(waiting):
-        if i in results:
-            yield patch, Output(patch.input, results[i]), True
-        else:
-            assert not isinstance(found, torch.Tensor)
-            yield patch, found, False
+    def run(
+        self, source: _Source, patches: Iterator[Patch]
+    ) -> Iterator[tuple[Patch, Output | None, bool]]:
+        """Each patch with its output, None if blank, and whether it was run; order is kept."""
+        waiting: Waiting = []
+        for patch in patches:
+            waiting.append((patch, source.of(patch)))
+            if len(waiting) >= self.batch:
+                yield from self._flush(waiting)
+                waiting = []
+        yield from self._flush(waiting)
 
+    def _flush(self, waiting: Waiting) -> Iterator[tuple[Patch, Output | None, bool]]:
+        """Run patches of equal shape together."""
+        results: dict[int, torch.Tensor] = {}
+        shapes: dict[torch.Size, list[tuple[int, torch.Tensor]]] = {}
+        for i, (_, found) in enumerate(waiting):
+            if isinstance(found, torch.Tensor):
+                shapes.setdefault(found.shape, []).append((i, found))
+        for members in shapes.values():
+            stack = torch.stack([pixel for _, pixel in members])
+            for (i, _), result in zip(members, self._outputs(stack), strict=True):
+                results[i] = self._placed(result, waiting[i][0])
+        for i, (patch, found) in enumerate(waiting):
+            if i in results:
+                yield patch, Output(patch.input, results[i]), True
+            else:
+                assert not isinstance(found, torch.Tensor)
+                yield patch, found, False
 
-def _forward(network: Embedder, stack: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Output (N, E, ...); the batch is halved while the device's memory is short."""
-    try:
+    def _outputs(self, stack: torch.Tensor) -> torch.Tensor:
+        """Output (N, E, ...); the batch is halved while the device's memory is short."""
+        try:
+            with torch.inference_mode():
+                return self.network(stack.to(self.device)).contiguous()
+        except torch.cuda.OutOfMemoryError:
+            if len(stack) == 1:
+                raise
+        torch.cuda.empty_cache()
+        half = len(stack) // 2
+        return torch.cat([self._outputs(part) for part in (stack[:half], stack[half:])])
+
+    def _placed(self, output: torch.Tensor, patch: Patch) -> torch.Tensor:
+        """What the network turned from the patch's origin, turned from the volume's."""
+        if not self.rotary:
+            return output
+        # A 2D network on a stack knows of the last two axes only.
+        start = patch.input.start[-len(self.rotary[0]) :]
+        angles = [
+            torch.tensor(2 * pi * (at % period) / period, device=output.device)
+            for periods in self.rotary
+            for at, period in zip(start, periods, strict=True)
+        ]
         with torch.inference_mode():
-            return network(stack.to(device)).contiguous()
-    except torch.cuda.OutOfMemoryError:
-        if len(stack) == 1:
-            raise
-    torch.cuda.empty_cache()
-    half = len(stack) // 2
-    parts = [_forward(network, part, device) for part in (stack[:half], stack[half:])]
-    return torch.cat(parts)
+            return turned(output[None], angles)[0]
 
 
 def _is_blank(pixel: torch.Tensor, blank: tuple[float, np.ndarray] | None) -> bool:

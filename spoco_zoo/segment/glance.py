@@ -79,8 +79,8 @@ def ready_part(
     network: Embedder = made_ready(model.network, place, plan.config.precision)
     if plan.recipe.net.ndim < len(region.shape):
         network = planewise(network)
-    channels = plan.recipe.net.embedding_dim
-    return lambda: embed(network, pixels, plan.field, region, channels=channels, device=place)
+    net = plan.recipe.net
+    return lambda: embed(network, pixels, plan.field, region, net=net, device=place)
 
 
 def embed_part(

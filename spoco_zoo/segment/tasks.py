@@ -310,7 +310,7 @@ def _embed(
         source.pixels,
         common.field,
         region,
-        channels=recipe.net.embedding_dim,
+        net=recipe.net,
         device=find_device(common.device),
         batch=max(BATCH_VOXELS // largest, 1),
         blank=blank,

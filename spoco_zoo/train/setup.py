@@ -14,6 +14,7 @@ from spoco_zoo.nets.receptive import pooling_factor
 from spoco_zoo.nets.widen import can_widen
 from spoco_zoo.train.augment import Photometry
 from spoco_zoo.train.crops import Geometry
+from spoco_zoo.train.data import object_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,6 +42,9 @@ PRECISIONS = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
+# Of an object's diameter. Neighbours then lie nearly half a turn apart; from 1.5 to 3 it makes
+# no difference that could be told from chance (docs/results.md).
+PERIOD = 2.25
 MAX_ANISOTROPY = 1.5  # a pooling skips an axis that is coarser than the finest by more than this
 
 
@@ -95,6 +99,42 @@ def default_pooling(anisotropy: Sequence[float], levels: int) -> tuple[tuple[int
     return tuple(pooling)
 
 
+def default_rotary(
+    anisotropy: Sequence[float], factor: Sequence[int], embedding_dim: int, volume: float
+) -> tuple[tuple[float, ...], ...]:
+    """One period of rotary position embedding per axis, for objects of a size.
+
+    Parameters
+    ----------
+    anisotropy : sequence of float
+        Voxel size per axis relative to the finest.
+    factor : sequence of int
+        Pooling factor per axis. Periods are multiples of it, so that programs which know
+        nothing of periods may lay tiles at common multiples.
+    embedding_dim : int
+        Each axis needs two channels; with fewer there is no period.
+    volume : float
+        Voxels of a usual object.
+
+    Examples
+    --------
+    >>> default_rotary((1.0, 1.0), (8, 8), 8, 366)
+    ((48.0, 48.0),)
+    >>> default_rotary((2.0, 1.0, 1.0), (4, 8, 8), 8, 4000)
+    ((28.0, 56.0, 56.0),)
+    >>> default_rotary((1.0, 1.0), (8, 8), 3, 366)
+    ()
+    """
+    ndim = len(anisotropy)
+    if embedding_dim < 2 * ndim:
+        return ()
+    finest = volume * float(np.prod(anisotropy))
+    # Of the disc or ball with as many voxels of the finest axis.
+    diameter = (finest * 4 / np.pi) ** 0.5 if ndim == 2 else (finest * 6 / np.pi) ** (1 / 3)
+    periods = (PERIOD * diameter / a / f for a, f in zip(anisotropy, factor, strict=True))
+    return (tuple(float(max(round(p), 1) * f) for p, f in zip(periods, factor, strict=True)),)
+
+
 def choose_crop(
     config: TrainConfig, factor: Sequence[int], samples: Sequence[Sample]
 ) -> tuple[int, ...]:
@@ -127,15 +167,18 @@ def resolve(config: TrainConfig, samples: Sequence[Sample], device: torch.device
     """
     anisotropy = relative_voxel_size(config)
     features = config.features or FEATURES[config.ndim]
-    net = NetConfig.checked(
-        {
-            "ndim": config.ndim,
-            "in_channels": samples[0].image.shape[0],
-            "embedding_dim": config.embedding_dim,
-            "features": features,
-            "pooling": config.pooling or default_pooling(anisotropy, len(features)),
-        }
-    )
+    settings = {
+        "ndim": config.ndim,
+        "in_channels": samples[0].image.shape[0],
+        "embedding_dim": config.embedding_dim,
+        "features": features,
+        "pooling": config.pooling or default_pooling(anisotropy, len(features)),
+    }
+    net = NetConfig.checked({**settings, "rotary": config.rotary or ()})
+    if config.rotary is None:
+        size = object_sizes(samples)[1]
+        rotary = default_rotary(anisotropy, pooling_factor(net), net.embedding_dim, size)
+        net = NetConfig.checked({**settings, "rotary": rotary})
     return Setup(
         net=net,
         crop=choose_crop(config, pooling_factor(net), samples),

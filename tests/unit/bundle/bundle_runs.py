@@ -60,6 +60,7 @@ def separation(net: NetConfig, ndim: int) -> dict[str, object]:
     with torch.inference_mode():
         field = network(zscored(image))[0].numpy()
     background = field[:, labels == 0].mean(axis=1)
+    background[: 2 * ndim * len(net.rotary)] = 0
     distance = np.linalg.norm(field - background.reshape(-1, *[1] * ndim), axis=0)
     radius = float(np.quantile(distance, 0.9)) / 2
     return {
@@ -71,16 +72,23 @@ def separation(net: NetConfig, ndim: int) -> dict[str, object]:
 
 
 def make_run(
-    folder: Path, ndim: int, *, momentum: bool = False, channels: int = 1, **recipe: object
+    folder: Path,
+    ndim: int,
+    *,
+    momentum: bool = False,
+    channels: int = 1,
+    rotary: tuple[tuple[float, ...], ...] = (),
+    **recipe: object,
 ) -> Path:
     """A complete run folder, as training leaves it."""
     folder.mkdir(parents=True)
     net = NetConfig(
         ndim=ndim,
         in_channels=channels,
-        embedding_dim=4,
+        embedding_dim=4 + 2 * ndim * len(rotary),
         features=(4, 6, 8),
         pooling=POOLING[ndim],
+        rotary=rotary,
     )
     values = {
         "net": net,

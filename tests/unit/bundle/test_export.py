@@ -61,6 +61,21 @@ def test_models_of_volumes_with_several_channels_could_not_be_exported(
     assert sample.shape == np.load(tmp_path / "a" / layout.TEST_INPUT).shape[1:]
 
 
+@pytest.mark.parametrize("rotary", [((16.0, 20.5),), ((4.0, 16.0, 16.0),)])
+def test_embeddings_that_turn_with_position_are_alike_in_every_format(
+    tmp_path: Path, rotary: tuple[tuple[float, ...], ...]
+) -> None:
+    run = make_run(tmp_path / "run", len(rotary[0]), rotary=rotary)
+    options = dataclasses.replace(OPTIONS, with_labels=len(rotary[0]) == 2)
+    result = export(run, tmp_path / "a", options)
+    assert all(check.passed for check in result.formats)
+    rdf = yaml.safe_load((tmp_path / "a/rdf.yaml").read_text())
+    kwargs = rdf["weights"]["pytorch_state_dict"]["architecture"]["kwargs"]
+    assert kwargs["rotary"] == [list(entry) for entry in rotary]
+    assert "must start at multiples of (" in (tmp_path / "a/README.md").read_text()
+    assert load_model(tmp_path / "a").recipe.net.rotary == rotary
+
+
 def test_an_author_given_as_text_was_one_author_per_letter(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", 2)
     spoco_zoo.export(

@@ -26,6 +26,19 @@ NETS = {
     "3D anisotropic": NetConfig(
         ndim=3, embedding_dim=2, features=(2, 3, 3), pooling=((1, 2, 2), (2, 2, 2))
     ),
+    "2D rotary": NetConfig(
+        embedding_dim=9,
+        features=(3, 4, 5),
+        pooling=((2, 2), (2, 2)),
+        rotary=((48.0, 17.5), (7.0, 32.0)),
+    ),
+    "3D rotary": NetConfig(
+        ndim=3,
+        embedding_dim=6,
+        features=(2, 3, 3),
+        pooling=((1, 2, 2), (2, 2, 2)),
+        rotary=((6.0, 16.0, 17.0),),
+    ),
 }
 
 
@@ -53,7 +66,7 @@ def volume_field(net: NetConfig, shape, cores, halo, blend) -> Field:
 
 def embedded(net: NetConfig, image: np.ndarray, field: Field, region: Box) -> np.ndarray:
     pixels = image[(slice(None), *field.needed(region).slices)]
-    return embed(network(net), pixels, field, region, channels=net.embedding_dim).embeddings.numpy()
+    return embed(network(net), pixels, field, region, net=net).embeddings.numpy()
 
 
 @st.composite
@@ -177,10 +190,8 @@ def test_outputs_kept_from_region_to_region_do_not_show(name: str, data) -> None
     for region, upcoming in zip(regions, [*regions[1:], None], strict=True):
         pixels = image[(slice(None), *field.needed(region).slices)]
         ready = network(net)
-        one = embed(ready, pixels, field, region, channels=net.embedding_dim)
-        two = embed(
-            ready, pixels, field, region, channels=net.embedding_dim, kept=kept, upcoming=upcoming
-        )
+        one = embed(ready, pixels, field, region, net=net)
+        two = embed(ready, pixels, field, region, net=net, kept=kept, upcoming=upcoming)
         assert two.embeddings.numpy().tobytes() == one.embeddings.numpy().tobytes()
         assert two.disagreement == one.disagreement
         assert two.used == one.used == one.patches
@@ -198,7 +209,7 @@ def test_a_short_halo_is_measured_as_disagreement() -> None:
     for name, halo in {"short": (8, 8), "full": tuple(h + 4 for h in exact_halo(net))}.items():
         field = volume_field(net, shape, (3, 3), halo, "linear")
         region = Box((0, 0), shape)
-        found[name] = embed(network(net), image, field, region, channels=3).disagreement
+        found[name] = embed(network(net), image, field, region, net=net).disagreement
     assert found["short"].worst > 1e-3
     assert 0 < found["short"].total / found["short"].count < found["short"].worst
     assert found["full"].count > 0
@@ -212,7 +223,7 @@ def test_disagreement_is_the_distance_of_the_two_outputs() -> None:
     image = np.random.default_rng(4).normal(size=(1, 1, 40)).astype(np.float32)
     region = Box((0, 8), (1, 16))
     pixels = image[..., field.needed(region).slices[1]]
-    seams = embed(network(net), pixels, field, region, channels=3).disagreement
+    seams = embed(network(net), pixels, field, region, net=net).disagreement
     with torch.inference_mode():
         low, mid, high = (
             network(net)(torch.from_numpy(image[None, ..., slice(*field.axes[1].patch(k))]))[0]
@@ -236,11 +247,11 @@ def test_dark_constant_patches_are_background_without_a_forward() -> None:
     image[:, :8, :8] = 1
     prototype = np.array([7, 8, 9], np.float32)
     region = Box((0, 0), shape)
-    found = embed(network(net), image, field, region, channels=3, blank=(0.0, prototype))
+    found = embed(network(net), image, field, region, net=net, blank=(0.0, prototype))
     all_patches = len(list(field.patches(region)))
     assert 0 < found.patches < all_patches
     np.testing.assert_array_equal(found.embeddings[:, 40, 40].numpy(), prototype)
-    bright = embed(network(net), -image, field, region, channels=3, blank=(0.0, prototype))
+    bright = embed(network(net), -image, field, region, net=net, blank=(0.0, prototype))
     assert bright.patches == all_patches - 1 or bright.patches == all_patches
 
 
