@@ -91,6 +91,10 @@ def train(
         int | None,
         typer.Option(help="Stop after so many validations without gain.", rich_help_panel=LEARN),
     ] = None,
+    non_spatial: Annotated[
+        bool | None,
+        typer.Option("--non-spatial", help="As in the paper: no rotary.", rich_help_panel=LEARN),
+    ] = None,
     loss: Annotated[
         list[str] | None,
         typer.Option(help="Weight of a term, as in consistency=0; repeat.", rich_help_panel=LEARN),
@@ -141,6 +145,7 @@ def train(
         augmentation=augmentation,
         learning_rate=learning_rate,
         patience=patience,
+        rotary=() if non_spatial else None,
         loss=named_numbers(loss, "loss"),
         precision=precision,
         compile=compile,

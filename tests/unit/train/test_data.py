@@ -158,6 +158,23 @@ def test_a_crop_larger_than_the_smallest_image_is_refused(tmp_path: Path) -> Non
     assert resolve(TrainConfig(), load(tmp_path), torch.device("cpu")).crop == (24, 24)
 
 
+def test_periods_of_position_follow_the_size_of_the_objects(tmp_path: Path) -> None:
+    pair(tmp_path, "a", *picture())
+
+    def rotary(**settings: object) -> tuple[tuple[float, ...], ...]:
+        config = TrainConfig.checked(settings)
+        return resolve(config, load(tmp_path), torch.device("cpu")).net.rotary
+
+    pooling = ((2, 2), (2, 1))
+    small = {"features": (4, 8, 8), "pooling": pooling, "voxel_size": (0.5, 1.0)}
+    assert rotary() == ((16.0, 16.0),)  # 62 pixels at the median
+    assert rotary(**small) == ((28.0, 14.0),)
+    assert rotary(rotary=()) == rotary(embedding_dim=3) == ()
+    assert rotary(rotary=((20.0, 30.0),)) == ((20.0, 30.0),)
+    with pytest.raises(ConfigError, match="two channels of embedding"):
+        rotary(rotary=((20.0, 30.0),), embedding_dim=3)
+
+
 def test_training_images_without_annotated_objects_are_refused(tmp_path: Path) -> None:
     image, labels = picture()
     pair(tmp_path, "a", image, labels * 0)
