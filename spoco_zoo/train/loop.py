@@ -26,7 +26,7 @@ from spoco_zoo.train.journal import Journal, Progress
 from spoco_zoo.train.momentum import make_momentum, momentum_at, update_momentum
 from spoco_zoo.train.objective import Objective
 from spoco_zoo.train.parallel import Ranks, average_buffers, leave, share_of_batch, wrap
-from spoco_zoo.train.validate import Case, embed_cases, place_border
+from spoco_zoo.train.validate import Case, embed_cases, roughly_tuned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -278,8 +278,14 @@ class Trainer:
     ) -> tuple[ClusteringConfig, Scores, list[Case]]:
         """Scores of a network in evaluation mode, and the clustering that gave them."""
         cases = self.embed(network, momentum, samples)
-        delta_dist = self.config.loss.delta_dist
-        found = place_border(cases, self.clusterer, self.clustering, self.background, delta_dist)
+        found = roughly_tuned(
+            cases,
+            self.clusterer,
+            self.clustering,
+            self.background,
+            delta_var=self.config.loss.delta_var,
+            delta_dist=self.config.loss.delta_dist,
+        )
         return *found, cases
 
     def _validate(self) -> Case:

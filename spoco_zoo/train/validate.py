@@ -25,7 +25,7 @@ __all__ = [
     "Clusterer",
     "Tuning",
     "embed_cases",
-    "place_border",
+    "roughly_tuned",
     "score_cases",
     "select_voxels",
     "tune",
@@ -34,6 +34,9 @@ __all__ = [
 # In units of delta_dist; after sparse annotation objects end farther from the background.
 FOREGROUNDS = (1.0, 1.25, 1.375, 1.5, 1.625, 1.75, 1.875, 2.0, 2.25, 2.5)
 BORDERS = FOREGROUNDS[1:8]  # tried at every validation
+# Bandwidth and smoothness in units of delta_var, tried at every validation: trained for long,
+# networks want the wider ones, and one judged by the others looks worse than it is.
+RADII = ((2.0, 1.0), (4.0, 1.5))
 MAX_VOXELS = 2**22  # larger validation images are judged on their central part
 
 
@@ -167,21 +170,36 @@ def _known(prediction: NDArray[np.int32], truth: NDArray[np.int32]) -> NDArray[n
     return np.where(keep[prediction], prediction, 0)
 
 
-def place_border(
+def roughly_tuned(
     cases: Sequence[Case],
     clusterer: Clusterer,
     config: ClusteringConfig,
     background: tuple[float, ...] | None,
+    *,
+    delta_var: float,
     delta_dist: float,
 ) -> tuple[ClusteringConfig, Scores]:
-    """Scores where objects begin at the distance from the background that suits them best.
+    """Scores with the settings that suit these embeddings best, of a few.
 
-    This distance differs from network to network, and more so after sparse
-    annotation: at one fixed distance the better of two networks may look worse.
+    The distance at which objects begin differs from network to network, and more so after
+    sparse annotation; so does how wide a seed may spread. With fixed settings the better of two
+    networks may look worse.
     """
+    shapes = [config]
+    if config.method == "instance":
+        shapes = [
+            config.model_copy(
+                update={"bandwidth": delta_var * wide, "smoothness": delta_var * rough}
+            )
+            for wide, rough in RADII
+        ]
     options = [config]
-    if background is not None:
-        options += [config.model_copy(update={"foreground": delta_dist * f}) for f in BORDERS]
+    for shape in shapes:
+        if background is None:
+            options.append(shape)
+        else:
+            borders = (delta_dist * f for f in BORDERS)
+            options += [shape.model_copy(update={"foreground": border}) for border in borders]
     scored = [(option, score_cases(cases, clusterer, option, background)) for option in options]
     return max(scored, key=lambda pair: pair[1].merit)
 

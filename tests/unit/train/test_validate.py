@@ -9,7 +9,7 @@ import torch
 from spoco_zoo.config import ClusteringConfig
 from spoco_zoo.segment.cluster import cluster
 from spoco_zoo.train.data import BACKGROUND, UNKNOWN, Sample, make_sample
-from spoco_zoo.train.validate import Case, score_cases, select_voxels
+from spoco_zoo.train.validate import Case, roughly_tuned, score_cases, select_voxels
 
 
 def sample(labels: np.ndarray) -> Sample:
@@ -52,3 +52,19 @@ def test_an_image_without_annotation_scored_full_marks_for_any_prediction() -> N
     alone = score_cases([half], cluster, settings, (0.0, 0.0))
     assert alone.ap75 == 0
     assert score_cases([nothing, half, nothing], cluster, settings, (0.0, 0.0)) == alone
+
+
+def test_networks_trained_for_long_looked_worse_than_their_first_checkpoints() -> None:
+    truth = np.full((40, 40), BACKGROUND, np.int32)
+    truth[8:32, 6:20], truth[8:32, 20:34] = 1, 2
+    embeddings = torch.from_numpy(np.random.default_rng(0).normal(0, 0.5, (2, 40, 40))).float()
+    embeddings[0, truth == 1] += 4
+    embeddings[1, truth == 2] += 4
+    embeddings[:, truth == BACKGROUND] *= 0.1
+    cases = [Case(embeddings, None, truth, (slice(0, 40), slice(0, 40)))]
+    first = ClusteringConfig(bandwidth=1.0, smoothness=0.5, min_size=9)
+    origin = (0.0, 0.0)
+    found, scores = roughly_tuned(cases, cluster, first, origin, delta_var=0.5, delta_dist=2.0)
+    assert found.smoothness == 0.75
+    assert scores.ap50 == 1
+    assert score_cases(cases, cluster, first, origin).ap50 < 1
