@@ -288,7 +288,7 @@ class TrainConfig(Config):
     rotary: tuple[tuple[Extent, ...], ...] | None = None
     """Periods in voxels, ``[[48, 48]]``, with which pairs of channels turn with position.
 
-    None: one, by the size of the objects. ``[]``: non-spatial embeddings, as in the paper."""
+    None: one by the size of the objects in 2D, none in 3D. ``[]``: none (non-spatial)."""
     loss: LossConfig = LossConfig()
     clustering: ClusteringMethod = "instance"
 

@@ -100,37 +100,37 @@ def default_pooling(anisotropy: Sequence[float], levels: int) -> tuple[tuple[int
 
 
 def default_rotary(
-    anisotropy: Sequence[float], factor: Sequence[int], embedding_dim: int, volume: float
+    factor: Sequence[int], embedding_dim: int, area: float, anisotropy: Sequence[float]
 ) -> tuple[tuple[float, ...], ...]:
-    """One period of rotary position embedding per axis, for objects of a size.
+    """One period of rotary position embedding per axis in 2D, for objects of a size.
+
+    In 3D there is none: six of eight channels would turn, and it brought nothing there.
 
     Parameters
     ----------
-    anisotropy : sequence of float
-        Voxel size per axis relative to the finest.
     factor : sequence of int
         Pooling factor per axis. Periods are multiples of it, so that programs which know
         nothing of periods may lay tiles at common multiples.
     embedding_dim : int
         Each axis needs two channels; with fewer there is no period.
-    volume : float
-        Voxels of a usual object.
+    area : float
+        Pixels of a usual object.
+    anisotropy : sequence of float
+        Pixel size per axis relative to the finest.
 
     Examples
     --------
-    >>> default_rotary((1.0, 1.0), (8, 8), 8, 366)
+    >>> default_rotary((8, 8), 8, 366, (1.0, 1.0))
     ((48.0, 48.0),)
-    >>> default_rotary((2.0, 1.0, 1.0), (4, 8, 8), 8, 4000)
-    ((28.0, 56.0, 56.0),)
-    >>> default_rotary((1.0, 1.0), (8, 8), 3, 366)
-    ()
+    >>> default_rotary((4, 8), 8, 366, (2.0, 1.0))
+    ((36.0, 72.0),)
+    >>> default_rotary((8, 8), 3, 366, (1.0, 1.0)), default_rotary((8,) * 3, 8, 4000, (1.0,) * 3)
+    ((), ())
     """
-    ndim = len(anisotropy)
-    if embedding_dim < 2 * ndim:
+    if len(factor) == 3 or embedding_dim < 4:
         return ()
-    finest = volume * float(np.prod(anisotropy))
-    # Of the disc or ball with as many voxels of the finest axis.
-    diameter = (finest * 4 / np.pi) ** 0.5 if ndim == 2 else (finest * 6 / np.pi) ** (1 / 3)
+    # Of the disc with as many pixels of the finest axis.
+    diameter = (area * float(np.prod(anisotropy)) * 4 / np.pi) ** 0.5
     periods = (PERIOD * diameter / a / f for a, f in zip(anisotropy, factor, strict=True))
     return (tuple(float(max(round(p), 1) * f) for p, f in zip(periods, factor, strict=True)),)
 
@@ -177,7 +177,7 @@ def resolve(config: TrainConfig, samples: Sequence[Sample], device: torch.device
     net = NetConfig.checked({**settings, "rotary": config.rotary or ()})
     if config.rotary is None:
         size = object_sizes(samples)[1]
-        rotary = default_rotary(anisotropy, pooling_factor(net), net.embedding_dim, size)
+        rotary = default_rotary(pooling_factor(net), net.embedding_dim, size, anisotropy)
         net = NetConfig.checked({**settings, "rotary": rotary})
     return Setup(
         net=net,
