@@ -124,9 +124,14 @@ class NetConfig(Config):
             raise ValueError("each pooling entry needs one factor per spatial axis")
         if any(len(periods) != self.ndim for periods in self.rotary):
             raise ValueError("each rotary entry needs one period per spatial axis")
-        if 2 * self.ndim * len(self.rotary) > self.embedding_dim:
+        if self.turning > self.embedding_dim:
             raise ValueError("each rotary entry needs two channels of embedding per spatial axis")
         return self
+
+    @property
+    def turning(self) -> int:
+        """How many channels, the first ones, turn with position."""
+        return 2 * self.ndim * len(self.rotary)
 
 
 class ClusteringConfig(Config):
@@ -193,8 +198,7 @@ class ModelRecipe(Config):
     def _dimensions_fit(self) -> Self:
         if self.background is not None and len(self.background) != self.net.embedding_dim:
             raise ValueError("background must have embedding_dim entries")
-        turning = 2 * self.net.ndim * len(self.net.rotary)
-        if self.background is not None and any(self.background[:turning]):
+        if self.background is not None and any(self.background[: self.net.turning]):
             raise ValueError("background must be 0 in channels that turn with position")
         if len(self.channel_names) != self.net.in_channels:
             raise ValueError("channel_names must have in_channels entries")

@@ -83,7 +83,7 @@ def guess_time(
         place,
     )
     if plan.recipe.net.ndim < len(region.shape):
-        cluster = cluster_planes(cluster, plan.rule)
+        cluster = cluster_planes(cluster, plan.rule, plan.recipe.net.turning)
     run()  # The first forward prepares the kernels and is not counted.
     began = time.perf_counter()
     found = run()

@@ -34,7 +34,7 @@ def planewise(network: Embedder) -> Embedder:
     return forward
 
 
-def cluster_planes(cluster: Clusterer, rule: Rule) -> Clusterer:
+def cluster_planes(cluster: Clusterer, rule: Rule, turning: int) -> Clusterer:
     """A clustering of planes as one of stacks.
 
     Parameters
@@ -43,6 +43,9 @@ def cluster_planes(cluster: Clusterer, rule: Rule) -> Clusterer:
         Takes embeddings (E, Y, X).
     rule : Rule
         When objects of successive planes are one.
+    turning : int
+        The first channels, which turn with position, say nothing here: from plane to plane
+        an object's middle moves.
 
     Returns
     -------
@@ -62,7 +65,8 @@ def cluster_planes(cluster: Clusterer, rule: Rule) -> Clusterer:
         for z in range(embeddings.shape[1]):
             second = None if momentum is None else momentum[:, z]
             planes.append(cluster(embeddings[:, z], config, background, momentum=second))
-        return _link(planes, embeddings.cpu().numpy(), rule)
+        still = embeddings[turning:] if turning < len(embeddings) else embeddings[:1] * 0
+        return _link(planes, still.cpu().numpy(), rule)
 
     return stack
 

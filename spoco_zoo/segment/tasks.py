@@ -278,7 +278,9 @@ def _cluster_block(
         return np.zeros(shape, np.int32), None, (0, 0)
     recipe = obtain_model(common.model, find_device(common.device), common.precision).recipe
     flat = recipe.net.ndim < len(shape)
-    cluster = cluster_planes(common.cluster, common.rule) if flat else common.cluster
+    cluster = common.cluster
+    if flat:
+        cluster = cluster_planes(cluster, common.rule, recipe.net.turning)
     labels = cluster(
         found.embeddings,
         common.clustering,
