@@ -55,9 +55,9 @@ class SpocoUNet(nn.Module):
     """U-Net from an image to one embedding vector per pixel.
 
     The head is a 1x1 convolution without activation and no coordinates enter
-    the network (paper, section 3.1). Input
-    of any size is taken: it is padded by replication at the high end of each
-    axis to a multiple of the pooling factor, and the output is cropped back.
+    the network (paper, section 3.1). Input of any size is taken: it is padded by
+    replication at the high end of each axis to a multiple of the pooling factor,
+    and the output is cropped back.
     Normalisation is BatchNorm only, because with instance or group statistics
     a pixel's embedding would depend on the tile that it was computed in.
 
