@@ -32,23 +32,27 @@ class DoubleConv(nn.Module):
         return self.layers(x)
 
 
-def turned(embeddings: Tensor, angles: List[Tensor]) -> Tensor:
-    """Pairs of channels turned in their planes.
+def turned(embeddings: Tensor, rotary: List[List[float]], places: List[Tensor]) -> Tensor:
+    """Pairs of channels turned in their planes, once per period along an axis.
 
     Parameters
     ----------
     embeddings : Tensor
         float32 (N, E, [Z,] Y, X).
-    angles : list of Tensor
-        In radians; the i-th turns channels 2 i and 2 i + 1, and spreads over (N, [Z,] Y, X).
+    rotary : list of list of float
+        Periods in voxels, see `SpocoUNet`.
+    places : list of Tensor
+        Voxels along each axis ([Z,] Y, X); they spread over (N, [Z,] Y, X).
     """
     parts: List[Tensor] = []
-    for i, angle in enumerate(angles):
-        first, second = embeddings[:, 2 * i], embeddings[:, 2 * i + 1]
-        cos, sin = torch.cos(angle), torch.sin(angle)
-        parts.append(first * cos - second * sin)
-        parts.append(first * sin + second * cos)
-    return torch.cat([torch.stack(parts, 1), embeddings[:, 2 * len(angles) :]], dim=1)
+    for periods in rotary:
+        for place, period in zip(places, periods):
+            angle = torch.remainder(place, period) * (2 * math.pi / period)
+            cos, sin = torch.cos(angle), torch.sin(angle)
+            first, second = embeddings[:, len(parts)], embeddings[:, len(parts) + 1]
+            parts.append(first * cos - second * sin)
+            parts.append(first * sin + second * cos)
+    return torch.cat([torch.stack(parts, 1), embeddings[:, len(parts) :]], dim=1)
 
 
 class SpocoUNet(nn.Module):
@@ -150,15 +154,13 @@ class SpocoUNet(nn.Module):
         """Embeddings turned by their place in the input, float32 if there are periods."""
         if len(self.rotary) == 0:
             return x
-        x = x.float()
-        angles: List[Tensor] = []
-        for periods in self.rotary:
-            for axis, period in enumerate(periods):
-                at = torch.arange(x.shape[axis + 2], dtype=torch.float32, device=x.device)
-                shape = [1] * (self.ndim + 1)
-                shape[axis + 1] = -1
-                angles.append((torch.remainder(at, period) * (2 * math.pi / period)).reshape(shape))
-        return turned(x, angles)
+        places: List[Tensor] = []
+        for axis in range(self.ndim):
+            at = torch.arange(x.shape[axis + 2], dtype=torch.float32, device=x.device)
+            shape = [1] * (self.ndim + 1)
+            shape[axis + 1] = -1
+            places.append(at.reshape(shape))
+        return turned(x.float(), self.rotary, places)
 
     def unpadded(self, x: Tensor) -> Tensor:
         """The network proper; every axis must be a multiple of its pooling factor."""

@@ -9,7 +9,6 @@ the next one beside it, which needs some of the same patches.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import pi
 from typing import TYPE_CHECKING
 
 import torch
@@ -242,13 +241,9 @@ class _Forward:
             return output
         # A 2D network on a stack knows of the last two axes only.
         start = patch.input.start[-len(self.rotary[0]) :]
-        angles = [
-            torch.tensor(2 * pi * (at % period) / period, device=output.device)
-            for periods in self.rotary
-            for at, period in zip(start, periods, strict=True)
-        ]
+        places = [torch.tensor(at, dtype=torch.float64, device=output.device) for at in start]
         with torch.inference_mode():
-            return turned(output[None], angles)[0]
+            return turned(output[None], [list(periods) for periods in self.rotary], places)[0]
 
 
 def _is_blank(pixel: torch.Tensor, blank: tuple[float, np.ndarray] | None) -> bool:

@@ -167,18 +167,20 @@ def resolve(config: TrainConfig, samples: Sequence[Sample], device: torch.device
     """
     anisotropy = relative_voxel_size(config)
     features = config.features or FEATURES[config.ndim]
-    settings = {
-        "ndim": config.ndim,
-        "in_channels": samples[0].image.shape[0],
-        "embedding_dim": config.embedding_dim,
-        "features": features,
-        "pooling": config.pooling or default_pooling(anisotropy, len(features)),
-    }
-    net = NetConfig.checked({**settings, "rotary": config.rotary or ()})
+    net = NetConfig.checked(
+        {
+            "ndim": config.ndim,
+            "in_channels": samples[0].image.shape[0],
+            "embedding_dim": config.embedding_dim,
+            "features": features,
+            "pooling": config.pooling or default_pooling(anisotropy, len(features)),
+            "rotary": config.rotary or (),
+        }
+    )
     if config.rotary is None:
         size = object_sizes(samples)[1]
         rotary = default_rotary(pooling_factor(net), net.embedding_dim, size, anisotropy)
-        net = NetConfig.checked({**settings, "rotary": rotary})
+        net = net.model_copy(update={"rotary": rotary})
     return Setup(
         net=net,
         crop=choose_crop(config, pooling_factor(net), samples),

@@ -187,19 +187,13 @@ def roughly_tuned(
     """
     shapes = [config]
     if config.method == "instance":
-        shapes = [
-            config.model_copy(
-                update={"bandwidth": delta_var * wide, "smoothness": delta_var * rough}
-            )
-            for wide, rough in RADII
-        ]
-    options = [config]
-    for shape in shapes:
-        if background is None:
-            options.append(shape)
-        else:
-            borders = (delta_dist * f for f in BORDERS)
-            options += [shape.model_copy(update={"foreground": border}) for border in borders]
+        radii = ({"bandwidth": delta_var * b, "smoothness": delta_var * s} for b, s in RADII)
+        shapes = [config.model_copy(update=update) for update in radii]
+    if background is not None:
+        borders = [delta_dist * f for f in BORDERS]
+        shapes = [s.model_copy(update={"foreground": b}) for s in shapes for b in borders]
+    # The settings of before are usually among them: each is judged once.
+    options = dict.fromkeys([config, *shapes])
     scored = [(option, score_cases(cases, clusterer, option, background)) for option in options]
     return max(scored, key=lambda pair: pair[1].merit)
 

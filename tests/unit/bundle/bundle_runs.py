@@ -60,7 +60,7 @@ def separation(net: NetConfig, ndim: int) -> dict[str, object]:
     with torch.inference_mode():
         field = network(zscored(image))[0].numpy()
     background = field[:, labels == 0].mean(axis=1)
-    background[: 2 * ndim * len(net.rotary)] = 0
+    background[: net.turning] = 0
     distance = np.linalg.norm(field - background.reshape(-1, *[1] * ndim), axis=0)
     radius = float(np.quantile(distance, 0.9)) / 2
     return {
