@@ -307,6 +307,8 @@ def _local(workers: int, gpus: Sequence[str | int], dashboard: bool) -> DaskExec
             "distributed.worker.profile.enabled": False,
             # Threads that read, write and talk would each scatter what they keep over an arena.
             "distributed.nanny.pre-spawn-environ.MALLOC_ARENA_MAX": 1,
+            # Huge pages stay with parts of the heap that small things then fill, 2 MiB for each.
+            "distributed.nanny.pre-spawn-environ.NUMPY_MADVISE_HUGEPAGE": 0,
         }
     )
     # A share of the machine, unless the user has said how many threads a process may have.
