@@ -139,7 +139,7 @@ def segment(
     Parameters
     ----------
     image : str or path
-        OME-Zarr or TIFF.
+        OME-Zarr, TIFF, PNG or JPEG.
     model : str, path or Model
         Bundle, run, id of a shipped model, or what `load_model` gave.
     output : str or path, optional

@@ -29,7 +29,7 @@ __all__ = ["Evaluation", "ImageScores", "evaluate"]
 
 # Voxels read at once from each of the two images.
 REGION = 1 << 23
-SUFFIXES = (".tiff", ".tif", ".zarr")
+SUFFIXES = (".tiff", ".tif", ".png", ".zarr")
 
 
 @dataclass(frozen=True)

@@ -107,9 +107,11 @@ def find_scene(path: str, labels: Sequence[str] = ()) -> Scene:
         image = ngff.as_labelled(image, found[0]) if found else image
         scene = Scene(image, (*own, *found))
     for shown in (scene.image, *scene.labels):
-        if shown is not None and shown.kind == "tiff" and prod(shown.levels[0].shape) > TIFF_VOXELS:
+        if shown is None or shown.kind == "ome-zarr":
+            continue
+        if prod(shown.levels[0].shape) > TIFF_VOXELS:
             raise StoreError(
-                f"a TIFF of more than {TIFF_VOXELS:,} values cannot be shown from memory",
+                f"a file of more than {TIFF_VOXELS:,} values cannot be shown from memory",
                 f"{shown.levels[0].shape} in {shown.uri}",
                 "Convert it first: spoco-zoo convert IN.tif OUT.ome.zarr",
             )

@@ -47,7 +47,7 @@ def evaluate(
 @app.command(rich_help_panel=DATA)
 @exit_codes
 def convert(
-    source: Annotated[str, typer.Argument(metavar="IN", help="TIFF or OME-Zarr.")],
+    source: Annotated[str, typer.Argument(metavar="IN", help="TIFF, OME-Zarr, PNG or JPEG.")],
     target: Annotated[str, typer.Argument(metavar="OUT", help="OME-Zarr, or .tif.")],
     labels: Annotated[bool, typer.Option("--labels", help="The image holds labels.")] = False,
     ome_zarr_version: Annotated[str, typer.Option(help="0.4 or 0.5.")] = "0.5",

@@ -29,7 +29,7 @@ CLUSTER, TILES = "From embeddings to objects", "Blocks and patches"
 @app.command(rich_help_panel=USE)
 @exit_codes
 def segment(
-    source: Annotated[str, typer.Argument(metavar="INPUT", help="OME-Zarr or TIFF.")],
+    source: Annotated[str, typer.Argument(metavar="INPUT", help="OME-Zarr, TIFF, PNG or JPEG.")],
     model: Annotated[str, typer.Option(help="Bundle, run, or id of a shipped model.")],
     output: Annotated[
         str | None, typer.Option(help="New OME-Zarr, or .tif.", rich_help_panel=OUTPUT)

@@ -1,4 +1,4 @@
-"""Images on disk, opened lazily: OME-Zarr multiscales and TIFF series behind one face."""
+"""Images on disk, opened lazily: OME-Zarr multiscales, TIFF series, pictures; one face."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from spoco_zoo.errors import RemoteError, StoreError
 from spoco_zoo.ngff.metadata import SPATIAL, Dataset, micrometres
+from spoco_zoo.ngff.picture import PictureArray
 from spoco_zoo.ngff.remote import is_remote, place_of
 from spoco_zoo.ngff.store import emptied_blocks
 from spoco_zoo.ngff.tiff import TiffArray, open_tiff_level
@@ -49,7 +50,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Image:
-    """An OME-Zarr multiscale (0.4 or 0.5) or a TIFF series, read region by region.
+    """An OME-Zarr multiscale (0.4 or 0.5), a TIFF series or a picture, read region by region.
 
     Pickles without its open files: a worker opens the levels that it reads,
     once per unpickled image.
@@ -57,9 +58,9 @@ class Image:
 
     uri: str
     """Absolute path, or address of a remote store."""
-    kind: Literal["ome-zarr", "tiff"]
+    kind: Literal["ome-zarr", "tiff", "picture"]
     version: str | None
-    """``"0.4"``, ``"0.5"``, or None for TIFF."""
+    """``"0.4"``, ``"0.5"``, or None for files."""
     axes: tuple[str, ...]
     """Subset of t, c, z, y, x, in this order."""
     units: tuple[str | None, ...]
@@ -82,6 +83,8 @@ class Image:
     """TIFF only: what the axis was taken for that the file does not name, z or c."""
     series_note: str = ""
     """TIFF only: which other images the file holds."""
+    numbers: bool = False
+    """Pictures only: labels, the numbers of an indexed PNG in place of their colours."""
     storage_options: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
     _opened: dict[int, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -216,7 +219,7 @@ class Image:
             raise ValueError(f"region {region} leaves level {level} of shape {shape}")
         try:
             array = self._array(level)
-            if isinstance(array, TiffArray):
+            if isinstance(array, TiffArray | PictureArray):
                 return array.read(region)
             block = np.asarray(array[region])
             # Only sharded arrays hide an empty file; a look costs one stat per shard.
@@ -238,12 +241,15 @@ class Image:
     def _array(self, level: int) -> Any:
         """Return the level's array, opened at first use in this process."""
         if level not in self._opened:
-            self._opened[level] = (
-                open_tiff_level(self.uri, self.series, level)
-                if self.kind == "tiff"
-                else open_level(self.uri, self.levels[level].path, self.storage_options)
-            )
+            self._opened[level] = self._open(level)
         return self._opened[level]
+
+    def _open(self, level: int) -> Any:
+        if self.kind == "tiff":
+            return open_tiff_level(self.uri, self.series, level)
+        if self.kind == "picture":
+            return PictureArray(self.uri, self.numbers)
+        return open_level(self.uri, self.levels[level].path, self.storage_options)
 
     def _length(self, axis: str) -> int:
         """Length of an axis, 1 if the image does not have it."""

@@ -33,7 +33,7 @@ def find_labels(
     Parameters
     ----------
     path : str or path
-        A label image, an OME-Zarr image that holds labels, or a TIFF of integers.
+        A label image, an OME-Zarr image that holds labels, a TIFF of integers or a PNG.
     name : str, optional
         Which label of an image; needed if it holds several.
     storage_options : mapping, optional
@@ -44,7 +44,7 @@ def find_labels(
     StoreError
         If there is no such label, several and no name, or a name and nothing to choose from.
     """
-    image = open_image(path, storage_options=storage_options)
+    image = open_image(path, storage_options=storage_options, numbers=True)
     if image.kind == "ome-zarr" and not image.is_label:
         image = _choose(image, name)
     elif name is not None:
@@ -72,7 +72,7 @@ def open_labels(
     Parameters
     ----------
     path : str or path
-        A label image, an OME-Zarr image that holds labels, or a TIFF of integers.
+        A label image, an OME-Zarr image that holds labels, a TIFF of integers or a PNG.
     name : str, optional
         Which label of an image; needed if it holds several.
     level : int

@@ -16,6 +16,7 @@ from spoco_zoo.ngff.calibration import incomplete
 from spoco_zoo.ngff.image import COLOUR_NAMES, Image, Level, open_level
 from spoco_zoo.ngff.metadata import SPATIAL, micrometres
 from spoco_zoo.ngff.parse import Multiscale, parse_multiscale
+from spoco_zoo.ngff.picture import PictureArray, is_picture
 from spoco_zoo.ngff.store import is_remote, local_path, open_group
 from spoco_zoo.ngff.tiff import TiffInfo, inspect_tiff
 
@@ -39,18 +40,21 @@ def open_image(
     *,
     storage_options: Mapping[str, Any] | None = None,
     series: int = 0,
+    numbers: bool = False,
 ) -> Image:
-    """Open an OME-Zarr image or a TIFF; only metadata are read.
+    """Open an OME-Zarr image, a TIFF or a picture; of the first two only metadata are read.
 
     Parameters
     ----------
     uri : str or path
         Folder of an OME-Zarr image (0.4, 0.5), address of a remote one
-        (``s3://``, ``https://``), or a TIFF file.
+        (``s3://``, ``https://``), a TIFF file, or a PNG or JPEG.
     storage_options : mapping, optional
         Options for fsspec, remote stores only.
     series : int
         TIFF only: which image of a file that holds several.
+    numbers : bool
+        Labels are wanted: of an indexed PNG its numbers, not their colours.
 
     Returns
     -------
@@ -66,10 +70,10 @@ def open_image(
         if not os.path.exists(place):
             raise StoreError("the input must exist", f"nothing at {place}", "Check the path.")
         if os.path.isfile(place):
-            return _open_tiff(place, series)
+            return _open_file(place, series, numbers)
         if not holds_zarr(place):
             raise StoreError(
-                "the input must be an OME-Zarr folder or a TIFF file",
+                "the input must be an OME-Zarr folder, a TIFF, PNG or JPEG file",
                 f"a folder of another kind at {place}",
                 "Give one image; of a folder with several, each by itself.",
             )
@@ -104,16 +108,44 @@ def open_image(
     )
 
 
-def _open_tiff(path: str, series: int) -> Image:
-    """Describe a TIFF series as an image; coarser levels are cells of the finest."""
+def _open_file(path: str, series: int, numbers: bool) -> Image:
+    """Open a single file by what it begins with, whatever it is called."""
     with open(path, "rb") as file:
         magic = file.read(4)
-    if magic not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        raise StoreError(
-            "the input must be an OME-Zarr folder or a TIFF file",
-            f"a file of another kind at {path}",
-            "Export it as OME-TIFF, or unpack it if it is an archive.",
-        )
+    if magic in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return _open_tiff(path, series)
+    if is_picture(magic):
+        return _open_picture(path, numbers)
+    raise StoreError(
+        "the input must be an OME-Zarr folder, a TIFF, PNG or JPEG file",
+        f"a file of another kind at {path}",
+        "Export it as OME-TIFF, or unpack it if it is an archive.",
+    )
+
+
+def _open_picture(path: str, numbers: bool) -> Image:
+    """Describe a picture as an image of one level and unknown pixel size."""
+    pixels = PictureArray(path, numbers).pixels
+    axes = ("y", "x") if pixels.ndim == 2 else ("c", "y", "x")
+    names = _name_channels(COLOUR_NAMES[:3], 1 if pixels.ndim == 2 else len(pixels))
+    ones, zeros = (1.0,) * pixels.ndim, (0.0,) * pixels.ndim
+    return Image(
+        uri=path,
+        kind="picture",
+        version=None,
+        axes=axes,
+        units=(None,) * pixels.ndim,
+        levels=(Level("0", pixels.shape, ones, zeros),),
+        dtype=pixels.dtype,
+        channel_names=names,
+        name=Path(path).name.split(".")[0],
+        colour=_is_colour(names),
+        numbers=numbers,
+    )
+
+
+def _open_tiff(path: str, series: int) -> Image:
+    """Describe a TIFF series as an image; coarser levels are cells of the finest."""
     info = inspect_tiff(path, series)
     _check_tiff(info, path)
     spatial = [axis for axis in info.axes if axis in SPATIAL]

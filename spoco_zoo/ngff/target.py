@@ -158,7 +158,8 @@ def _in_place(
 ) -> LabelTarget:
     """Plan a label inside the store of its image."""
     if image.kind != "ome-zarr" or is_remote(image.uri) or not os.access(image.uri, os.W_OK):
-        kind = "a TIFF" if image.kind == "tiff" else "a remote or read-only store"
+        stored = image.kind == "ome-zarr"
+        kind = "a remote or read-only store" if stored else "a file"
         raise StoreError(
             "labels go into their image only if it is a local, writable OME-Zarr store",
             f"{kind} at {image.uri}",

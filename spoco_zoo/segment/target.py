@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from spoco_zoo import ngff
 from spoco_zoo.errors import StoreError
 from spoco_zoo.ngff import is_remote
+from spoco_zoo.ngff.picture import PICTURE_SUFFIXES
 from spoco_zoo.ngff.store import local_path
 from spoco_zoo.segment.closing import REPORT
 from spoco_zoo.segment.ledger import was_published
@@ -38,17 +39,17 @@ class TiffTarget:
 
 
 def default_output(image: Image, label_name: str) -> str | None:
-    """Where the label goes if the user does not say: a new file beside a TIFF.
+    """Where the label goes if the user does not say: a new file beside a file.
 
     Returns
     -------
     str or None
         None: into the image itself.
     """
-    if image.kind != "tiff":
+    if image.kind == "ome-zarr":
         return None
     stem = image.uri
-    for suffix in (*TIFF_SUFFIXES, ".ome"):
+    for suffix in (*TIFF_SUFFIXES, *PICTURE_SUFFIXES, ".ome"):
         if stem.lower().endswith(suffix):
             stem = stem[: -len(suffix)]
     small = image.n_times * prod(image.spatial_shape()) <= TIFF_VOXELS

@@ -133,7 +133,9 @@ def read_array(path: Path, *, labels: bool = False) -> NDArray[Any]:
         if suffix in (".tif", ".tiff"):
             return _read_tiff(path)
         if suffix == ".png":
-            return _read_png(path, labels=labels)
+            from spoco_zoo.ngff.picture import read_picture
+
+            return read_picture(path, numbers=labels)
         if suffix in (".h5", ".hdf5"):
             return _read_hdf5(path)
         if suffix == ".zarr":
@@ -187,19 +189,6 @@ def _read_tiff(path: Path) -> NDArray[Any]:
             array = array[..., :3]
         return np.moveaxis(array, -1, 0)
     return np.moveaxis(array, max(axes.find("C"), 0), 0)
-
-
-def _read_png(path: Path, *, labels: bool) -> NDArray[Any]:
-    from PIL import Image
-    from skimage.io import imread
-
-    with Image.open(path) as image:
-        if labels and image.mode == "P":
-            return np.asarray(image)
-    array = np.asarray(imread(path))
-    if array.ndim == 3 and array.shape[-1] in (2, 4):  # the last one is transparency
-        array = array[..., :-1]
-    return array
 
 
 def _read_hdf5(path: Path) -> NDArray[Any]:
