@@ -19,6 +19,7 @@ import numpy as np
 from spoco_zoo import ngff
 from spoco_zoo.errors import ConfigError, DataError, StoreError
 from spoco_zoo.ngff.store import whole_chunks
+from spoco_zoo.replacing import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -253,19 +254,16 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
         If the place cannot be written.
     """
     check_table_path(path)
-    partial = path.with_name(path.name + ".partial")
     try:
-        if path.suffix == ".csv":
-            table.to_csv(partial, index=False)
-        else:
-            table.to_parquet(partial, index=False)
-        partial.replace(path)
+        with replacing(path) as partial:
+            if path.suffix == ".csv":
+                table.to_csv(partial, index=False)
+            else:
+                table.to_parquet(partial, index=False)
     except OSError as error:
         raise StoreError(
             "the table must go to a folder that can be written", str(error), "Choose another --out."
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def check_table_path(path: Path) -> None:

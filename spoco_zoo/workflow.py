@@ -12,6 +12,7 @@ from spoco_zoo.measure import measure, write_table
 from spoco_zoo.nets.model import own_network
 from spoco_zoo.nets.unet import SpocoUNet
 from spoco_zoo.pictures import write_segmentation_page
+from spoco_zoo.replacing import replacing
 from spoco_zoo.report.figures import curves, preview
 from spoco_zoo.report.page import Figure, Section, html_page
 from spoco_zoo.report.sections import evaluation_sections, provenance, score_bars
@@ -242,9 +243,8 @@ def segment_with_pictures(
 def write_settings(result: SegmentResult) -> None:
     """``config.yaml`` beside a report: all settings of the run, which `--config` reads back."""
     path = result.report.with_name("config.yaml")
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(SegmentConfig.checked(result.summary["config"]).to_yaml())
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_text(SegmentConfig.checked(result.summary["config"]).to_yaml())
 
 
 def measure_result(

@@ -18,6 +18,7 @@ from spoco_zoo.bundle import layout
 from spoco_zoo.bundle.archive import open_bundle
 from spoco_zoo.bundle.run_files import CONFIG_FILE, METRICS_FILE, public_settings, read_run
 from spoco_zoo.errors import BundleError
+from spoco_zoo.replacing import replacing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -156,7 +157,6 @@ def write_card_files(folder: Path, run: Path, bundle: Path) -> tuple[Path, ...]:
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
-        partial = folder / f"{name}.partial"
-        partial.write_bytes(content)
-        partial.replace(folder / name)
+        with replacing(folder / name) as partial:
+            partial.write_bytes(content)
     return tuple(folder / name for name in contents)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from spoco_zoo.bundle import layout
+from spoco_zoo.replacing import replacing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -97,7 +98,6 @@ def write_checklist(folder: Path) -> Path:
     """
     rdf = yaml.safe_load((folder / layout.DESCRIPTION).read_text(encoding="utf-8"))
     path = folder.with_name(f"{folder.name}-checklist.md")
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(checklist_text(rdf, folder.name), encoding="utf-8")
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_text(checklist_text(rdf, folder.name), encoding="utf-8")
     return path

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from spoco_zoo.cli.app import DATA, LOOK, Overwrite, app, check_file, display, exit_codes, show
+from spoco_zoo.replacing import replacing
 from spoco_zoo.values import integers
 
 __all__ = ["convert", "evaluate"]
@@ -34,9 +35,8 @@ def evaluate(
     result = compare(prediction, truth, ignore=ignore)
     values = result.to_dict()
     if json_file is not None:
-        partial = json_file.with_name(json_file.name + ".partial")
-        partial.write_text(json.dumps(values, indent=2) + "\n")
-        partial.replace(json_file)
+        with replacing(json_file) as partial:
+            partial.write_text(json.dumps(values, indent=2) + "\n")
     if html is not None:
         from spoco_zoo.workflow import write_evaluation_page
 

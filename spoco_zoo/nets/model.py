@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from spoco_zoo.config import ModelRecipe
 from spoco_zoo.errors import BundleError, ConfigError
 from spoco_zoo.nets.registry import build_network
+from spoco_zoo.replacing import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -132,9 +133,8 @@ def save_run_model(
 ) -> None:
     """Write ``model.pt`` and then ``model.json``, each by temporary file and rename."""
     save_tensors({which: dict(state) for which, state in states.items()}, folder / MODEL_FILE)
-    text = folder / (RECIPE_FILE + ".partial")
-    text.write_text(recipe.model_dump_json(indent=2) + "\n")
-    text.replace(folder / RECIPE_FILE)
+    with replacing(folder / RECIPE_FILE) as partial:
+        partial.write_text(recipe.model_dump_json(indent=2) + "\n")
 
 
 def save_tensors(value: Mapping[str, Any], path: Path) -> None:
@@ -149,12 +149,8 @@ def save_tensors(value: Mapping[str, Any], path: Path) -> None:
     """
     content = io.BytesIO()
     torch.save(value, content)
-    partial = path.with_name(path.name + ".partial")
-    try:
+    with replacing(path) as partial:
         partial.write_bytes(content.getbuffer())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def load_run(folder: Path) -> Model:

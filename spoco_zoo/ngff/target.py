@@ -279,7 +279,7 @@ def _crop(levels: Sequence[Level], roi: Sequence[tuple[int, int]]) -> list[Level
 
 def _shrunk(length: int, fine: int, coarse: int) -> int:
     """Length of a piece of an axis that goes from `fine` to `coarse` voxels."""
-    factor = round(fine / coarse)
+    factor = max(1, round(fine / coarse))
     if coarse in (fine // factor, -(-fine // factor)):
         return -(-length // factor)
     return max(1, round(length * coarse / fine))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spoco_zoo.replacing import replacing
 from spoco_zoo.report.colours import embedding_rgb, grey_rgb, label_rgb
 
 if TYPE_CHECKING:
@@ -167,6 +168,5 @@ def new_figure(width: float, height: float) -> Figure:
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write under a temporary name and rename, so that a viewer never sees half a picture."""
-    partial = path.with_name(path.name + ".partial")
-    figure.savefig(partial, format="png", dpi=130)
-    partial.replace(path)
+    with replacing(path) as partial:
+        figure.savefig(partial, format="png", dpi=130)

@@ -8,6 +8,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from spoco_zoo.errors import LedgerError
+from spoco_zoo.replacing import replacing
 from spoco_zoo.segment.audit import count_per_block, throughput
 from spoco_zoo.segment.doubts import save_views
 from spoco_zoo.segment.hints import doubt
@@ -69,10 +70,8 @@ def write_report(
         "seconds": {k: round(v, 3) for k, v in seconds.items()},
         "failures": [asdict(f) for f in failures],
     }
-    path = plan.folder / REPORT
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n")
-    partial.replace(path)
+    with replacing(plan.folder / REPORT) as partial:
+        partial.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def read_report(folder: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from spoco_zoo.replacing import replacing
 from spoco_zoo.segment.slabs import block_file, read_labels
 
 if TYPE_CHECKING:
@@ -138,7 +139,5 @@ def save_views(path: Path, folder: Path, grid: BlockGrid, doubts: Sequence[Doubt
             labels = read_labels(block_file(folder, block), doubt.axis, side)
             plane = labels[tuple(inner[:-2])][window]
             arrays[f"{name}_{i}"] = np.where(plane == one, 2, plane > 0).astype(np.uint8)
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as stream:
+    with replacing(path) as partial, partial.open("wb") as stream:
         np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
-    partial.replace(path)

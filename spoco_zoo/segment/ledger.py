@@ -20,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 import psutil
 
 from spoco_zoo.errors import LedgerError
+from spoco_zoo.replacing import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -75,9 +76,8 @@ class Ledger:
         if self.path.is_file():
             _drop_cut_line(self.path)
         if not self.path.is_file() or not self.path.stat().st_size:
-            partial = self.path.with_suffix(".partial")
-            partial.write_text(json.dumps({"fingerprint": dict(fingerprint)}) + "\n")
-            partial.replace(self.path)
+            with replacing(self.path) as partial:
+                partial.write_text(json.dumps({"fingerprint": dict(fingerprint)}) + "\n")
         self._compare(fingerprint)
         self._file: IO[str] = self.path.open("a")
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from spoco_zoo.errors import BundleError
 from spoco_zoo.nets.model import Model
+from spoco_zoo.replacing import replacing
 from spoco_zoo.segment.inference import made_ready
 
 if TYPE_CHECKING:
@@ -58,9 +59,8 @@ def read_model(source: str | Path | Model, missing: ClusteringConfig | None = No
 
 def write_model(model: Model, path: Path) -> ModelRef:
     """Write a model that exists in memory only, for the workers of this run."""
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(pickle.dumps(model.to("cpu")))
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_bytes(pickle.dumps(model.to("cpu")))
     return ModelRef(str(path), model.fingerprint, pickled=True)
 
 

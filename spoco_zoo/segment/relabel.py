@@ -16,6 +16,8 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from spoco_zoo.replacing import replacing
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -96,15 +98,14 @@ def number_objects(objects: np.ndarray, owned: np.ndarray, edges: np.ndarray) ->
 def write_table(numbering: Numbering, path: Path) -> None:
     """Write the final id of every node to a ``.npy`` file, piece by piece."""
     total = int(numbering.base[-1])
-    partial = path.with_suffix(".partial")
-    table = np.lib.format.open_memmap(
-        partial, mode="w+", dtype=numbering.dtype, shape=(max(total, 1),)
-    )
-    for start in range(0, total, PIECE):
-        stop = min(start + PIECE, total)
-        table[start:stop] = numbering.ids(start, stop)
-    table.flush()
-    partial.replace(path)
+    with replacing(path) as partial:
+        table = np.lib.format.open_memmap(
+            partial, mode="w+", dtype=numbering.dtype, shape=(max(total, 1),)
+        )
+        for start in range(0, total, PIECE):
+            stop = min(start + PIECE, total)
+            table[start:stop] = numbering.ids(start, stop)
+        table.flush()
 
 
 def apply_table(labels: np.ndarray, ids: np.ndarray) -> np.ndarray:

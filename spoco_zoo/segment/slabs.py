@@ -7,16 +7,15 @@ at its upper faces. Both carry checksums, which reading verifies.
 
 from __future__ import annotations
 
-import os
 import zlib
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
-from uuid import uuid4
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
 from spoco_zoo.errors import StoreError
+from spoco_zoo.replacing import replacing
 from spoco_zoo.segment.stitch import Side, make_side
 
 if TYPE_CHECKING:
@@ -83,7 +82,7 @@ def write_sides(
             side = make_side(small[where], embeddings[(slice(None), *where)])
             for part in PARTS:
                 members[f"{name}{axis}_{part}"] = getattr(side, part)
-    with _replacing(block_file(folder, number)) as partial, partial.open("wb") as file:
+    with _staging(block_file(folder, number)) as file:
         np.savez_compressed(file, **members)  # type: ignore[arg-type]
 
 
@@ -99,7 +98,7 @@ def read_labels(path: Path, axis: int, name: str) -> np.ndarray:
 
 def write_edges(folder: str | Path, number: int, edges: np.ndarray) -> None:
     """File the matches at a block's upper faces, int64 (m, 4): block, id, block, id."""
-    with _replacing(edge_file(folder, number)) as partial, partial.open("wb") as file:
+    with _staging(edge_file(folder, number)) as file:
         np.savez_compressed(file, edges=edges)
 
 
@@ -131,13 +130,8 @@ def checksum(labels: np.ndarray) -> int:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path, and move it into place if all went well."""
+def _staging(path: Path) -> Iterator[IO[bytes]]:
+    """A file that takes its place when closed; two workers may do the same item."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Two workers may do the same item; each needs a name of its own.
-    partial = path.with_name(f"{path.name}.{os.getpid()}-{uuid4().hex[:8]}.partial")
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path, shared=True) as partial, partial.open("wb") as file:
+        yield file

@@ -10,6 +10,7 @@ import torch
 
 from spoco_zoo.errors import LedgerError, StoreError
 from spoco_zoo.nets.model import save_tensors
+from spoco_zoo.replacing import replacing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -129,9 +130,8 @@ class RunFolder:
 
     def write_text(self, name: str, text: str) -> None:
         """Write a text file by temporary name and rename."""
-        partial = self.path / f"{name}.partial"
-        partial.write_text(text)
-        partial.replace(self.path / name)
+        with replacing(self.path / name) as partial:
+            partial.write_text(text)
 
     def write_json(self, name: str, value: Any) -> None:
         """Write JSON by temporary name and rename."""
