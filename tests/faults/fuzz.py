@@ -38,7 +38,9 @@ import numpy as np
 import tifffile
 import zarr
 from bundle_runs import make_run
+from drawn import damaged_picture, drawn
 from inputs import Case, old_or_new_zarr, tiff_image, zarr_image
+from PIL import Image as Pillow
 from spoil import damaged_tiff, damaged_zarr, labels_pair, odd_values, spoilt_array, spoilt_group
 from typer.testing import CliRunner
 
@@ -63,6 +65,8 @@ KINDS: dict[str, Callable[[np.random.Generator, Path], Case]] = {
     "zarr-damage": damaged_zarr,
     "tiff-layout": tiff_image,
     "tiff-damage": damaged_tiff,
+    "picture-layout": drawn,
+    "picture-damage": damaged_picture,
     "values": odd_values,
     "labels": labels_pair,
 }
@@ -171,6 +175,11 @@ class Fuzzer:
                 key=lambda i: "TCZYX".find(named.get(letters[i], letters[i])),
             )
             found = found.transpose(order)
+        elif image.kind == "picture":
+            with Pillow.open(case.path) as picture:
+                picture = picture.convert("RGB") if picture.mode in ("P", "RGBA") else picture
+                found = np.asarray(picture.convert("L") if picture.mode == "LA" else picture)
+            found = np.moveaxis(found, -1, 0) if found.ndim == 3 else found
         else:
             found = np.asarray(zarr.open_array(case.path / image.levels[0].path, mode="r")[...])
         shape = image.levels[0].shape
