@@ -29,7 +29,7 @@ TRIM_THRESHOLD = 2**26
 """Bytes at the end of an arena that stay with the process."""
 MMAP_THRESHOLD = 2**20
 """Larger arrays still come from the system and go back at once: kept, they would lie between small
-ones in a heap that spreads from block to block. With 8 MiB the peak grew by 13 % in 1,700 blocks."""
+ones in a heap that spreads from block to block. With 8 MiB peaks grew by 13 % in 1,700 blocks."""
 
 
 def keep_freed_memory() -> bool:
