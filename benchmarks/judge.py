@@ -4,6 +4,9 @@ For runs that were not given the test images themselves, such as those trained o
 labels. Each run's own recipe is used; one line of JSON per run::
 
     python -m benchmarks.judge IMAGES LABELS benchmarks/splits/dsb2018-fluo.json RUN [RUN ...]
+
+With ``--store`` the scores of test images go into the run's ``metrics.json``, as those of a run
+that was given them, and travel with its export.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from torch import nn
 from spoco_zoo.config import TrainConfig
 from spoco_zoo.nets.model import load_run
 from spoco_zoo.nets.receptive import pooling_factor
+from spoco_zoo.replacing import replacing
 from spoco_zoo.segment.cluster import cluster
 from spoco_zoo.train.data import load_samples
 from spoco_zoo.train.files import pair_files
@@ -31,7 +35,10 @@ def main() -> None:
     parser.add_argument("split", type=Path)
     parser.add_argument("runs", type=Path, nargs="+")
     parser.add_argument("--part", default="test", help="of the split")
+    parser.add_argument("--store", action="store_true", help="in the run, as its test scores")
     asked = parser.parse_args()
+    if asked.store and asked.part != "test":
+        parser.error("--store is for test scores; training stores those of validation itself")
     names = set(json.loads(asked.split.read_text())[asked.part])
     pairs = [pair for pair in pair_files(asked.images, asked.labels) if pair.name in names]
     samples = load_samples(pairs, TrainConfig())
@@ -41,8 +48,18 @@ def main() -> None:
         assert isinstance(model.network, nn.Module)
         cases = embed_cases(model.network, samples, pooling_factor(recipe.net))
         scores = score_cases(cases, cluster, recipe.clustering, recipe.background)
+        if asked.store:
+            store(run, {"n_images": len(cases), **scores.to_dict()})
         figures = {name: round(value, 4) for name, value in scores.to_dict().items()}
         print(json.dumps({"run": run.name, "part": asked.part, "images": len(cases), **figures}))
+
+
+def store(run: Path, figures: dict[str, float]) -> None:
+    """Put test scores into a run's ``metrics.json``."""
+    file = run / "metrics.json"
+    metrics = json.loads(file.read_text()) | {"test": figures}
+    with replacing(file) as partial:
+        partial.write_text(json.dumps(metrics, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -278,7 +278,7 @@ class TrainConfig(Config):
     clip_norm: float = Field(default=5.0, gt=0)
     precision: Literal[Precision, "float16"] = "auto"
     compile: bool = False
-    """torch.compile of the network; no gain was measured on CPU in 2D."""
+    """torch.compile of the network; on a CPU it costs time instead (docs/results.md)."""
     validate_every: Positive | None = None
     patience: Positive | None = None
     """Stop after so many validations in a row without a better score."""
