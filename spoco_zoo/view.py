@@ -220,6 +220,10 @@ class ViewServer:
         state.layout = "xy" if flat else "4panel"
         state.cross_section_scale = max(shape[-2:]) / (700 if flat else 350)
         state.projection_scale = 1.5 * max(shape)
+        # Where an image has nothing to show its layer is transparent.
+        state.cross_section_background_color = "#000000"
+        # A voxel of unknown size is drawn as one micrometre, which no bar should claim.
+        state.show_scale_bar = first.voxel_size() is not None
         state.show_axis_lines = False
         state.show_slices = False
 
