@@ -20,8 +20,8 @@ from torch import nn
 from spoco_zoo.config import TrainConfig
 from spoco_zoo.nets.model import load_run
 from spoco_zoo.nets.receptive import pooling_factor
-from spoco_zoo.replacing import replacing
 from spoco_zoo.segment.cluster import cluster
+from spoco_zoo.train.checkpoint import RunFolder
 from spoco_zoo.train.data import load_samples
 from spoco_zoo.train.files import pair_files
 from spoco_zoo.train.validate import embed_cases, score_cases
@@ -56,10 +56,8 @@ def main() -> None:
 
 def store(run: Path, figures: dict[str, float]) -> None:
     """Put test scores into a run's ``metrics.json``."""
-    file = run / "metrics.json"
-    metrics = json.loads(file.read_text()) | {"test": figures}
-    with replacing(file) as partial:
-        partial.write_text(json.dumps(metrics, indent=2) + "\n")
+    metrics = json.loads((run / "metrics.json").read_text())
+    RunFolder(run).write_json("metrics.json", {**metrics, "test": figures})
 
 
 if __name__ == "__main__":

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+import secrets
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
-__all__ = ["replacing"]
+__all__ = ["beside", "replacing"]
+
+
+def beside(target: str | Path) -> Path:
+    """Return an unused hidden name in the folder of `target`, to write under and rename."""
+    target = Path(target)
+    return target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
 
 
 @contextmanager
@@ -26,8 +32,7 @@ def replacing(path: Path, *, shared: bool = False) -> Iterator[Path]:
         Whether several processes may write it at once, each under a name of its own.
         The one name of a single writer is used again after a kill, so nothing piles up.
     """
-    mark = f".{os.getpid()}-{uuid4().hex[:8]}" if shared else ""
-    partial = path.with_name(f"{path.name}{mark}.partial")
+    partial = beside(path) if shared else path.with_name(f"{path.name}.partial")
     try:
         yield partial
         partial.replace(path)

@@ -17,6 +17,7 @@ from scipy import ndimage, special
 from spoco_zoo.demo.cells import MARGIN, Style, Tissue, cells_near, depths, objects_of
 from spoco_zoo.demo.hashed import normal, smooth
 from spoco_zoo.ngff.store import tiles
+from spoco_zoo.replacing import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -157,27 +158,26 @@ def write_volume(
     sizes = tuple(block) if block is not None else (1448,) * 2 if ndim == 2 else (128,) * 3
     folder.mkdir(parents=True, exist_ok=True)
     done = Volume(folder / "image.tif", folder / "labels.tif")
-    partial = [path.with_name(path.name + ".partial") for path in (done.image, done.labels)]
     blocks = list(tiles(tissue.shape, sizes))
-    arrays = [
-        tifffile.memmap(
-            path,
-            shape=tissue.shape,
-            dtype=dtype,
-            bigtiff=True,
-            photometric="minisblack",
-            metadata={"axes": "ZYX"[-ndim:]},
-        )
-        for path, dtype in zip(partial, (tissue.dtype, "uint32"), strict=True)
-    ]
-    for number, where in enumerate(blocks, start=1):
-        for array, part in zip(arrays, render(tissue, where), strict=True):
-            array[where] = part
-        if on_block is not None:
-            on_block(number, len(blocks))
-    for array, path, final in zip(arrays, partial, (done.image, done.labels), strict=True):
-        array.flush()
-        path.replace(final)
+    with replacing(done.labels) as labels, replacing(done.image) as image:
+        arrays = [
+            tifffile.memmap(
+                path,
+                shape=tissue.shape,
+                dtype=dtype,
+                bigtiff=True,
+                photometric="minisblack",
+                metadata={"axes": "ZYX"[-ndim:]},
+            )
+            for path, dtype in ((image, tissue.dtype), (labels, "uint32"))
+        ]
+        for number, where in enumerate(blocks, start=1):
+            for array, part in zip(arrays, render(tissue, where), strict=True):
+                array[where] = part
+            if on_block is not None:
+                on_block(number, len(blocks))
+        for array in arrays:
+            array.flush()
     return done
 
 

@@ -25,8 +25,9 @@ from spoco_zoo.errors import StoreError
 from spoco_zoo.ngff.image import Image, Level, dataset_of
 from spoco_zoo.ngff.metadata import SPATIAL, VERSIONS, multiscale_attributes
 from spoco_zoo.ngff.reduce import mean_cells, mode_cells, pyramid_factors
-from spoco_zoo.ngff.store import beside, create_array, tiles, write_blocks
+from spoco_zoo.ngff.store import create_array, tiles, write_blocks
 from spoco_zoo.ngff.target import coarser_level
+from spoco_zoo.replacing import beside
 
 __all__ = ["Progress", "PyramidPlan", "plan_pyramid", "to_zarr"]
 

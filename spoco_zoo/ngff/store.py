@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from math import prod
@@ -20,7 +19,6 @@ from spoco_zoo.errors import RemoteError, StoreError
 from spoco_zoo.ngff.remote import is_remote, meet, place_of
 
 __all__ = [
-    "beside",
     "create_array",
     "discard_blocks",
     "emptied_blocks",
@@ -43,12 +41,6 @@ def local_path(uri: str | Path) -> str:
         return text.rstrip("/")
     # Absolute, because workers may run in another directory.
     return os.path.abspath(text.removeprefix("file://"))
-
-
-def beside(target: str | Path) -> Path:
-    """Return an unused hidden name in the folder of `target`, to write under and rename."""
-    target = Path(target)
-    return target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
 
 
 def open_group(uri: str, *, storage_options: Mapping[str, Any] | None = None) -> zarr.Group:

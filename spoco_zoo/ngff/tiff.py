@@ -6,7 +6,6 @@ t, c, z, y, x of OME-Zarr, as a subset.
 
 from __future__ import annotations
 
-import os
 import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,8 @@ from numpy.typing import NDArray
 from spoco_zoo.errors import StoreError
 from spoco_zoo.ngff.calibration import calibration, incomplete
 from spoco_zoo.ngff.metadata import AXES
-from spoco_zoo.ngff.store import beside, tiles
+from spoco_zoo.ngff.store import tiles
+from spoco_zoo.replacing import replacing
 
 __all__ = [
     "TiffArray",
@@ -319,30 +319,26 @@ def write_ome_tiff(
         metadata |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": "µm"}
     if channel_names:
         metadata["Channel"] = {"Name": list(channel_names)}
-    target = Path(path)
     # Classic TIFF ends at 4 GiB; compression may not help, so the raw size decides.
     big = int(np.prod([int(n) for n in shape])) * dtype.itemsize > 2**32 - 2**25
-    partial = beside(target)
     try:
-        tifffile.imwrite(
-            partial,
-            planes,
-            shape=tuple(shape),
-            dtype=dtype,
-            ome=True,
-            bigtiff=big,
-            compression="zlib",
-            photometric="minisblack",
-            software=software,
-            metadata=metadata,
-        )
-        os.replace(partial, target)
+        with replacing(Path(path), shared=True) as partial:
+            tifffile.imwrite(
+                partial,
+                planes,
+                shape=tuple(shape),
+                dtype=dtype,
+                ome=True,
+                bigtiff=big,
+                compression="zlib",
+                photometric="minisblack",
+                software=software,
+                metadata=metadata,
+            )
     except OSError as error:
         raise StoreError(
             "the output must be writable", str(error), "Choose another place."
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _named_axes(axes: str, shape: Sequence[int]) -> str:
