@@ -238,6 +238,10 @@ class Image:
                 _REMEDY_REMOTE if is_remote(self.uri) else "Copy the image again from its origin.",
             ) from error
 
+    def adopt(self, level: int, array: PictureArray) -> None:
+        """Take over a level that was opened to describe it, so that it is not decoded again."""
+        self._opened[level] = array
+
     def _array(self, level: int) -> Any:
         """Return the level's array, opened at first use in this process."""
         if level not in self._opened:

@@ -125,23 +125,25 @@ def _open_file(path: str, series: int, numbers: bool) -> Image:
 
 def _open_picture(path: str, numbers: bool) -> Image:
     """Describe a picture as an image of one level and unknown pixel size."""
-    pixels = PictureArray(path, numbers).pixels
-    axes = ("y", "x") if pixels.ndim == 2 else ("c", "y", "x")
-    names = _name_channels(COLOUR_NAMES[:3], 1 if pixels.ndim == 2 else len(pixels))
-    ones, zeros = (1.0,) * pixels.ndim, (0.0,) * pixels.ndim
-    return Image(
+    array = PictureArray(path, numbers)
+    axes = ("c", "y", "x")[-len(array.shape) :]
+    names = _name_channels(COLOUR_NAMES[:3], array.shape[0] if "c" in axes else 1)
+    ones, zeros = (1.0,) * len(axes), (0.0,) * len(axes)
+    image = Image(
         uri=path,
         kind="picture",
         version=None,
         axes=axes,
-        units=(None,) * pixels.ndim,
-        levels=(Level("0", pixels.shape, ones, zeros),),
-        dtype=pixels.dtype,
+        units=(None,) * len(axes),
+        levels=(Level("0", array.shape, ones, zeros),),
+        dtype=array.pixels.dtype,
         channel_names=names,
         name=Path(path).name.split(".")[0],
         colour=_is_colour(names),
         numbers=numbers,
     )
+    image.adopt(0, array)
+    return image
 
 
 def _open_tiff(path: str, series: int) -> Image:
