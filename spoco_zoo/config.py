@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from spoco_zoo.errors import ConfigError
+from spoco_zoo.errors import ConfigError, one_line
 
 __all__ = [
     "ClusteringConfig",
@@ -60,7 +60,7 @@ class Config(BaseModel):
             try:
                 loaded = yaml.safe_load(Path(file).read_text())
             except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-                reason = " ".join(str(error).split())
+                reason = one_line(error)
                 raise ConfigError(
                     "a config file must be readable YAML", f"{reason} ({file})", "Mend the file."
                 ) from error

@@ -31,6 +31,7 @@ __all__ = [
     "SpocoError",
     "StoreError",
     "TrainingError",
+    "one_line",
 ]
 
 
@@ -105,3 +106,8 @@ class Interrupted(SpocoError, RuntimeError):
     """The user asked to stop; what was done is kept."""
 
     exit_code = 130
+
+
+def one_line(error: BaseException) -> str:
+    """What an error of another library says, without line breaks; its kind if it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__

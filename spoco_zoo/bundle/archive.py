@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Protocol
 
 from spoco_zoo.bundle.zip_layout import find_second_reading
-from spoco_zoo.errors import BundleError
+from spoco_zoo.errors import BundleError, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -210,7 +210,7 @@ class _Folder:
 
 
 def _unreadable(error: Exception, where: str) -> BundleError:
-    reason = " ".join(str(error).split())[:150] or type(error).__name__
+    reason = one_line(error)[:150]
     return BundleError("files in a bundle must be readable", f"{reason} ({where})", DISTRUST)
 
 

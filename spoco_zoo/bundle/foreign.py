@@ -20,7 +20,7 @@ from spoco_zoo.bundle.tensors import REMEDY, TensorSpec, embedding_tensors
 from spoco_zoo.bundle.trial import try_network
 from spoco_zoo.bundle.weights import read_onnx, read_torchscript
 from spoco_zoo.config import ClusteringConfig, ModelRecipe, NetConfig
-from spoco_zoo.errors import BundleError, ConfigError
+from spoco_zoo.errors import BundleError, ConfigError, one_line
 from spoco_zoo.nets.model import Embedder, Model
 from spoco_zoo.nets.receptive import exact_halo, pooling_factor
 
@@ -146,7 +146,7 @@ def _embedding_dim(network: Padded, source: TensorSpec) -> int:
         with torch.inference_mode():
             result = network(x)
     except Exception as error:  # whatever the foreign network raises
-        reason = " ".join(str(error).split())[-150:]
+        reason = one_line(error)[-150:]
         raise BundleError("a network must run on its smallest input", reason, REMEDY) from error
     if result.ndim != x.ndim or result.shape[2:] != x.shape[2:]:
         found = f"{tuple(result.shape)} for {tuple(x.shape)}"

@@ -27,7 +27,7 @@ from spoco_zoo.bundle.shipped import find_shipped, shipped_models
 from spoco_zoo.bundle.tensors import embedding_tensors
 from spoco_zoo.bundle.weights import read_tensors
 from spoco_zoo.config import ClusteringConfig, ModelRecipe
-from spoco_zoo.errors import BundleError, ConfigError
+from spoco_zoo.errors import BundleError, ConfigError, one_line
 from spoco_zoo.nets.model import RECIPE_FILE, Model, load_run, model_from_states
 from spoco_zoo.nets.receptive import pooling_factor
 from spoco_zoo.nets.registry import ARCHITECTURES, build_network
@@ -159,7 +159,7 @@ def _check_shapes(recipe: ModelRecipe, state: Mapping[str, Tensor]) -> None:
         with torch.device("meta"):
             expected = {k: v.shape for k, v in build_network(recipe.net).state_dict().items()}
     except (RuntimeError, OverflowError, TypeError) as error:
-        found = " ".join(str(error).split())[:100]
+        found = one_line(error)[:100]
         raise BundleError(
             "a network must be of a possible size", found, "Export it again."
         ) from error

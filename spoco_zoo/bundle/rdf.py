@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from spoco_zoo.bundle import layout
-from spoco_zoo.errors import BundleError
+from spoco_zoo.errors import BundleError, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -125,7 +125,7 @@ def parse_yaml(content: bytes) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
         if isinstance(error, BundleError):
             raise
-        reason = " ".join(str(error).split())[:150]
+        reason = one_line(error)[:150]
         raise BundleError("a description must be plain YAML", reason, REMEDY) from error
     if not isinstance(loaded, dict):
         raise BundleError("a description must be a mapping", type(loaded).__name__, REMEDY)

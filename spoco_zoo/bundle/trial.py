@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spoco_zoo.bundle.archive import DISTRUST
-from spoco_zoo.errors import BundleError
+from spoco_zoo.errors import BundleError, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -106,7 +106,7 @@ def _run(
         with torch.inference_mode():
             network(torch.zeros(json.loads(shape)))
     except Exception as error:  # whatever the foreign network raises
-        sys.exit(" ".join(str(error).split()) or type(error).__name__)
+        sys.exit(one_line(error))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from spoco_zoo.bundle.rdf import Description, check_hashes, file_entry, read_des
 from spoco_zoo.bundle.references import github_users, require_local_files
 from spoco_zoo.bundle.sample import run_cluster_script
 from spoco_zoo.bundle.weights import read_onnx, read_tensors, read_torchscript
-from spoco_zoo.errors import BundleError
+from spoco_zoo.errors import BundleError, one_line
 from spoco_zoo.nets.registry import architecture_kwargs, label_kwargs
 
 if TYPE_CHECKING:
@@ -230,7 +230,7 @@ def read_array(content: bytes, name: str) -> NDArray[Any]:
             raise ValueError(f"shape {shape} of {dtype}")
         return np.load(io.BytesIO(content), allow_pickle=False)  # type: ignore[no-any-return]
     except (ValueError, EOFError, OSError, SyntaxError) as error:
-        reason = " ".join(str(error).split())[:100]
+        reason = one_line(error)[:100]
         raise BundleError(
             "a .npy file must be a plain array", f"{reason} ({name})", DISTRUST
         ) from error
@@ -253,7 +253,7 @@ def _compare_labels(
     try:
         labels = run_cluster_script(script, embeddings[0], parameters or {})
     except Exception as error:  # whatever the script makes of foreign values
-        reason = " ".join(str(error).split())[:150]
+        reason = one_line(error)[:150]
         raise BundleError(
             "the script must make labels of the test output", reason, DISTRUST
         ) from error

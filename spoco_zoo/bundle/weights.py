@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from spoco_zoo.bundle.archive import DISTRUST, read_members, vet_zip
 from spoco_zoo.bundle.formats import OnnxNetwork, load_torchscript
-from spoco_zoo.errors import BundleError
+from spoco_zoo.errors import BundleError, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,7 +88,7 @@ def read_torchscript(content: bytes, name: str) -> nn.Module:
     try:
         return load_torchscript(io.BytesIO(content))
     except Exception as error:  # torch raises many kinds for a damaged file
-        reason = " ".join(str(error).split())[:150]
+        reason = one_line(error)[:150]
         raise BundleError(
             "weights must be readable TorchScript", f"{reason} ({name})", DISTRUST
         ) from error
@@ -126,7 +126,7 @@ def read_onnx(content: bytes, name: str, output: int = 0) -> OnnxNetwork:
     try:
         return OnnxNetwork(content, output)
     except Exception as error:  # onnxruntime's own kinds
-        reason = " ".join(str(error).split())[:150]
+        reason = one_line(error)[:150]
         raise BundleError(
             "weights must be readable ONNX", f"{reason} ({name})", DISTRUST
         ) from error

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from spoco_zoo.config import ModelRecipe
-from spoco_zoo.errors import BundleError, ConfigError
+from spoco_zoo.errors import BundleError, ConfigError, one_line
 from spoco_zoo.nets.registry import build_network
 from spoco_zoo.replacing import replacing
 
@@ -102,7 +102,7 @@ def network_from_state(recipe: ModelRecipe, state: Mapping[str, Tensor]) -> nn.M
     except RuntimeError as error:
         raise BundleError(
             "weights must fit the architecture that the model names",
-            " ".join(str(error).split())[:200],
+            one_line(error)[:200],
             "Export the model again from its run.",
         ) from error
     return network.eval()

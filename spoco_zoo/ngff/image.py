@@ -11,7 +11,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from spoco_zoo.errors import RemoteError, StoreError
+from spoco_zoo.errors import RemoteError, StoreError, one_line
 from spoco_zoo.ngff.metadata import SPATIAL, Dataset, micrometres
 from spoco_zoo.ngff.picture import PictureArray
 from spoco_zoo.ngff.remote import is_remote, place_of
@@ -233,7 +233,7 @@ class Image:
             place = ", ".join(f"{w.start}:{w.stop}" for w in region)
             raise StoreError(
                 "stored image data must be readable",
-                f"{' '.join(str(error).split()) or type(error).__name__} in {self.uri}, "
+                f"{one_line(error)} in {self.uri}, "
                 f"level {self.levels[level].path}, region [{place}]",
                 _REMEDY_REMOTE if is_remote(self.uri) else "Copy the image again from its origin.",
             ) from error
@@ -321,7 +321,7 @@ def open_level(uri: str, path: str, options: Mapping[str, Any] | None) -> zarr.A
     except Exception as error:
         raise StoreError(
             "every level of an image must be a readable Zarr array",
-            f"{' '.join(str(error).split())} at {uri}/{path}",
+            f"{one_line(error)} at {uri}/{path}",
             "Restore the level, or drop it from the metadata.",
         ) from error
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spoco_zoo.errors import StoreError
+from spoco_zoo.errors import StoreError, one_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Decoder
@@ -126,7 +126,7 @@ def _opened(path: str | Path) -> Iterator[Decoder]:
         ) from error
     # Decoders raise errors of their own for damaged files.
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = one_line(error)
         raise StoreError(
             "a picture must be readable", f"{reason} ({path})", "Export it again, best as TIFF."
         ) from error

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from zarr.storage import FsspecStore
 
-from spoco_zoo.errors import RemoteError, StoreError
+from spoco_zoo.errors import RemoteError, StoreError, one_line
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -66,7 +66,7 @@ def remote_files(uri: str, options: Mapping[str, Any] | None = None) -> tuple[An
     except (ImportError, ValueError) as error:
         raise StoreError(
             "remote stores need their fsspec package",
-            f"{' '.join(str(error).split())} ({uri})",
+            f"{one_line(error)} ({uri})",
             "For s3:// install spoco-zoo[s3].",
         ) from error
     # Listings are cached for ever, and other processes write there too.
@@ -300,7 +300,7 @@ def _answer_in(error: BaseException) -> tuple[int | None, str, str]:
             return status, "", f"{status} {getattr(link, 'message', '')}".strip()
         link = link.__cause__ or link.__context__
     name = type(error).__name__
-    return None, name, " ".join(str(error).split()) or name
+    return None, name, one_line(error)
 
 
 def _is_network(status: int | None, error: Exception) -> bool:

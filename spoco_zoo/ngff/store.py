@@ -15,7 +15,7 @@ import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
 
-from spoco_zoo.errors import RemoteError, StoreError
+from spoco_zoo.errors import RemoteError, StoreError, one_line
 from spoco_zoo.ngff.remote import is_remote, meet, place_of
 
 __all__ = [
@@ -85,7 +85,7 @@ def open_group(uri: str, *, storage_options: Mapping[str, Any] | None = None) ->
         ) from error
     # Remote file systems raise their own kinds: botocore, aiohttp, gcsfs.
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = one_line(error)
         raise StoreError(
             "the store must be readable", f"{reason} at {uri}", "Check address and access."
         ) from error
@@ -217,7 +217,7 @@ def _open_array(path: str, mode: Literal["r", "r+"]) -> zarr.Array[Any]:
     except (OSError, RemoteError):
         raise
     except Exception as error:  # zarr passes what it reads on to constructors: any kind may come
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)[:200]
         raise StoreError(
             "an array must have readable metadata",
             f"{reason} in {path}",

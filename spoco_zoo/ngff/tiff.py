@@ -18,7 +18,7 @@ import tifffile
 import zarr
 from numpy.typing import NDArray
 
-from spoco_zoo.errors import StoreError
+from spoco_zoo.errors import StoreError, one_line
 from spoco_zoo.ngff.calibration import calibration, incomplete
 from spoco_zoo.ngff.metadata import AXES
 from spoco_zoo.ngff.store import tiles
@@ -127,7 +127,7 @@ def open_tiff_level(path: str, series: int, level: int) -> TiffArray:
         raise
     # Damaged files make the parser, the memory map or the codecs fail, each in its own way.
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = one_line(error)
         raise StoreError(
             "the pixels of a TIFF must be readable", f"{reason} ({path})", "Export the file again."
         ) from error
@@ -193,7 +193,7 @@ def inspect_tiff(path: str | Path, series: int = 0) -> TiffInfo:
     except Exception as error:
         raise StoreError(
             "a TIFF file must be readable",
-            f"{' '.join(str(error).split())} ({path})",
+            f"{one_line(error)} ({path})",
             "Export the file again.",
         ) from error
 
@@ -225,7 +225,7 @@ def read_tiff(
     except Exception as error:
         raise StoreError(
             "the pixels of a TIFF must be readable",
-            f"{' '.join(str(error).split())} ({path})",
+            f"{one_line(error)} ({path})",
             "Export the file again.",
         ) from error
     # A memory-mapped result would change, or fault, with the file.

@@ -16,7 +16,7 @@ from itertools import count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from spoco_zoo.errors import ConfigError, SpocoError
+from spoco_zoo.errors import ConfigError, SpocoError, one_line
 from spoco_zoo.segment.failures import ends_run, is_full, no_room, reason_of
 from spoco_zoo.segment.machines import check_workers
 from spoco_zoo.segment.stopping import Stop, shielded_children
@@ -260,7 +260,7 @@ def _connect(scheduler: str) -> Client:
     except (OSError, ValueError) as error:
         raise ConfigError(
             "a dask scheduler must answer at the address given",
-            f"{' '.join(str(error).split())[:120]} ({scheduler})",
+            f"{one_line(error)[:120]} ({scheduler})",
             "Start it with `dask scheduler`, and check address and network.",
         ) from error
 

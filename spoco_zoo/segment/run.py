@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from spoco_zoo import ngff
 from spoco_zoo.config import SegmentConfig
-from spoco_zoo.errors import InputError, Interrupted, RemoteError, SpocoError, StoreError
+from spoco_zoo.errors import InputError, Interrupted, RemoteError, SpocoError, StoreError, one_line
 from spoco_zoo.nets.device import find_device
 from spoco_zoo.nets.model import Model
 from spoco_zoo.segment.checks import check_networks
@@ -263,7 +263,7 @@ def _one_line() -> Iterator[None]:
             raise StoreError(
                 "the output folder must be writable", str(error), "Choose another with --output."
             ) from error
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise SpocoError(f"a file of the run could not be used: {reason}") from error
 
 

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
-from spoco_zoo.errors import StoreError
+from spoco_zoo.errors import StoreError, one_line
 from spoco_zoo.replacing import replacing
 from spoco_zoo.segment.stitch import Side, make_side
 
@@ -116,7 +116,7 @@ def read_staged(path: Path, member: str) -> np.ndarray:
             return np.asarray(file[member])
     # A damaged file fails in the zip, the codec or the array's header, each with its own kind.
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = one_line(error)
         raise StoreError(
             "what a run has staged must be as it was written",
             f"{reason[:100]} ({path})",

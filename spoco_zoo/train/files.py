@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spoco_zoo.errors import DataError, InputError
+from spoco_zoo.errors import DataError, InputError, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -160,7 +160,7 @@ def read_array(path: Path, *, labels: bool = False) -> NDArray[Any]:
     except Exception as error:  # each reader has its own kinds of error
         raise DataError(
             "training files must be readable",
-            f"{type(error).__name__}: {' '.join(str(error).split())[:120]} ({path.name})",
+            f"{type(error).__name__}: {one_line(error)[:120]} ({path.name})",
             "Open the file in an image viewer and save it again as TIFF.",
         ) from error
 

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spoco_zoo.errors import ConfigError, DataError
+from spoco_zoo.errors import ConfigError, DataError, one_line
 from spoco_zoo.train.annotation import thin_out
 from spoco_zoo.train.data import (
     BACKGROUND,
@@ -114,7 +114,7 @@ def read_split(path: Path, known: set[str]) -> dict[str, list[str]]:
     try:
         loaded = json.loads(path.read_text())
     except (OSError, UnicodeDecodeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:100]
+        reason = one_line(error)[:100]
         raise DataError("--split must be a readable JSON file", reason, remedy) from error
     given = {"test": [], **loaded} if isinstance(loaded, dict) else {}
     good = set(given) == set(PARTS) and all(
