@@ -61,7 +61,7 @@ def forward_alone(
     """Median seconds of one forward for each shape of input."""
     remember_model(model)
     place = find_device(device)
-    network = obtain_model(ModelRef("", model.fingerprint), place, "auto").network
+    network = obtain_model(ModelRef("", model.fingerprint), place, "auto", graphs=True).network
     found = {}
     with torch.inference_mode():
         for shape in shapes:

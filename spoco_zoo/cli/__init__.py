@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from spoco_zoo.cli import train, complete, tune  # isort: skip
@@ -28,4 +29,7 @@ __all__ = [
 
 def main() -> None:
     """Entry point of the console script."""
+    # Huge pages for large arrays, where the system has them: clearing small pages took a tenth of
+    # a 3D forward. torch asks once, at its first array.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     sys.exit(app())

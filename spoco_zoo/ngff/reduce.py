@@ -103,15 +103,27 @@ def mode_cells(block: NDArray[Any], factors: Sequence[int]) -> NDArray[Any]:
             return (
                 last if cut == length else np.concatenate([mode_cells(whole, factors), last], axis)
             )
-    coarse = [n // f for n, f in zip(block.shape, factors, strict=True)]
-    cells = block.reshape([length for pair in zip(coarse, factors, strict=True) for length in pair])
-    outer, inner = range(0, 2 * block.ndim, 2), range(1, 2 * block.ndim, 2)
-    cells = np.sort(cells.transpose(*outer, *inner).reshape(*coarse, -1), axis=-1)
-    best = cells[..., 0].copy()
-    run = np.ones(best.shape, np.int32)
+    steps = [
+        tuple(slice(o, None, f) for o, f in zip(offset, factors, strict=True))
+        for offset in np.ndindex(*factors)
+    ]
+    first = block[steps[0]]
+    mixed = np.zeros(first.shape, bool)
+    for step in steps[1:]:
+        mixed |= block[step] != first
+    result = first.copy()
+    result[mixed] = _modes(np.stack([block[step][mixed] for step in steps], axis=-1))
+    return result
+
+
+def _modes(cells: NDArray[Any]) -> NDArray[Any]:
+    """The most frequent value of each row, the smallest of those that tie."""
+    cells = np.sort(cells, axis=-1)
+    best = cells[:, 0].copy()
+    run = np.ones(len(best), np.int32)
     longest = run.copy()
     for k in range(1, cells.shape[-1]):
-        run = np.where(cells[..., k] == cells[..., k - 1], run + 1, 1)
+        run = np.where(cells[:, k] == cells[:, k - 1], run + 1, 1)
         longer = run > longest
-        best[longer], longest[longer] = cells[..., k][longer], run[longer]
+        best[longer], longest[longer] = cells[longer, k], run[longer]
     return best

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from spoco_zoo.config import Blend
     from spoco_zoo.segment.blocks import Box
 
-__all__ = ["AxisGrid", "Field", "Patch", "make_field"]
+__all__ = ["AxisGrid", "Field", "Patch", "blend_reach", "make_field"]
 
 STEEPNESS = 2.5
 """Standard deviations of the Gaussian ramp from its centre to its end."""
@@ -196,9 +196,13 @@ def make_field(
                 f"patch {tuple(patch)} with halo {tuple(halo)}",
                 "Use a larger --patch or a smaller --halo.",
             )
-        trim = r if h >= r else h // 2
-        axes.append(AxisGrid(n, h, h - trim, blend, _edges(n, p, h, f)))
+        axes.append(AxisGrid(n, h, blend_reach(h, r), blend, _edges(n, p, h, f)))
     return Field(tuple(axes))
+
+
+def blend_reach(halo: int, radius: int) -> int:
+    """Voxels of a halo that are trusted: those that see no border, or half of it if none does."""
+    return halo - (radius if halo >= radius else halo // 2)
 
 
 def _edges(size: int, patch: int, halo: int, factor: int) -> tuple[int, ...]:

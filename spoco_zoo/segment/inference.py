@@ -2,8 +2,9 @@
 
 In evaluation mode BatchNorm is a fixed scaling, so it is folded into the
 convolution before it, and tensors are laid out with their channels last, which
-is what convolutions like best. Both change the last bits only: embeddings differ
-by less than 1e-5 of their range. A model in memory, in a run or in a bundle
+is what convolutions in torch like best. In 2D on a CPU ONNX Runtime is faster still
+(`spoco_zoo.segment.graph`); in 3D it is slower. All change the last bits only: embeddings
+differ by less than 1e-5 of their range. A model in memory, in a run or in a bundle
 stays as it is; this happens where `segment` loads it.
 """
 
@@ -16,20 +17,27 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from spoco_zoo.nets.unet import SpocoUNet
+
 if TYPE_CHECKING:
     from torch import Tensor
 
     from spoco_zoo.config import Precision
     from spoco_zoo.nets.model import Embedder
 
-__all__ = ["folded", "made_ready", "uses_bfloat16"]
+__all__ = ["GRAPH_VOXELS", "folded", "made_ready", "uses_bfloat16"]
+
+GRAPH_VOXELS = 2**20
+"""For fewer voxels graphs cost more (0.2 s, nearly all of it for importing onnx) than they save."""
 
 LAYOUT = {4: torch.channels_last, 5: torch.channels_last_3d}
 CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
 NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
 
 
-def made_ready(network: Embedder, device: torch.device, precision: Precision) -> Embedder:
+def made_ready(
+    network: Embedder, device: torch.device, precision: Precision, *, graphs: bool = False
+) -> Embedder:
     """A network as `embed` runs it.
 
     Parameters
@@ -41,6 +49,8 @@ def made_ready(network: Embedder, device: torch.device, precision: Precision) ->
         Where it will run.
     precision : {"auto", "float32", "bfloat16"}
         See `uses_bfloat16`.
+    graphs : bool
+        Whether 2D U-Nets may be run by ONNX Runtime: on a CPU in float32.
 
     Returns
     -------
@@ -50,9 +60,11 @@ def made_ready(network: Embedder, device: torch.device, precision: Precision) ->
     ours = isinstance(network, nn.Module) and any(
         isinstance(layer, CONVOLUTIONS) for layer in network.modules()
     )
+    low = uses_bfloat16(device, precision)
     if isinstance(network, nn.Module):
         network = (folded(network) if ours else network).to(device)
-    low = uses_bfloat16(device, precision)
+        if graphs and device.type == "cpu" and not low:
+            network = _with_graphs(network)
     run = network
 
     def forward(x: Tensor, /) -> Tensor:
@@ -70,6 +82,17 @@ def uses_bfloat16(device: torch.device, precision: Precision) -> bool:
     Tiled then equals whole to about 1e-2, a fiftieth of delta_var, not to 1e-4.
     """
     return precision == "bfloat16" or (precision == "auto" and device.type == "cuda")
+
+
+def _with_graphs(network: nn.Module) -> nn.Module:
+    """A folded network whose 2D U-Nets are run by ONNX Runtime."""
+    if type(network) is SpocoUNet and network.ndim == 2:
+        from spoco_zoo.segment.graph import GraphUNet
+
+        return GraphUNet(network, torch.get_num_threads())
+    for name, child in network.named_children():
+        setattr(network, name, _with_graphs(child))
+    return network
 
 
 def folded(network: nn.Module) -> nn.Module:

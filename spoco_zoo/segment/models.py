@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["ModelRef", "obtain_model", "read_model", "remember_model", "write_model"]
 
 _MODELS: dict[str, Model] = {}
-_READY: dict[tuple[str, str, str], Model] = {}
+_READY: dict[tuple[str, str, str, bool], Model] = {}
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,9 @@ def remember_model(model: Model) -> None:
     _MODELS[model.fingerprint] = model
 
 
-def obtain_model(ref: ModelRef, device: torch.device, precision: Precision) -> Model:
+def obtain_model(
+    ref: ModelRef, device: torch.device, precision: Precision, *, graphs: bool
+) -> Model:
     """The model on a device, its networks made ready for inference, once per process.
 
     Raises
@@ -79,15 +82,12 @@ def obtain_model(ref: ModelRef, device: torch.device, precision: Precision) -> M
     BundleError
         If it is not the model that the run began with.
     """
-    key = (ref.fingerprint, str(device), precision)
+    key = (ref.fingerprint, str(device), precision, graphs)
     if key not in _READY:
         model = _loaded(ref)
-        momentum = model.momentum
-        _READY[key] = replace(
-            model,
-            network=made_ready(model.network, device, precision),
-            momentum=None if momentum is None else made_ready(momentum, device, precision),
-        )
+        ready = partial(made_ready, device=device, precision=precision, graphs=graphs)
+        momentum = None if model.momentum is None else ready(model.momentum)
+        _READY[key] = replace(model, network=ready(model.network), momentum=momentum)
     return _READY[key]
 
 

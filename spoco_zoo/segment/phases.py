@@ -135,7 +135,7 @@ class Run:
     def label_blocks(self, common: Common) -> None:
         """Embed and cluster every block, row by row."""
         grid, here = self.plan.grid, isinstance(self.executor, InProcess)
-        longest = grid.counts[-1] if here else longest_row(grid.total, self.executor.workers)
+        longest = grid.counts[-1] if here else longest_row(grid, self.executor.workers)
         # In one process a row is the whole axis, too long to wait for after Ctrl-C.
         task = partial(label_row, stop=self.executor.stop) if here else listed_row
         orphans: list[int] = []

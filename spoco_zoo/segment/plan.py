@@ -216,7 +216,7 @@ def make_plan(
     channels, colour_note = choose_channels(image, config.level, config.channel, recipe)
     tiling = choose_tiling(recipe, shape, config.patch, config.halo)
     overlap = config.overlap or choose_overlap(recipe, seen.spatial_scale(level))
-    block = config.block or choose_block(region.shape, tiling.core, overlap)
+    block = config.block or choose_block(region.shape, tiling, overlap)
     if config.overlap is None:
         overlap = tuple(min(o, max(b // 2, 1)) for o, b in zip(overlap, block, strict=True))
     grid = make_grid(region.shape, block, overlap, image.n_times)

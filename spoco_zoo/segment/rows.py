@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from math import isqrt
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -25,6 +26,7 @@ from spoco_zoo.segment.failures import ends_run, reason_of
 from spoco_zoo.segment.memory import keep_freed_memory, return_freed_memory
 from spoco_zoo.segment.stopping import Stop
 from spoco_zoo.segment.tasks import embed_block, file_block, read_block
+from spoco_zoo.segment.tiling import LONGEST_ROW
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -36,8 +38,6 @@ __all__ = ["Lost", "Outcome", "label_row", "listed_row", "longest_row", "rows_of
 
 GPU_FINISHERS = 4
 """Blocks that may be clustered at once while a GPU embeds the next; each needs its memory."""
-ROWS, LONGEST_ROW = 4, 8
-"""Blocks go to workers in rows: so many at least for each worker, so long at most."""
 
 
 class Lost(NamedTuple):
@@ -70,17 +70,27 @@ def rows_of(numbers: Iterable[int], grid: BlockGrid, most: int) -> Iterator[tupl
         yield tuple(row)
 
 
-def longest_row(blocks: int, workers: int) -> int:
-    """How many blocks a worker may be given at once.
+def longest_row(grid: BlockGrid, workers: int) -> int:
+    """How many blocks a worker should be given at once.
+
+    Of B blocks W workers get rows of L. A row runs the patches beyond its two ends
+    for nobody else, as many as one of its blocks has or twice that: 1 + 1 / L times the work or
+    more. At the end workers wait for half a row on average: 1 + L W / (2 B). The product of
+    both is least at L = sqrt(2 B / W) or above.
 
     Parameters
     ----------
-    blocks : int
-        Of the run.
+    grid : BlockGrid
     workers : int
-        Each should get a few rows, so that none is idle at the end.
+
+    Returns
+    -------
+    int
+        Cuts every line of blocks along the last axis into rows as equal as can be.
     """
-    return min(max(blocks // (ROWS * workers), 1), LONGEST_ROW)
+    most = min(max(isqrt(2 * grid.total // workers), 1), LONGEST_ROW)
+    line = grid.counts[-1]
+    return -(-line // -(-line // most))
 
 
 def label_row(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -19,6 +20,7 @@ from spoco_zoo.segment.audit import BlockTally, FaceTally, count_cut, count_drop
 from spoco_zoo.segment.blocks import owned_first
 from spoco_zoo.segment.doubts import Doubt, find_doubts, worst_doubts
 from spoco_zoo.segment.embed import Disagreement, embed
+from spoco_zoo.segment.inference import GRAPH_VOXELS
 from spoco_zoo.segment.models import obtain_model
 from spoco_zoo.segment.normalise import check_finite
 from spoco_zoo.segment.planes import cluster_planes, planewise
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
     from spoco_zoo.config import ClusteringConfig, ModelRecipe, Precision
     from spoco_zoo.intensities import Statistics
-    from spoco_zoo.nets.model import Embedder
+    from spoco_zoo.nets.model import Embedder, Model
     from spoco_zoo.ngff import Image
     from spoco_zoo.segment.blocks import BlockGrid, Box
     from spoco_zoo.segment.embed import Embedded, Kept
@@ -180,7 +182,7 @@ def embed_block(
     began = time.perf_counter()
     if source.pixels is None:
         return BlockField(source, None, None, 0.0)
-    model = obtain_model(common.model, find_device(common.device), common.precision)
+    model = _model(common)
     found = _embed(common, model.network, model.recipe, source, kept[0], upcoming)
     momentum = None
     if common.clustering.method == "consistency" and model.momentum is not None and found.used:
@@ -188,6 +190,17 @@ def embed_block(
     # The pixels have done their work, and the block may wait for its clustering.
     done = source._replace(pixels=None)
     return BlockField(done, found, momentum, time.perf_counter() - began)
+
+
+def _model(common: Common) -> Model:
+    """The model, ready for inference in this process."""
+    voxels = common.grid.times * prod(common.grid.shape)
+    return obtain_model(
+        common.model,
+        find_device(common.device),
+        common.precision,
+        graphs=voxels >= GRAPH_VOXELS,
+    )
 
 
 def file_block(common: Common, field: BlockField) -> BlockResult:
@@ -276,7 +289,7 @@ def _cluster_block(
     found, shape = field.found, common.grid.outer(field.source.number).shape
     if found is None or not found.used:
         return np.zeros(shape, np.int32), None, (0, 0)
-    recipe = obtain_model(common.model, find_device(common.device), common.precision).recipe
+    recipe = _model(common).recipe
     flat = recipe.net.ndim < len(shape)
     cluster = common.cluster
     if flat:

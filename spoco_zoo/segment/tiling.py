@@ -6,14 +6,24 @@ from dataclasses import dataclass
 from math import ceil, pi, prod
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from spoco_zoo.nets.receptive import exact_halo, pooling_factor, receptive_radius
+from spoco_zoo.segment.field import blend_reach
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from spoco_zoo.config import ModelRecipe
 
-__all__ = ["Tiling", "choose_block", "choose_chunk", "choose_overlap", "choose_tiling"]
+__all__ = [
+    "LONGEST_ROW",
+    "Tiling",
+    "choose_block",
+    "choose_chunk",
+    "choose_overlap",
+    "choose_tiling",
+]
 
 BLOCK_VOXELS = {2: 2**23, 3: 2**24}
 """Outer voxels of a default block: the larger, the fewer patches reach into two blocks."""
@@ -22,6 +32,8 @@ HALO_PART = 5
 LEAST_PATCH = 3
 """So many pooling factors leave a core between the narrowest halos."""
 LEAST_OVERLAP = {2: 16, 3: 8}
+LONGEST_ROW = 8
+"""Blocks beside each other along the last axis that a worker is given at once, at most."""
 CHUNK = {2: 512, 3: 64}
 """Largest edge of a chunk inside a shard."""
 
@@ -43,6 +55,11 @@ class Tiling:
         """What the halo leaves of a patch, a multiple of the pooling factor."""
         sizes = zip(self.patch, self.halo, self.factor, strict=True)
         return tuple(max((p - 2 * h) // f * f, f) for p, h, f in sizes)
+
+    @property
+    def reach(self) -> tuple[int, ...]:
+        """How far a patch is used beyond its core at most."""
+        return tuple(map(blend_reach, self.halo, self.radius))
 
 
 def choose_tiling(
@@ -106,36 +123,64 @@ def choose_overlap(recipe: ModelRecipe, voxel_size: Sequence[float]) -> tuple[in
     return (least,) * (len(voxel_size) - len(size)) + overlap
 
 
-def choose_block(
-    shape: Sequence[int], core: Sequence[int], overlap: Sequence[int]
-) -> tuple[int, ...]:
-    """Block cores: multiples of the patch core, grown evenly up to `BLOCK_VOXELS`.
+def choose_block(shape: Sequence[int], tiling: Tiling, overlap: Sequence[int]) -> tuple[int, ...]:
+    """Block cores: multiples of the patch core within `BLOCK_VOXELS` that make the least work.
+
+    ::
+
+        outer    |overlap|                         |overlap|
+        block            |<------- 3 cores ------->|
+        patches      |   :   |       |       |     :   |        4 are run for 3; 6 if the overlap
+                                                                and the reach exceed half a core
+
+    What reaches beyond a block's faces is embedded and clustered again. Along the last axis
+    a row of blocks shares its patches (`spoco_zoo.segment.rows`), so blocks may be
+    short there and long elsewhere. Embedding and clustering all voxels once weigh the same
+    here: on a CPU embedding takes far longer, on a GPU less.
 
     Parameters
     ----------
     shape : sequence of int
         The region that is segmented.
-    core : sequence of int
-        Core of a patch.
+    tiling : Tiling
     overlap : sequence of int
     """
-    counts = [1] * len(shape)
-
-    def outer(axis: int) -> int:
-        return min(counts[axis] * core[axis] + 2 * overlap[axis], shape[axis])
-
-    while growing := [a for a in range(len(shape)) if counts[a] * core[a] < shape[a]]:
-        axis = min(growing, key=outer)
-        counts[axis] += 1
-        if prod(outer(a) for a in range(len(shape))) > BLOCK_VOXELS[len(shape)]:
-            counts[axis] -= 1
-            break
+    core = tiling.core
+    options = [_divisions(n, c) for n, c in zip(shape, core, strict=True)]
+    embedded = clustered = outer = np.ones((1,) * len(shape))
+    narrow: np.ndarray = np.zeros((1,) * len(shape), bool)
+    sizes = zip(options, shape, core, overlap, tiling.reach, strict=True)
+    for axis, (cores, n, c, o, reach) in enumerate(sizes):
+        along = [1] * len(shape)
+        along[axis] = -1
+        blocks, patches = -(-n // (cores * c)), -(-n // c)
+        width = np.minimum(cores * c + 2 * o, n)
+        shared = LONGEST_ROW if axis == len(shape) - 1 else 1
+        beyond = 1 + 2 * ceil(max(o + reach - c / 2, 0) / c)
+        again = beyond * (-(-blocks // shared) - 1)
+        embedded = embedded * ((patches + again) / patches).reshape(along)
+        clustered = clustered * ((n + 2 * o * (blocks - 1)) / n).reshape(along)
+        outer = outer * width.reshape(along)
+        narrow = narrow | ((blocks > 1) & (cores * c < 2 * o)).reshape(along)
+    # Blocks too narrow for their overlap only where wide ones exceed the memory; where all do,
+    # the first: one core along every axis.
+    work = np.where(narrow, 1e6, 1) * (embedded + clustered)
+    work[outer > BLOCK_VOXELS[len(shape)]] = np.inf
+    best = np.unravel_index(int(np.argmin(work)), work.shape)
+    counts = [int(cores[i]) for cores, i in zip(options, best, strict=True)]
     chunk = CHUNK[len(shape)]
     # With one block along an axis there is no face to align: its end may lie anywhere.
     return tuple(
         min(-(-n // chunk) * chunk, c * k) if c * k >= n else c * k
-        for n, c, k in zip(shape, counts, core, strict=True)
+        for n, c, k in zip(shape, core, counts, strict=True)
     )
+
+
+def _divisions(size: int, core: int) -> np.ndarray:
+    """For each number of blocks along an axis the fewest cores that a block then needs."""
+    cores = -(-size // core)
+    blocks = -(-cores // np.arange(1, cores + 1))
+    return np.unique(-(-cores // blocks))
 
 
 def choose_chunk(block: Sequence[int]) -> tuple[int, ...]:

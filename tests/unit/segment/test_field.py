@@ -54,8 +54,8 @@ def plain_network(net: NetConfig) -> torch.nn.Module:
 
 
 def network(net: NetConfig) -> Embedder:
-    """The same network as `segment` runs it."""
-    return made_ready(plain_network(net), torch.device("cpu"), "auto")
+    """The same network as `segment` runs it on large images."""
+    return made_ready(plain_network(net), torch.device("cpu"), "auto", graphs=True)
 
 
 def volume_field(net: NetConfig, shape, cores, halo, blend) -> Field:

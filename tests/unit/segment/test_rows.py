@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
+from math import sqrt
 from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spoco_zoo.segment.blocks import BlockGrid
 from spoco_zoo.segment.execute import FEW, DaskExecutor, InProcess
-from spoco_zoo.segment.rows import LONGEST_ROW, ROWS, longest_row
+from spoco_zoo.segment.rows import LONGEST_ROW, longest_row, rows_of
 
 
-@given(st.integers(1, 10**6), st.integers(1, 1000))
-def test_rows_are_bounded_and_every_worker_gets_several(blocks: int, workers: int) -> None:
-    most = longest_row(blocks, workers)
-    assert 1 <= most <= LONGEST_ROW
-    assert most == 1 or blocks // most >= ROWS * workers
+@given(st.tuples(*[st.integers(1, 60)] * 3), st.integers(1, 1000))
+def test_rows_are_bounded_equal_and_leave_work_for_every_worker(
+    counts: tuple[int, int, int], workers: int
+) -> None:
+    grid = BlockGrid(counts, (1, 1, 1), (0, 0, 0))
+    most = longest_row(grid, workers)
+    assert 1 <= most <= min(LONGEST_ROW, counts[-1])
+    rows = list(rows_of(range(grid.total), grid, most))
+    assert most == 1 or len(rows) >= min(2 * workers, sqrt(grid.total * workers / 2))
+    lengths = {len(row) for row in rows}
+    assert max(lengths) - min(lengths) < -(-counts[-1] // most)
+    assert sum(map(len, rows)) == grid.total
 
 
-def test_few_workers_get_rows_of_a_small_volume_too() -> None:
-    assert longest_row(27, workers=1) >= 3
-    assert longest_row(27, workers=16) == 1
+@pytest.mark.parametrize(
+    ("counts", "workers", "expected"),
+    # What a simulation of all lengths with real patches found best, or within a twentieth of it.
+    [((3, 1, 3), 2, 3), ((3, 1, 3), 8, 1), ((3, 1, 7), 2, 4), ((7, 4, 7), 8, 7), ((2, 6), 8, 1)],
+)
+def test_rows_of_a_small_volume_share_patches_too(
+    counts: tuple[int, ...], workers: int, expected: int
+) -> None:
+    ones = (1,) * len(counts)
+    assert longest_row(BlockGrid(counts, ones, ones), workers) == expected
 
 
 @pytest.mark.parametrize(
