@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from spoco_zoo.config import Blend
     from spoco_zoo.segment.blocks import Box
 
-__all__ = ["AxisGrid", "Field", "Patch", "blend_reach", "make_field"]
+__all__ = ["AxisGrid", "Field", "Patch", "blend_reach", "half_core", "make_field"]
 
 STEEPNESS = 2.5
 """Standard deviations of the Gaussian ramp from its centre to its end."""
@@ -205,13 +205,17 @@ def blend_reach(halo: int, radius: int) -> int:
     return halo - (radius if halo >= radius else halo // 2)
 
 
+def half_core(core: int, factor: int) -> int:
+    """From a block face to the nearest core face: half a core, in multiples of the factor."""
+    return core // 2 // factor * factor
+
+
 def _edges(size: int, patch: int, halo: int, factor: int) -> tuple[int, ...]:
     """Core faces along one axis, ends of the volume included."""
     if size <= patch:
         return (0, size)
     core = (patch - 2 * halo) // factor * factor
-    offset = core // 2 // factor * factor or core
-    faces = list(range(offset, size, core))
+    faces = list(range(half_core(core, factor) or core, size, core))
     # The last core has no halo on its far side, so it may be longer by a halo.
     if len(faces) > 1 and size - faces[-1] <= halo:
         faces.pop()

@@ -11,7 +11,7 @@ stays as it is; this happens where `segment` loads it.
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import nn
@@ -30,6 +30,7 @@ __all__ = ["GRAPH_VOXELS", "folded", "made_ready", "uses_bfloat16"]
 GRAPH_VOXELS = 2**20
 """For fewer voxels graphs cost more (0.2 s, nearly all of it for importing onnx) than they save."""
 
+Net = TypeVar("Net", bound=nn.Module)
 LAYOUT = {4: torch.channels_last, 5: torch.channels_last_3d}
 CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
 NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
@@ -95,7 +96,7 @@ def _with_graphs(network: nn.Module) -> nn.Module:
     return network
 
 
-def folded(network: nn.Module) -> nn.Module:
+def folded(network: Net) -> Net:
     """A copy in which each BatchNorm behind a convolution is part of it, channels last."""
     network = copy.deepcopy(network).eval()
     for parent in list(network.modules()):

@@ -214,8 +214,8 @@ def make_plan(
         region = _scaled(source_region, image.spatial_shape(config.level), seen.spatial_shape(0))
     shape = seen.spatial_shape(level)
     channels, colour_note = choose_channels(image, config.level, config.channel, recipe)
-    tiling = choose_tiling(recipe, shape, config.patch, config.halo)
     overlap = config.overlap or choose_overlap(recipe, seen.spatial_scale(level))
+    tiling = choose_tiling(recipe, shape, overlap, config.patch, config.halo)
     block = config.block or choose_block(region.shape, tiling, overlap)
     if config.overlap is None:
         overlap = tuple(min(o, max(b // 2, 1)) for o, b in zip(overlap, block, strict=True))

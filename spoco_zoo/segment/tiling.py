@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, pi, prod
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from spoco_zoo.nets.receptive import exact_halo, pooling_factor, receptive_radius
-from spoco_zoo.segment.field import blend_reach
+from spoco_zoo.segment.field import blend_reach, half_core
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +28,9 @@ __all__ = [
 BLOCK_VOXELS = {2: 2**23, 3: 2**24}
 """Outer voxels of a default block: the larger, the fewer patches reach into two blocks."""
 HALO_PART = 5
-"""A default 3D patch is this many halos wide."""
+"""A model's 3D patch is this many default halos wide, at least."""
+PATCH_VOXELS = 3 * 2**20
+"""Input voxels of a patch that is larger than the model's: the network takes 1 GB for it."""
 LEAST_PATCH = 3
 """So many pooling factors leave a core between the narrowest halos."""
 LEAST_OVERLAP = {2: 16, 3: 8}
@@ -65,29 +67,32 @@ class Tiling:
 def choose_tiling(
     recipe: ModelRecipe,
     shape: Sequence[int],
+    overlap: Sequence[int],
     patch: tuple[int, ...] | None = None,
     halo: tuple[int, ...] | None = None,
 ) -> Tiling:
     """Patch and halo as given, or from the model.
 
-    The default patch is the model's, cut to the volume. The default halo holds
-    the whole receptive field in 2D, and at most a fifth of the patch in 3D, but
-    one pooling factor if that leaves a core: a
-    wider one costs more than it mends, and blocks with an overlap of a nucleus
-    would need many patches beyond their faces.
+    The default halo holds the whole receptive field in 2D, and at most a fifth of the
+    model's patch in 3D, but one pooling factor if that leaves a core: a wider one costs more
+    than it mends. The default patch is the model's, cut to the volume; in volumes of several
+    blocks it is grown, up to `PATCH_VOXELS`, until blocks with their overlap touch but one
+    core more than they have (`choose_block`).
 
     Parameters
     ----------
     recipe : ModelRecipe
     shape : sequence of int
         The volume ([Z,] Y, X).
+    overlap : sequence of int
+        Of blocks, in voxels.
     patch, halo : tuple of int, optional
     """
     net = recipe.net
     lead = len(shape) - net.ndim
     factor = (1,) * lead + pooling_factor(net)
     radius = (0,) * lead + receptive_radius(net)
-    patch = patch or tuple(
+    own = patch or tuple(
         min(-(-p // f) * f, -(-n // f) * f)
         for p, f, n in zip((1,) * lead + recipe.patch, factor, shape, strict=True)
     )
@@ -97,9 +102,27 @@ def choose_tiling(
             # The exact halo would leave little or no core of an affordable 3D patch.
             halo = tuple(
                 min(h, max(p // HALO_PART // f, p >= LEAST_PATCH * f) * f)
-                for h, p, f in zip(halo, patch, factor, strict=True)
+                for h, p, f in zip(halo, own, factor, strict=True)
             )
-    return Tiling(patch, halo, factor, radius)
+    tiling = Tiling(own, halo, factor, radius)
+    if patch or prod(shape) <= BLOCK_VOXELS[len(shape)]:
+        return tiling
+    return _grown(tiling, shape, overlap, lead)
+
+
+def _grown(tiling: Tiling, shape: Sequence[int], overlap: Sequence[int], lead: int) -> Tiling:
+    """With a patch whose half core holds the overlap and the reach, as far as memory goes.
+
+    The axes of which least is wanted come first; the `lead` ones of a 2D network on a stack never.
+    """
+    rows = zip(overlap, tiling.reach, tiling.halo, tiling.factor, shape, strict=True)
+    wanted = [min(2 * (-(-(o + r) // f) * f + h), -(-n // f) * f) for o, r, h, f, n in rows]
+    patch = list(tiling.patch)
+    for axis in sorted(range(lead, len(patch)), key=lambda a: wanted[a] / patch[a]):
+        grown = [*patch[:axis], max(wanted[axis], patch[axis]), *patch[axis + 1 :]]
+        if prod(grown) <= PATCH_VOXELS:
+            patch = grown
+    return replace(tiling, patch=tuple(patch))
 
 
 def choose_overlap(recipe: ModelRecipe, voxel_size: Sequence[float]) -> tuple[int, ...]:
@@ -149,14 +172,17 @@ def choose_block(shape: Sequence[int], tiling: Tiling, overlap: Sequence[int]) -
     options = [_divisions(n, c) for n, c in zip(shape, core, strict=True)]
     embedded = clustered = outer = np.ones((1,) * len(shape))
     narrow: np.ndarray = np.zeros((1,) * len(shape), bool)
-    sizes = zip(options, shape, core, overlap, tiling.reach, strict=True)
-    for axis, (cores, n, c, o, reach) in enumerate(sizes):
+    # From a block's face to the first core that its outer region leaves alone, if it is short.
+    near = map(half_core, core, tiling.factor)
+    far = (o + r for o, r in zip(overlap, tiling.reach, strict=True))
+    sizes = zip(options, shape, core, overlap, near, far, strict=True)
+    for axis, (cores, n, c, o, half, used) in enumerate(sizes):
         along = [1] * len(shape)
         along[axis] = -1
         blocks, patches = -(-n // (cores * c)), -(-n // c)
         width = np.minimum(cores * c + 2 * o, n)
         shared = LONGEST_ROW if axis == len(shape) - 1 else 1
-        beyond = 1 + 2 * ceil(max(o + reach - c / 2, 0) / c)
+        beyond = 1 + 2 * ceil(max(used - half, 0) / c)
         again = beyond * (-(-blocks // shared) - 1)
         embedded = embedded * ((patches + again) / patches).reshape(along)
         clustered = clustered * ((n + 2 * o * (blocks - 1)) / n).reshape(along)

@@ -27,6 +27,7 @@ from spoco_zoo.segment.tiling import (
     BLOCK_VOXELS,
     CHUNK,
     LONGEST_ROW,
+    PATCH_VOXELS,
     Tiling,
     choose_block,
     choose_chunk,
@@ -61,6 +62,26 @@ def test_default_blocks_stay_within_the_memory_and_reach_it_if_they_can(data) ->
         assert all(block[i] >= 2 * overlap[i] for i in divided)
 
 
+def test_a_patch_grows_until_a_block_touches_one_core_more_than_it_has() -> None:
+    shape, overlap = (500,) * 3, (17, 36, 5)
+    tiling = choose_tiling(SOLID, shape, overlap)
+    own = choose_tiling(SOLID, (200,) * 3, overlap)
+    assert own.patch == SOLID.patch
+    assert tiling.halo == own.halo
+    assert tiling.patch[2] == own.patch[2]
+    assert tiling.patch[:2] > own.patch[:2]
+    grid = make_grid(shape, tuple(2 * c for c in tiling.core), overlap)
+    field = make_field(
+        shape, tiling.patch, tiling.halo, factor=tiling.factor, radius=tiling.radius, blend="linear"
+    )
+    outer = grid.outer(int(np.ravel_multi_index((1, 1, 1), grid.counts)))
+    sides = zip(field.axes, outer.start, outer.stop, strict=True)
+    assert [len(axis.touching(a, b)) for axis, a, b in sides] == [3, 3, 3]
+    # The memory bounds it, and what a user asked for stays.
+    assert prod(choose_tiling(SOLID, (5000,) * 3, (150,) * 3).patch) <= PATCH_VOXELS
+    assert choose_tiling(SOLID, shape, overlap, SOLID.patch).patch == SOLID.patch
+
+
 def patches_run(shape, tiling, overlap, block) -> int:
     """Counted one by one, along rows of the longest kind."""
     field = make_field(
@@ -80,7 +101,7 @@ def patches_run(shape, tiling, overlap, block) -> int:
 def test_cubes_as_blocks_ran_patches_of_a_volume_far_more_often(side: int) -> None:
     recipe = SOLID.model_copy(update={"patch": (112, 112, 112)})
     shape, overlap = (side,) * 3, (29,) * 3
-    tiling = choose_tiling(recipe, shape)
+    tiling = choose_tiling(recipe, shape, overlap)
     block = choose_block(shape, tiling, overlap)
     cube = tuple(2 * c for c in tiling.core)
     ours = patches_run(shape, tiling, overlap, block)
@@ -95,9 +116,9 @@ def test_chunks_divide_blocks_and_are_not_tiny(block: list[int]) -> None:
 
 
 def test_the_default_halo_is_exact_in_2d_and_bounded_in_3d() -> None:
-    assert choose_tiling(FLAT, (500, 500)).halo == exact_halo(FLAT.net)
+    assert choose_tiling(FLAT, (500, 500), (16, 16)).halo == exact_halo(FLAT.net)
     tall = SOLID.model_copy(update={"patch": (12, 64, 64)})
-    halo = choose_tiling(tall, (50, 500, 500)).halo
+    halo = choose_tiling(tall, (50, 500, 500), (8, 8, 8)).halo
     assert halo[0] == 2
     assert halo[1:] == exact_halo(SOLID.net)[1:]
 
@@ -105,14 +126,14 @@ def test_the_default_halo_is_exact_in_2d_and_bounded_in_3d() -> None:
 def test_a_thin_patch_had_no_halo_and_the_thinnest_keeps_a_core() -> None:
     factor = pooling_factor(SOLID.net)[0]
     halos = [
-        choose_tiling(SOLID, (500, 500, 500), (thin * factor, 64, 64)).halo[0]
+        choose_tiling(SOLID, (500, 500, 500), (8, 8, 8), (thin * factor, 64, 64)).halo[0]
         for thin in (1, 2, 3, 4, 5)
     ]
     assert halos == [0, 0, factor, factor, factor]
 
 
 def test_a_2d_model_takes_a_stack_plane_by_plane() -> None:
-    tiling = choose_tiling(FLAT, (30, 500, 500))
+    tiling = choose_tiling(FLAT, (30, 500, 500), (8, 90, 90))
     assert tiling.patch == (1, 64, 64)
     assert tiling.halo[0] == tiling.radius[0] == 0
 
