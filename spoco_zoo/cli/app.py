@@ -109,7 +109,7 @@ def exit_codes(command: Callable[..., None]) -> Callable[..., None]:
         try:
             if verbose and quiet:
                 raise ConfigError("-v and -q exclude each other", "both", "Leave one out.")
-            command(*args, **kwargs)
+            command(*args, **{name: _at_home(value) for name, value in kwargs.items()})
         except SpocoError as error:
             _fail(str(error))
             if isinstance(error, Interrupted):
@@ -142,6 +142,13 @@ def exit_codes(command: Callable[..., None]) -> Callable[..., None]:
     guarded.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     guarded.__annotations__ = {**get_type_hints(command, include_extras=True), **_SHARED}
     return guarded
+
+
+def _at_home(value: Any) -> Any:
+    """A path with the home folder for ``~``, which shells leave as it is in ``--out=~/run``."""
+    if isinstance(value, Path | str) and str(value).startswith("~/"):
+        return type(value)(Path(value).expanduser())
+    return value
 
 
 @contextmanager

@@ -116,6 +116,11 @@ class BlockGrid:
         return self.times * self.per_time
 
     @property
+    def voxels(self) -> int:
+        """Voxels of all time points."""
+        return self.times * prod(self.shape)
+
+    @property
     def widest(self) -> tuple[int, ...]:
         """The largest outer region that a block can have, per spatial axis."""
         rows = zip(self.block, self.overlap, self.shape, strict=True)

@@ -12,6 +12,7 @@ from spoco_zoo.nets.device import choose_device
 from spoco_zoo.segment.blocks import make_box
 from spoco_zoo.segment.glance import ready_part
 from spoco_zoo.segment.planes import cluster_planes
+from spoco_zoo.segment.rows import longest_row
 
 if TYPE_CHECKING:
     from spoco_zoo.nets.model import Model
@@ -93,13 +94,22 @@ def guess_time(
     cluster(found.embeddings, plan.clustering, plan.recipe.background, momentum=found.embeddings)
     clustering = (time.perf_counter() - began) / region.size
     grid = plan.grid
-    forwards = count_forwards(plan) * (2 if plan.clustering.method == "consistency" else 1)
+    # A run of one process is in one piece along the last axis.
+    row = grid.counts[-1] if workers == 1 else longest_row(grid, workers)
+    forwards = count_forwards(plan, row) * (2 if plan.clustering.method == "consistency" else 1)
     seconds = forwards * forward + grid.total * prod(grid.widest) * clustering
     return Guess(REST * seconds / workers, forward, 1e6 * clustering, forwards, workers)
 
 
-def count_forwards(plan: Plan) -> int:
-    """Patches that a run in one process sends through the network, blank ones included."""
+def count_forwards(plan: Plan, row: int) -> int:
+    """Patches that a run sends through the network, blank ones included.
+
+    Parameters
+    ----------
+    plan : Plan
+    row : int
+        Blocks along the last axis that share what they both need.
+    """
     grid, offset = plan.grid, plan.region.start
     total = grid.times
     for axis, one in enumerate(plan.field.axes):
@@ -107,9 +117,8 @@ def count_forwards(plan: Plan) -> int:
             _touched(one, grid.block[axis], grid.overlap[axis], grid.shape[axis], offset[axis], i)
             for i in range(grid.counts[axis])
         ]
-        last = axis == len(plan.field.axes) - 1
-        # Along the last axis blocks share what they both need.
-        total *= len(set().union(*spans)) if last else sum(len(span) for span in spans)
+        shared = row if axis == len(plan.field.axes) - 1 else 1
+        total *= sum(len(set().union(*spans[i : i + shared])) for i in range(0, len(spans), shared))
     return total
 
 

@@ -10,14 +10,10 @@ item is done again.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
-import socket
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
-
-import psutil
 
 from spoco_zoo.errors import LedgerError
 from spoco_zoo.replacing import replacing
@@ -25,9 +21,9 @@ from spoco_zoo.replacing import replacing
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["LOCK", "PROGRESS", "Ledger", "RunLock", "has_blocks", "is_unfinished", "was_published"]
+__all__ = ["PROGRESS", "Ledger", "has_blocks", "is_unfinished", "was_published"]
 
-PROGRESS, LOCK = "progress.jsonl", "lock.json"
+PROGRESS = "progress.jsonl"
 
 
 def is_unfinished(folder: Path) -> bool:
@@ -147,103 +143,3 @@ def _drop_cut_line(path: Path) -> None:
         keep = position + tail.rfind(b"\n") + 1
         if keep < end:
             file.truncate(keep)
-
-
-class RunLock:
-    """Keeps a second process out of a run folder. A context manager.
-
-    A process of this host is kept out by the operating system, which knows when
-    the holder is gone, whatever the clock says. Other hosts may not see that, so
-    the file also names its holder.
-
-    Parameters
-    ----------
-    folder : Path
-        The run folder; must exist.
-
-    Raises
-    ------
-    LedgerError
-        On entry, if a living process holds the folder, or one on another host
-        might.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / LOCK
-        self._file = -1
-
-    def __enter__(self) -> RunLock:
-        while not self._is_ours():
-            # The last holder removed the file between our opening and locking it.
-            pass
-        try:
-            self._refuse_a_living_holder()
-            me = {
-                "pid": os.getpid(),
-                "host": socket.gethostname(),
-                "started": psutil.Process().create_time(),
-            }
-            os.ftruncate(self._file, 0)
-            os.pwrite(self._file, json.dumps(me).encode(), 0)
-        except BaseException:
-            os.close(self._file)
-            raise
-        return self
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        self.path.unlink(missing_ok=True)
-        os.close(self._file)
-
-    def _is_ours(self) -> bool:
-        """Open and lock the file; False if it is no longer the one in the folder."""
-        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = self._read()
-            os.close(self._file)
-            raise self._held(f"process {holder['pid']}" if holder else "another process") from None
-        except OSError:
-            # A file system without locks: the holder's name in the file must do.
-            return True
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(self._file), os.stat(self.path)):
-                return True
-        os.close(self._file)
-        return False
-
-    def _read(self) -> dict[str, Any] | None:
-        """Who is named in the file; None if it is empty or was cut while being written."""
-        try:
-            holder = json.loads(os.pread(self._file, 4096, 0))
-            return {
-                "pid": int(holder["pid"]),
-                "host": str(holder["host"]),
-                "started": float(holder["started"]),
-            }
-        except (ValueError, KeyError, TypeError):
-            return None
-
-    def _refuse_a_living_holder(self) -> None:
-        """Raise if the file names a process of another host, or one of this host that is there."""
-        holder = self._read()
-        if holder is None:
-            return
-        elsewhere = holder["host"] != socket.gethostname()
-        if elsewhere or _is_alive(holder["pid"], holder["started"]):
-            raise self._held(f"process {holder['pid']} on {holder['host']}")
-
-    def _held(self, holder: str) -> LedgerError:
-        return LedgerError(
-            "one run at a time may write to an output",
-            f"{holder} at work in {self.path.parent}",
-            f"Wait for it; if it is gone for good, delete {self.path}.",
-        )
-
-
-def _is_alive(pid: int, started: float) -> bool:
-    """Whether the process is the one that began then, and not a later one with its number."""
-    try:
-        return bool(abs(psutil.Process(pid).create_time() - started) < 1)
-    except psutil.NoSuchProcess:
-        return False

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spoco_zoo.errors import SpocoError
-from spoco_zoo.segment.ledger import LOCK, PROGRESS
+from spoco_zoo.locking import LOCK
+from spoco_zoo.segment.ledger import PROGRESS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

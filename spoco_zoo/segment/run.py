@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from spoco_zoo import ngff
 from spoco_zoo.config import SegmentConfig
 from spoco_zoo.errors import InputError, Interrupted, RemoteError, SpocoError, StoreError, one_line
+from spoco_zoo.locking import RunLock
 from spoco_zoo.nets.device import find_device
 from spoco_zoo.nets.model import Model
 from spoco_zoo.segment.checks import check_networks
@@ -33,7 +34,6 @@ from spoco_zoo.segment.inference import uses_bfloat16
 from spoco_zoo.segment.ledger import (
     PROGRESS,
     Ledger,
-    RunLock,
     has_blocks,
     is_unfinished,
     was_published,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -194,13 +193,8 @@ def embed_block(
 
 def _model(common: Common) -> Model:
     """The model, ready for inference in this process."""
-    voxels = common.grid.times * prod(common.grid.shape)
-    return obtain_model(
-        common.model,
-        find_device(common.device),
-        common.precision,
-        graphs=voxels >= GRAPH_VOXELS,
-    )
+    device, graphs = find_device(common.device), common.grid.voxels >= GRAPH_VOXELS
+    return obtain_model(common.model, device, common.precision, graphs=graphs)
 
 
 def file_block(common: Common, field: BlockField) -> BlockResult:

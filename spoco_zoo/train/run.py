@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from spoco_zoo.config import ClusteringConfig, ModelRecipe
+from spoco_zoo.locking import RunLock
 from spoco_zoo.nets.device import choose_device
 from spoco_zoo.nets.model import save_run_model
 from spoco_zoo.nets.receptive import exact_halo, pooling_factor, round_up
@@ -118,6 +120,8 @@ def train(
     ------
     InputError
         If data or settings cannot be used.
+    LedgerError
+        If the folder holds a run with other settings, or another process is at work in it.
     TrainingError
         If the loss or its gradients stop being finite.
     """
@@ -132,32 +136,34 @@ def train(
         check_network(setup.net, initial.net)
         if not goes_on:
             state = widened(initial.state, initial.net, setup.net, config.seed)
-    if ranks.main:
-        folder = RunFolder.open(out, config, resume=resume)
-        names = {part: [s.name for s in getattr(split, part)] for part in PARTS}
-        folder.settle_split(names, resume=goes_on)
-        for doubt in doubts(split, config, setup.crop):
-            say(doubt)
-    ranks.wait()
-    trainer = Trainer(
-        config,
-        setup,
-        split,
-        folder,
-        chosen,
-        with_background=not config.no_background and split.background,
-        clusterer=clusterer,
-        clustering=first_clustering(config, object_sizes([*split.train, *split.val])),
-        ranks=ranks,
-        initial=state,
-    )
-    if goes_on:
-        trainer.restore()
-    if resume and ranks.main:
-        folder.trim_log(trainer.step)
-    trainer.run(listen)
-    trainer.part()
-    return publish(trainer) if ranks.main else None
+    with ExitStack() as alone:
+        if ranks.main:
+            folder = RunFolder.open(out, config, resume=resume)
+            alone.enter_context(RunLock(out))
+            names = {part: [s.name for s in getattr(split, part)] for part in PARTS}
+            folder.settle_split(names, resume=goes_on)
+            for doubt in doubts(split, config, setup.crop):
+                say(doubt)
+        ranks.wait()
+        trainer = Trainer(
+            config,
+            setup,
+            split,
+            folder,
+            chosen,
+            with_background=not config.no_background and split.background,
+            clusterer=clusterer,
+            clustering=first_clustering(config, object_sizes([*split.train, *split.val])),
+            ranks=ranks,
+            initial=state,
+        )
+        if goes_on:
+            trainer.restore()
+        if resume and ranks.main:
+            folder.trim_log(trainer.step)
+        trainer.run(listen)
+        trainer.part()
+        return publish(trainer) if ranks.main else None
 
 
 def publish(trainer: Trainer) -> TrainResult:

@@ -200,3 +200,12 @@ def test_objects_of_a_region_could_not_be_measured_in_a_tiff(image: Path, output
         inside = CELLS[10:50, 20:70][labels == name]
         assert (table.loc[table["label"] == name, "channel0_mean"] == inside.mean()).all()
     assert len(table) == result.objects > 1
+
+
+def test_an_option_with_a_tilde_made_a_folder_of_that_name(image: Path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(image.parent))
+    monkeypatch.chdir(image.parent)
+    done = CliRunner().invoke(app, ["measure", "~/a.tif", "a.tif", "--out=~/table.csv"])
+    assert done.exit_code == 0, done.stderr
+    assert len(pd.read_csv(image.parent / "table.csv")) == CELLS.max()
+    assert not (image.parent / "~").exists()

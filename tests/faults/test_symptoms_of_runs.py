@@ -22,8 +22,8 @@ from struck import Run
 
 from spoco_zoo.config import SegmentConfig
 from spoco_zoo.errors import LedgerError, StoreError
+from spoco_zoo.locking import LOCK, RunLock
 from spoco_zoo.segment import segment
-from spoco_zoo.segment.ledger import LOCK, RunLock
 
 
 @pytest.fixture(scope="module")

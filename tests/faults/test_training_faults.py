@@ -16,6 +16,7 @@ import torch
 
 from spoco_zoo.config import TrainConfig
 from spoco_zoo.errors import LedgerError, StoreError
+from spoco_zoo.locking import LOCK
 from spoco_zoo.segment.cluster import cluster
 from spoco_zoo.train.run import train
 
@@ -62,11 +63,16 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def start(data: Path, out: Path, *, resume: bool, kill_after: int | None = None) -> int:
-    """Run the driver to its end, or kill it once it has reported a step; its exit code."""
+def launch(data: Path, out: Path, *, resume: bool) -> subprocess.Popen[str]:
+    """The driver, which prints a line for each step."""
     arguments = [str(data), str(out), SETTINGS.model_dump_json(), "1" if resume else "0"]
     command = [sys.executable, "-c", DRIVER, *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def start(data: Path, out: Path, *, resume: bool, kill_after: int | None = None) -> int:
+    """Run the driver to its end, or kill it once it has reported a step; its exit code."""
+    with launch(data, out, resume=resume) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if kill_after is not None and int(line) >= kill_after:
@@ -74,6 +80,30 @@ def start(data: Path, out: Path, *, resume: bool, kill_after: int | None = None)
                 process.send_signal(signal.SIGKILL)
                 break
     return process.returncode
+
+
+def test_two_processes_went_on_with_one_training_and_mixed_their_files(
+    data: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    with launch(data, out, resume=False) as first:
+        assert first.stdout is not None
+        while not (out / "last.pt").exists():
+            assert first.stdout.readline()
+        with pytest.raises(LedgerError, match=f"process {first.pid} at work in"):
+            train(
+                data / "images",
+                data / "labels",
+                out,
+                SETTINGS,
+                clusterer=cluster,
+                device="cpu",
+                resume=True,
+            )
+        first.communicate()
+    assert first.returncode == 0
+    assert (out / "model.json").exists()
+    assert not (out / LOCK).exists()
 
 
 def test_a_killed_run_resumes_to_the_weights_of_an_undisturbed_one(

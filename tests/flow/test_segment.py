@@ -34,9 +34,9 @@ from spoco_zoo.errors import (
     SpocoError,
     StoreError,
 )
+from spoco_zoo.locking import RunLock
 from spoco_zoo.segment import Event, SegmentResult, dry_run, guess_time, open_labels, segment
 from spoco_zoo.segment.execute import make_executor
-from spoco_zoo.segment.ledger import RunLock
 
 CELLS = 300
 SMALL = SegmentConfig(block=(128, 128), overlap=(16, 16), patch=(64, 64), halo=(12, 12))
@@ -88,17 +88,22 @@ def test_the_report_counts_what_is_there(image: Path, truth: np.ndarray) -> None
     assert report["failures"] == []
 
 
-@pytest.mark.parametrize("settings", [{}, {"block": (96, 80), "roi": ((30, 400), (17, 500))}])
+@pytest.mark.parametrize(
+    ("settings", "workers"),
+    [({}, 0), ({"block": (96, 80), "roi": ((30, 400), (17, 500))}, 0), ({}, 2)],
+)
 def test_a_dry_run_counts_the_patches_and_guesses_the_time(
-    image: Path, truth: np.ndarray, tmp_path: Path, settings: dict
+    image: Path, truth: np.ndarray, tmp_path: Path, settings: dict, workers: int
 ) -> None:
     model, config = code_model(truth), SMALL.model_copy(update=settings)
     output = tmp_path / "o.zarr"
     plan = dry_run(image, model, config, output=output)
-    guess = guess_time(plan, model, exact_cluster)
+    guess = guess_time(plan, model, exact_cluster, workers=workers or 1)
     assert not output.exists()
     assert not plan.folder.exists()
-    result = segment(image, model, config, output=output, cluster=exact_cluster)
+    result = segment(
+        image, model, config, output=output, cluster=exact_cluster, workers=workers, dashboard=False
+    )
     assert guess.forwards == result.summary["blocks"]["patches"]
     assert guess.seconds > 0
     assert f"{guess.forwards} patches" in guess.text()

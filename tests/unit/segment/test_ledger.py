@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from spoco_zoo.errors import LedgerError
-from spoco_zoo.segment.ledger import LOCK, PROGRESS, Ledger, RunLock, was_published
+from spoco_zoo.locking import LOCK, RunLock
+from spoco_zoo.segment.ledger import PROGRESS, Ledger, was_published
 from spoco_zoo.segment.progress import Progress
 
 KEYS = {"model": "abc", "config.halo": "(8, 8)"}
@@ -91,7 +92,7 @@ def test_a_living_process_keeps_others_out(tmp_path: Path) -> None:
 
 def test_the_lock_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from spoco_zoo.segment.ledger import RunLock\n"
+        "import os, sys; from pathlib import Path; from spoco_zoo.locking import RunLock\n"
         "RunLock(Path(sys.argv[1])).__enter__(); os._exit(0)"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, env=_path())
