@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from math import isqrt
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -24,7 +25,7 @@ from spoco_zoo.nets.device import find_device
 from spoco_zoo.segment.embed import Kept
 from spoco_zoo.segment.failures import ends_run, reason_of
 from spoco_zoo.segment.memory import keep_freed_memory, return_freed_memory
-from spoco_zoo.segment.stopping import Stop
+from spoco_zoo.segment.stopping import STOP, Stop
 from spoco_zoo.segment.tasks import embed_block, file_block, read_block
 from spoco_zoo.segment.tiling import LONGEST_ROW
 
@@ -140,7 +141,8 @@ def listed_row(common: Common, numbers: tuple[int, ...]) -> list[Outcome]:
     """`label_row` for workers, which do nothing else and send all results at once."""
     keep_freed_memory()
     outcomes = []
-    for outcome in label_row(common, numbers):
+    # The driver is elsewhere; after Ctrl-C it waits for this block and not for all of the row.
+    for outcome in label_row(common, numbers, Stop(Path(common.folder, STOP))):
         outcomes.append(outcome)
         return_freed_memory()
     return outcomes

@@ -43,7 +43,7 @@ from spoco_zoo.segment.models import ModelRef, read_model, remember_model, write
 from spoco_zoo.segment.outcome import Event, SegmentResult, clear_folder
 from spoco_zoo.segment.phases import STAGED, Run
 from spoco_zoo.segment.plan import Plan, make_plan
-from spoco_zoo.segment.stopping import catch_interrupt
+from spoco_zoo.segment.stopping import STOP, catch_interrupt
 from spoco_zoo.segment.target import default_output, run_folder
 
 if TYPE_CHECKING:
@@ -196,7 +196,9 @@ def segment(
         with (
             _begun_in_vain(plan.folder),
             Ledger(plan.folder, plan.fingerprint(loaded.fingerprint, _name_of(cluster))) as ledger,
-            catch_interrupt(lambda: told(Event("plan", 1, 1, STOPPING))) as stop,
+            catch_interrupt(
+                lambda: told(Event("plan", 1, 1, STOPPING)), plan.folder / STOP
+            ) as stop,
         ):
             executor.stop = stop
             try:

@@ -4,24 +4,46 @@ from __future__ import annotations
 
 import signal
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from spoco_zoo.errors import Interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
 
-__all__ = ["Stop", "catch_interrupt", "shielded_children"]
+__all__ = ["STOP", "Stop", "catch_interrupt", "shielded_children"]
 
 Item = TypeVar("Item")
+STOP = "stop"
+"""Mark in the run folder."""
 
 
 class Stop:
-    """Whether an end was asked for."""
+    """Whether an end was asked for, by this process or, where they share a mark, by another.
 
-    def __init__(self) -> None:
-        self.asked = False
+    Parameters
+    ----------
+    mark : Path, optional
+        A file that is there once an end was asked for.
+    """
+
+    def __init__(self, mark: Path | None = None) -> None:
+        self._mark, self._asked = mark, False
+
+    @property
+    def asked(self) -> bool:
+        """Whether it is time to end."""
+        return self._asked or (self._mark is not None and self._mark.exists())
+
+    def ask(self) -> None:
+        """Ask all who share the mark for an end."""
+        self._asked = True
+        if self._mark is not None:
+            # Without a mark (a full disk) workers end a little later.
+            with suppress(OSError):
+                self._mark.touch()
 
     def until(self, items: Iterable[Item]) -> Iterator[Item]:
         """The items, until an end is asked for."""
@@ -37,7 +59,7 @@ class Stop:
 
 
 @contextmanager
-def catch_interrupt(told: Callable[[], None]) -> Iterator[Stop]:
+def catch_interrupt(told: Callable[[], None], mark: Path | None = None) -> Iterator[Stop]:
     """Turn the first Ctrl-C into a request while the block runs.
 
     Only the main thread of a program may do so; in another one Ctrl-C stays
@@ -47,15 +69,19 @@ def catch_interrupt(told: Callable[[], None]) -> Iterator[Stop]:
     ----------
     told : callable
         Called once, when an end is asked for.
+    mark : Path, optional
+        Through which other processes are told; one that an earlier run left is removed.
     """
-    stop = Stop()
+    if mark is not None:
+        mark.unlink(missing_ok=True)
+    stop = Stop(mark)
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
     before = signal.getsignal(signal.SIGINT)
 
     def ask(number: int, frame: Any) -> None:
-        stop.asked = True
+        stop.ask()
         signal.signal(signal.SIGINT, before)
         told()
 
@@ -64,6 +90,8 @@ def catch_interrupt(told: Callable[[], None]) -> Iterator[Stop]:
         yield stop
     finally:
         signal.signal(signal.SIGINT, before)
+        if mark is not None:
+            mark.unlink(missing_ok=True)
 
 
 @contextmanager

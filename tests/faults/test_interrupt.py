@@ -94,7 +94,7 @@ def test_ctrl_c_was_not_heard_while_items_of_dead_workers_were_tried_again() -> 
 
     def failure(item: int, reason: str) -> None:
         failed.append((item, reason))
-        stop.asked = True
+        stop.ask()
 
     executor.stop = stop
     try:
