@@ -295,6 +295,8 @@ class TrainConfig(Config):
     None: one by the size of the objects in 2D, none in 3D. ``[]``: none (non-spatial)."""
     loss: LossConfig = LossConfig()
     clustering: ClusteringMethod = "instance"
+    fill_holes: bool = False
+    """Whether the clustering is tuned, and the model segments, with holes of objects filled."""
 
     @property
     def thinned(self) -> bool:

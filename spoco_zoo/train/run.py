@@ -199,6 +199,7 @@ def first_clustering(config: TrainConfig, sizes: tuple[float, float, float]) -> 
     """
     return ClusteringConfig(
         method=config.clustering,
+        fill_holes=config.fill_holes,
         foreground=1.5 * config.loss.delta_dist,
         bandwidth=2 * config.loss.delta_var,
         smoothness=config.loss.delta_var,

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from spoco_zoo.config import ClusteringConfig
+from spoco_zoo.config import ClusteringConfig, TrainConfig
 from spoco_zoo.segment.cluster import cluster
 from spoco_zoo.train.data import BACKGROUND, UNKNOWN, Sample, make_sample
-from spoco_zoo.train.validate import Case, roughly_tuned, score_cases, select_voxels
+from spoco_zoo.train.run import first_clustering
+from spoco_zoo.train.validate import Case, roughly_tuned, score_cases, select_voxels, tune
 
 
 def sample(labels: np.ndarray) -> Sample:
@@ -52,6 +53,28 @@ def test_an_image_without_annotation_scored_full_marks_for_any_prediction() -> N
     alone = score_cases([half], cluster, settings, (0.0, 0.0))
     assert alone.ap75 == 0
     assert score_cases([nothing, half, nothing], cluster, settings, (0.0, 0.0)) == alone
+
+
+@pytest.mark.parametrize("filled", [True, False])
+def test_a_training_of_nuclei_fills_holes_in_its_tuning_and_model_if_asked(filled: bool) -> None:
+    truth = np.zeros((40, 40), np.int32)
+    truth[8:32, 8:32] = 1
+    embeddings = torch.zeros((2, 40, 40))
+    embeddings[:, 8:32, 8:32] = 4
+    embeddings[:, 15:25, 15:25] = 0
+    start = first_clustering(TrainConfig(fill_holes=filled), (20, 100, 200))
+    case = Case(embeddings, None, truth, (slice(0, 40), slice(0, 40)))
+    tuned = tune(
+        [case],
+        cluster,
+        start,
+        (0.0, 0.0),
+        delta_var=0.5,
+        delta_dist=2.0,
+        object_sizes=(20, 100, 200),
+    )
+    assert tuned.best.fill_holes == filled
+    assert tuned.scores.ap90 == filled
 
 
 def test_networks_trained_for_long_looked_worse_than_their_first_checkpoints() -> None:
