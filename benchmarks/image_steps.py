@@ -20,13 +20,11 @@ from pathlib import Path
 
 import torch
 
-from spoco_zoo import ngff
 from spoco_zoo.bundle.load import load_model
 from spoco_zoo.config import SegmentConfig
 from spoco_zoo.nets.device import find_device
 from spoco_zoo.segment import dry_run, segment
-from spoco_zoo.segment.blocks import Box
-from spoco_zoo.segment.inference import GRAPH_VOXELS, made_ready
+from spoco_zoo.segment.inference import made_ready, worth_graphs
 
 
 def main() -> None:
@@ -38,18 +36,16 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     model, config = load_model(options.model), SegmentConfig()
-    shape = ngff.open_image(options.image).spatial_shape(0)
-    pixels = shape[0] * shape[1]
-    network = made_ready(
-        model.network, find_device("cpu"), "float32", graphs=pixels >= GRAPH_VOXELS
-    )
     steps, wholes, forwards = [], [], []
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         output = Path(folder, "labels.tif")
         plan = dry_run(options.image, model, config, output=output)
+        network = made_ready(
+            model.network, find_device("cpu"), "float32", graphs=worth_graphs(plan.grid)
+        )
         inputs = [
             torch.randn(1, model.recipe.net.in_channels, *patch.input.shape)
-            for patch in plan.field.patches(Box((0, 0), shape))
+            for patch in plan.field.patches(plan.region)
         ]
         for _ in range(options.repeats):
             began = time.perf_counter()
@@ -69,7 +65,7 @@ def main() -> None:
     row = {
         "benchmark": "image_steps",
         "model": options.model,
-        "shape": shape,
+        "shape": plan.grid.shape,
         "patches": len(inputs),
         "threads": torch.get_num_threads(),
         "steps": over_forward(steps),

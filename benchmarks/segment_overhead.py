@@ -31,6 +31,7 @@ from benchmarks import tissue
 from spoco_zoo.nets.device import find_device
 from spoco_zoo.segment import dry_run, segment
 from spoco_zoo.segment.blocks import Box
+from spoco_zoo.segment.inference import worth_graphs
 from spoco_zoo.segment.models import ModelRef, obtain_model, remember_model
 from spoco_zoo.values import integers
 
@@ -56,12 +57,12 @@ def total(calls: Counter[tuple[int, ...]], alone: dict[tuple[int, ...], Seconds]
 
 
 def forward_alone(
-    model: Model, shapes: set[tuple[int, ...]], device: str, repeats: int
+    model: Model, shapes: set[tuple[int, ...]], device: str, repeats: int, *, graphs: bool
 ) -> dict[tuple[int, ...], Seconds]:
     """Median seconds of one forward for each shape of input."""
     remember_model(model)
     place = find_device(device)
-    network = obtain_model(ModelRef("", model.fingerprint), place, "auto", graphs=True).network
+    network = obtain_model(ModelRef("", model.fingerprint), place, "auto", graphs=graphs).network
     found = {}
     with torch.inference_mode():
         for shape in shapes:
@@ -102,7 +103,11 @@ def main() -> None:
         )
         shapes = Counter(call.shape for call in calls)
         alone = forward_alone(
-            model, {(1, *s[1:]) for s in shapes} | set(once), options.device, options.repeats
+            model,
+            {(1, *s[1:]) for s in shapes} | set(once),
+            options.device,
+            options.repeats,
+            graphs=worth_graphs(plan.grid),
         )
     pure, pure_once = total(shapes, alone), total(once, alone)
     in_run = Seconds(sum(call.seconds for call in calls), sum(call.cpu for call in calls))

@@ -15,7 +15,7 @@ from spoco_zoo.nets.device import choose_device
 from spoco_zoo.segment.blocks import Box
 from spoco_zoo.segment.embed import embed
 from spoco_zoo.segment.fit import choose_axes
-from spoco_zoo.segment.inference import GRAPH_VOXELS, made_ready
+from spoco_zoo.segment.inference import made_ready, worth_graphs
 from spoco_zoo.segment.models import read_model
 from spoco_zoo.segment.normalise import check_finite, measure
 from spoco_zoo.segment.plan import asked_region, make_plan
@@ -76,8 +76,9 @@ def ready_part(
     raw = plan.image.read(plan.level, 0, plan.channels, needed.slices)
     check_finite(raw, needed, plan.image.uri)
     pixels = normalise(raw, statistics(raw))
-    graphs = plan.grid.voxels >= GRAPH_VOXELS
-    network: Embedder = made_ready(model.network, place, plan.config.precision, graphs=graphs)
+    network: Embedder = made_ready(
+        model.network, place, plan.config.precision, graphs=worth_graphs(plan.grid)
+    )
     if plan.recipe.net.ndim < len(region.shape):
         network = planewise(network)
     net = plan.recipe.net

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
     from spoco_zoo.config import Precision
     from spoco_zoo.nets.model import Embedder
+    from spoco_zoo.segment.blocks import BlockGrid
 
-__all__ = ["GRAPH_VOXELS", "folded", "made_ready", "uses_bfloat16"]
+__all__ = ["GRAPH_VOXELS", "folded", "made_ready", "uses_bfloat16", "worth_graphs"]
 
 GRAPH_VOXELS = 2**20
 """For fewer voxels graphs cost more (0.2 s, nearly all of it for importing onnx) than they save."""
@@ -51,7 +52,7 @@ def made_ready(
     precision : {"auto", "float32", "bfloat16"}
         See `uses_bfloat16`.
     graphs : bool
-        Whether 2D U-Nets may be run by ONNX Runtime: on a CPU in float32.
+        Whether 2D U-Nets may be run by ONNX Runtime (`worth_graphs`): on a CPU in float32.
 
     Returns
     -------
@@ -63,9 +64,11 @@ def made_ready(
     )
     low = uses_bfloat16(device, precision)
     if isinstance(network, nn.Module):
-        network = (folded(network) if ours else network).to(device)
-        if graphs and device.type == "cpu" and not low:
-            network = _with_graphs(network)
+        if ours:
+            network = folded(network)
+            if graphs and device.type == "cpu" and not low:
+                network = _with_graphs(network)
+        network = network.to(device)
     run = network
 
     def forward(x: Tensor, /) -> Tensor:
@@ -75,6 +78,11 @@ def made_ready(
             return run(x).float()
 
     return forward
+
+
+def worth_graphs(grid: BlockGrid) -> bool:
+    """Whether a run has so many voxels that graphs save more than they cost."""
+    return grid.voxels >= GRAPH_VOXELS
 
 
 def uses_bfloat16(device: torch.device, precision: Precision) -> bool:

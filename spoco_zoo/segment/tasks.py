@@ -19,7 +19,7 @@ from spoco_zoo.segment.audit import BlockTally, FaceTally, count_cut, count_drop
 from spoco_zoo.segment.blocks import owned_first
 from spoco_zoo.segment.doubts import Doubt, find_doubts, worst_doubts
 from spoco_zoo.segment.embed import Disagreement, embed
-from spoco_zoo.segment.inference import GRAPH_VOXELS
+from spoco_zoo.segment.inference import worth_graphs
 from spoco_zoo.segment.models import obtain_model
 from spoco_zoo.segment.normalise import check_finite
 from spoco_zoo.segment.planes import cluster_planes, planewise
@@ -193,7 +193,7 @@ def embed_block(
 
 def _model(common: Common) -> Model:
     """The model, ready for inference in this process."""
-    device, graphs = find_device(common.device), common.grid.voxels >= GRAPH_VOXELS
+    device, graphs = find_device(common.device), worth_graphs(common.grid)
     return obtain_model(common.model, device, common.precision, graphs=graphs)
 
 

@@ -185,7 +185,8 @@ def choose_block(shape: Sequence[int], tiling: Tiling, overlap: Sequence[int]) -
         beyond = 1 + 2 * ceil(max(used - half, 0) / c)
         again = beyond * (-(-blocks // shared) - 1)
         embedded = embedded * ((patches + again) / patches).reshape(along)
-        clustered = clustered * ((n + 2 * o * (blocks - 1)) / n).reshape(along)
+        # A face is worth avoiding without any overlap, too: one block needs none.
+        clustered = clustered * ((n + (2 * o + 1) * (blocks - 1)) / n).reshape(along)
         outer = outer * width.reshape(along)
         narrow = narrow | ((blocks > 1) & (cores * c < 2 * o)).reshape(along)
     # Blocks too narrow for their overlap only where wide ones exceed the memory; where all do,

@@ -28,6 +28,12 @@ def test_rows_are_bounded_equal_and_leave_work_for_every_worker(
     assert sum(map(len, rows)) == grid.total
 
 
+def test_few_workers_get_rows_of_a_small_volume_too() -> None:
+    grid = BlockGrid((3, 3, 3), (1, 1, 1), (0, 0, 0))
+    assert longest_row(grid, workers=1) >= 3
+    assert longest_row(grid, workers=16) == 1
+
+
 @pytest.mark.parametrize(
     ("counts", "workers", "expected"),
     # What a simulation of all lengths with real patches found best, or within a twentieth of it.
