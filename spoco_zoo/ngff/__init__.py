@@ -5,7 +5,7 @@ from spoco_zoo.ngff.image import Image, Level, find_channels, planes_as_channels
 from spoco_zoo.ngff.labels import as_labelled, find_labels, label_names, labelled_image, open_labels
 from spoco_zoo.ngff.opening import open_image
 from spoco_zoo.ngff.reduce import mean_cells, mode_cells, pyramid_factors
-from spoco_zoo.ngff.rescale import rescale_image
+from spoco_zoo.ngff.rescale import resampled, rescale_image
 from spoco_zoo.ngff.store import has_block, is_remote, open_scratch, scratch_array, write_blocks
 from spoco_zoo.ngff.target import LabelTarget, check_label_name, check_outside, plan_label
 from spoco_zoo.ngff.tiff import is_label_tiff, read_tiff, write_label_tiff
@@ -44,6 +44,7 @@ __all__ = [
     "pyramid_factors",
     "read_tiff",
     "remove_label",
+    "resampled",
     "rescale_image",
     "scratch_array",
     "write_blocks",

@@ -24,7 +24,7 @@ from scipy.sparse import csr_array
 
 from spoco_zoo.ngff.image import Image, Level
 
-__all__ = ["RescaledImage", "rescale_image"]
+__all__ = ["RescaledImage", "resampled", "rescale_image"]
 
 PIECE = 2**24
 """Voxels of the image held at a time, where the first axis allows it."""
@@ -114,6 +114,15 @@ def rescale_image(image: Image, level: int, voxel_factor: Sequence[float]) -> Re
         origin=image,
         origin_level=level,
     )
+
+
+def resampled(values: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:
+    """Voxels (C, [Z,] Y, X) as a view of another shape ([Z,] Y, X) shows them.
+
+    In float32 if that is exact, else float64.
+    """
+    maps = [axis_map(n, m, slice(0, m)) for n, m in zip(values.shape[1:], shape, strict=True)]
+    return _apply(values.astype(np.promote_types(values.dtype, np.float32)), maps)
 
 
 def axis_map(old: int, new: int, where: slice) -> AxisMap:

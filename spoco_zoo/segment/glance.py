@@ -20,6 +20,7 @@ from spoco_zoo.segment.models import read_model
 from spoco_zoo.segment.normalise import check_finite, measure
 from spoco_zoo.segment.plan import asked_region, make_plan
 from spoco_zoo.segment.planes import planewise
+from spoco_zoo.segment.scale import find_scale
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -115,6 +116,10 @@ def embed_part(
     loaded = read_model(model, ClusteringConfig())
     image = choose_axes(ngff.open_image(source), loaded.recipe)
     config = config or SegmentConfig()
+    # At the scale of all of the image, so that a part shows what the whole is made of.
+    zoom, _ = find_scale(image, loaded, config.model_copy(update={"roi": None}))
+    if zoom != 1:
+        config = config.model_copy(update={"zoom": zoom})
     with tempfile.TemporaryDirectory() as nowhere:
         # The plan of a run, for the part alone; nothing is written where it says.
         output = Path(nowhere, "labels.ome.zarr")

@@ -14,7 +14,15 @@ if TYPE_CHECKING:
     from spoco_zoo.segment.audit import BlockTally
     from spoco_zoo.segment.plan import Plan
 
-__all__ = ["doubt", "doubt_dropped", "doubt_few", "doubt_light", "doubt_nothing", "doubt_sizes"]
+__all__ = [
+    "MUCH",
+    "doubt",
+    "doubt_dropped",
+    "doubt_few",
+    "doubt_light",
+    "doubt_nothing",
+    "doubt_sizes",
+]
 
 LEAN = 0.1
 """An image leans to the other side than those of the training if both do by as much as this."""

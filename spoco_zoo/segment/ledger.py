@@ -21,7 +21,7 @@ from spoco_zoo.replacing import replacing
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["PROGRESS", "Ledger", "has_blocks", "is_unfinished", "was_published"]
+__all__ = ["PROGRESS", "Ledger", "began_with", "has_blocks", "is_unfinished", "was_published"]
 
 PROGRESS = "progress.jsonl"
 
@@ -42,6 +42,19 @@ def was_published(folder: Path) -> bool:
 def has_blocks(folder: Path) -> bool:
     """Whether the ledger of an unfinished run tells of a block that is done."""
     return _holds(folder, '"phase":"block"')
+
+
+def began_with(folder: Path, key: str) -> str | None:
+    """What the fingerprint of an unfinished run says of a key; None if there is no such run."""
+    if not is_unfinished(folder):
+        return None
+    with (folder / PROGRESS).open(errors="replace") as file:
+        line = file.readline()
+    # A damaged ledger is refused where it is opened, with a better message.
+    with contextlib.suppress(ValueError, AttributeError):
+        value = json.loads(line).get("fingerprint", {}).get(key)
+        return None if value is None else str(value)
+    return None
 
 
 def _holds(folder: Path, text: str) -> bool:

@@ -177,6 +177,7 @@ def make_plan(
     label_name: str = "spoco",
     version: str | None = None,
     overwrite: bool = False,
+    zoom_note: str = "",
 ) -> Plan:
     """Decide everything about a run; writes nothing.
 
@@ -192,6 +193,8 @@ def make_plan(
     output, label_name, version, overwrite
         See `spoco_zoo.ngff.plan_label`. An output that ends in ``.tif`` is a
         label TIFF.
+    zoom_note : str
+        Why `config` has a zoom, if it is not the user who asked for it.
 
     Returns
     -------
@@ -259,7 +262,12 @@ def make_plan(
         disk_free=_disk_free(folder),
         notes=tuple(
             note
-            for note in (*image.notes, zoom.note, doubt_size(image, config, zoom), colour_note)
+            for note in (
+                *image.notes,
+                zoom_note or zoom.note,
+                doubt_size(image, config, zoom),
+                colour_note,
+            )
             if note
         ),
     )

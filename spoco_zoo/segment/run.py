@@ -34,6 +34,7 @@ from spoco_zoo.segment.inference import uses_bfloat16
 from spoco_zoo.segment.ledger import (
     PROGRESS,
     Ledger,
+    began_with,
     has_blocks,
     is_unfinished,
     was_published,
@@ -43,6 +44,7 @@ from spoco_zoo.segment.models import ModelRef, read_model, remember_model, write
 from spoco_zoo.segment.outcome import Event, SegmentResult, clear_folder
 from spoco_zoo.segment.phases import STAGED, Run
 from spoco_zoo.segment.plan import Plan, make_plan
+from spoco_zoo.segment.scale import find_scale
 from spoco_zoo.segment.stopping import STOP, catch_interrupt
 from spoco_zoo.segment.target import default_output, run_folder
 
@@ -71,7 +73,8 @@ def dry_run(
 ) -> Plan:
     """What `segment` would do with the same arguments; writes nothing.
 
-    Reads metadata only, and a part of the pixels where colours must be told apart.
+    Reads metadata, and a part of the pixels where colours must be told apart or the size of
+    objects is to be found out (`spoco_zoo.segment.scale`).
 
     Returns
     -------
@@ -87,16 +90,22 @@ def dry_run(
     if output is None:
         output = default_output(image, label_name)
     folder = run_folder(image, output, label_name)
-    plan = make_plan(
+    decide = partial(
+        make_plan,
         image,
         loaded.recipe,
-        config,
         output=output,
         label_name=label_name,
         version=version,
         overwrite=overwrite or was_published(folder),
     )
+    plan = decide(config)
     check_networks(plan, loaded)
+    if config.zoom is None:
+        earlier = None if overwrite else began_with(folder, "config.zoom")
+        zoom, note = find_scale(image, loaded, config) if earlier is None else _read_zoom(earlier)
+        if zoom != 1:
+            plan = decide(config.model_copy(update={"zoom": zoom}), zoom_note=note)
     return plan
 
 
@@ -208,6 +217,13 @@ def segment(
                 raise Interrupted(
                     f"stopped; the same command goes on with what is in {plan.folder}"
                 ) from None
+
+
+def _read_zoom(text: str) -> tuple[float, str]:
+    """A zoom from a ledger's fingerprint."""
+    if text == "None":
+        return 1.0, ""
+    return float(text), f"The image is resampled for the network {float(text):g} times, as before."
 
 
 def _name_of(cluster: object) -> str:

@@ -143,7 +143,7 @@ def test_a_browser_shows_image_and_labels(tmp_path: Path, ndim: int, kind: str) 
 def test_a_browser_shows_embeddings_where_they_were_computed(tmp_path: Path, ndim: int) -> None:
     store = write_cells(tmp_path, ndim, "0.5")
     roi = ((4, 12), (20, 60), (10, 50)) if ndim == 3 else ((60, 180), (50, 170))
-    coloured = colour_embeddings(str(store), "nuclei-fluo-2d", SegmentConfig(roi=roi))
+    coloured = colour_embeddings(str(store), "nuclei-fluo-2d", SegmentConfig(roi=roi, zoom=1))
     assert coloured.rgb.shape == (*(b - a for a, b in roi), 3)
     scene = replace(view.find_scene(str(store)), labels=(), coloured=(coloured,))
     server = view.ViewServer(scene)

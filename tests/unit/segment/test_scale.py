@@ -1,0 +1,188 @@
+"""At which size a 2D network sees an image: the rule, the part that is looked at, real runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from spoco_zoo import ngff
+from spoco_zoo.config import SegmentConfig
+from spoco_zoo.nets.model import Model
+from spoco_zoo.segment import dry_run, embed_part, segment
+from spoco_zoo.segment.blocks import Box
+from spoco_zoo.segment.ledger import Ledger
+from spoco_zoo.segment.models import read_model
+from spoco_zoo.segment.scale import EDGE, PLACES, Look, _part, choose_scale, scale_is_open
+from spoco_zoo.train.metrics import score
+
+USUAL = 400.0
+NUCLEI = "nuclei-fluo-2d"
+
+
+def scale_of(looks: dict[float, Look]) -> float:
+    """What is chosen, given what is found at each zoom, and nothing at others."""
+    return choose_scale(lambda zoom, reach: looks.get(zoom, Look(())), USUAL)
+
+
+def found(size: int, count: int = 20, dropped: tuple[int, int] = (0, 0)) -> Look:
+    return Look((size,) * count, *dropped)
+
+
+CASES = {
+    "of the usual size": ({1: found(400), 0.5: found(100)}, 1),
+    "rather small, as some of the training": ({1: found(90), 2: found(360)}, 1),
+    "small": ({1: found(70, 5, (10, 300)), 2: found(200)}, 2),
+    "tiny": ({1: found(60, 2, (15, 400)), 2: found(60, 9, (9, 200)), 4: found(160)}, 4),
+    "too tiny": ({1: found(60, 2, (15, 400)), 2: found(60, 9, (9, 200))}, 1),
+    "noise that is found nowhere": ({1: Look((), 20, 60), 2: found(90), 4: found(90)}, 1),
+    "so tiny that all are dropped": ({1: Look((), 20, 400), 2: found(90)}, 2),
+    "noise, which is smooth at twice the size": ({1: found(60, 30), 2: found(150, 10)}, 1),
+    "nothing": ({}, 1),
+    "large, in pieces": ({1: found(600, 25), 0.5: found(1600, 12), 0.25: found(420, 12)}, 0.5),
+    "huge": ({1: found(300, 9), 0.5: found(700, 25), 0.25: found(1700, 12)}, 0.25),
+    "so large that nothing is found": ({0.5: found(1600, 12), 0.25: found(400, 12)}, 0.5),
+    "small ones that are joined at half the size": ({1: found(500), 0.5: found(450, 6)}, 1),
+    "nothing but specks at half the size": ({1: found(500), 0.5: found(450, 9, (40, 900))}, 1),
+    "whole at half the size, but smaller than usual": ({1: found(300), 0.5: found(250)}, 1),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_scale_follows_what_is_found(name: str) -> None:
+    looks, expected = CASES[name]
+    assert scale_of(looks) == expected
+
+
+def test_a_larger_part_is_looked_at_from_farther_away() -> None:
+    asked: list[tuple[float, float]] = []
+    looks = {1: found(300, 9), 0.5: found(700, 25), 0.25: found(1700, 12)}
+    choose_scale(lambda z, r: (asked.append((z, r)), looks[z])[1], USUAL)
+    assert asked == [(1, 1), (1, 1), (0.5, 1), (0.5, 0.5), (0.25, 0.5)]
+
+
+@given(
+    st.tuples(st.integers(0, 50), st.integers(0, 900), st.integers(0, 900)),
+    st.tuples(st.integers(1, 9), st.integers(1, 2000), st.integers(1, 2000)),
+    st.sampled_from(PLACES),
+    st.sampled_from([EDGE, 2 * EDGE, 4 * EDGE]),
+)
+def test_the_part_is_one_plane_inside_the_region(
+    start: tuple[int, ...], shape: tuple[int, ...], place: tuple[int, int], edge: int
+) -> None:
+    region = Box(start, tuple(a + n for a, n in zip(start, shape, strict=True)))
+    part = _part(region, place, edge)
+    assert part.shape == (1, *(min(edge, n) for n in shape[1:]))
+    assert part.overlap(region) == part
+    if place == (2, 2):
+        for a, b, c, d in zip(part.start, part.stop, start, region.stop, strict=True):
+            assert abs((a + b) - (c + d)) <= 2  # both have one middle
+
+
+def nuclei(shape: tuple[int, int], diameter: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Bright ellipses on dark ground, apart from each other, uint8, and their labels."""
+    rng = np.random.default_rng(seed)
+    y, x = np.indices(shape)
+    step = int(diameter * 1.6)
+    truth, image = np.zeros(shape, np.int32), np.full(shape, 10.0)
+    for cy in range(step // 2, shape[0], step):
+        for cx in range(step // 2, shape[1], step):
+            if rng.random() < 0.3:
+                continue
+            a, b = diameter / 2 * rng.uniform(0.8, 1.2, 2)
+            oy, ox = rng.normal(0, diameter * 0.1, 2)
+            inside = ((y - cy - oy) / a) ** 2 + ((x - cx - ox) / b) ** 2 < 1
+            inside &= truth == 0
+            truth[inside] = truth.max() + 1
+            image[inside] = rng.uniform(70, 160)
+    image = ndimage.gaussian_filter(image, max(diameter / 12, 0.5)) + rng.normal(0, 2, shape)
+    return image.clip(0, 255).astype(np.uint8), truth
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return read_model(NUCLEI)
+
+
+@pytest.mark.parametrize(
+    ("diameter", "side", "zoom"), [(5, 80, 2), (20, 256, None), (80, 700, 0.5)]
+)
+def test_nuclei_of_any_size_are_found(
+    diameter: int, side: int, zoom: float | None, model: Model, tmp_path: Path
+) -> None:
+    image, truth = nuclei((side, side), diameter)
+    tifffile.imwrite(tmp_path / "i.tif", image)
+    result = segment(tmp_path / "i.tif", model, output=tmp_path / "o.tif")
+    labels = tifffile.imread(result.output).astype(np.int32)
+    assert labels.shape == truth.shape
+    assert result.summary["config"]["zoom"] == zoom
+    assert score(labels, truth).ap50 > 0.9
+    if zoom is None:
+        assert result.summary["plan"]["notes"] == "none"
+        return
+    assert "--zoom 1 takes it as it is" in result.summary["plan"]["notes"]
+    same = SegmentConfig(zoom=1)
+    plain = segment(tmp_path / "i.tif", model, same, output=tmp_path / "plain.tif")
+    assert score(tifffile.imread(plain.output).astype(np.int32), truth).ap50 < 0.3
+    assert dry_run(tmp_path / "i.tif", model).config.zoom == zoom
+
+
+def test_a_stack_a_region_and_a_far_corner_are_looked_at(model: Model, tmp_path: Path) -> None:
+    small, _ = nuclei((260, 260), 6)
+    stack = np.random.default_rng(0).normal(10, 2, (3, 800, 800)).clip(0, 255).astype(np.uint8)
+    stack[1, 530:790, 530:790] = small
+    tifffile.imwrite(tmp_path / "s.tif", stack, photometric="minisblack")
+    assert dry_run(tmp_path / "s.tif", model, output=tmp_path / "o.tif").config.zoom == 2
+    elsewhere = SegmentConfig(roi=((0, 3), (0, 300), (0, 300)))
+    assert dry_run(tmp_path / "s.tif", model, elsewhere).config.zoom is None
+    there = SegmentConfig(roi=((0, 3), (500, 700), (500, 700)))
+    assert dry_run(tmp_path / "s.tif", model, there).config.zoom == 2
+
+
+def test_a_run_that_was_begun_goes_on_at_its_scale(model: Model, tmp_path: Path) -> None:
+    image, _ = nuclei((256, 256), 20)
+    tifffile.imwrite(tmp_path / "i.tif", image)
+    begun = dry_run(tmp_path / "i.tif", model, SegmentConfig(zoom=2))
+    begun.folder.mkdir()
+    with Ledger(begun.folder, begun.fingerprint("model", "cluster")):
+        pass
+    assert dry_run(tmp_path / "i.tif", model).config.zoom == 2
+    assert dry_run(tmp_path / "i.tif", model, SegmentConfig(zoom=1)).config.zoom == 1
+    assert dry_run(tmp_path / "i.tif", model, overwrite=True).config.zoom is None
+    (begun.folder / "progress.jsonl").write_text("damaged\n")
+    assert dry_run(tmp_path / "i.tif", model).config.zoom is None
+
+
+def test_noise_is_not_enlarged(model: Model, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).poisson(4, (500, 500)).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "i.tif", noise)
+    assert dry_run(tmp_path / "i.tif", model).config.zoom is None
+
+
+def test_embeddings_to_look_at_are_those_that_are_clustered(model: Model, tmp_path: Path) -> None:
+    image, _ = nuclei((96, 96), 6)
+    tifffile.imwrite(tmp_path / "i.tif", image)
+    assert embed_part(tmp_path / "i.tif", model).embeddings.shape[1:] == (192, 192)
+    plain = embed_part(tmp_path / "i.tif", model, SegmentConfig(zoom=1))
+    assert plain.embeddings.shape[1:] == (96, 96)
+
+
+def test_the_scale_is_open_only_where_nothing_tells_it(model: Model, tmp_path: Path) -> None:
+    ngff.write_label_tiff(tmp_path / "sized.tif", np.ones((40, 40), np.uint8), (0.5, 0.5))
+    tifffile.imwrite(tmp_path / "bare.tif", np.ones((40, 40), np.uint8))
+    sized, bare = ngff.open_image(tmp_path / "sized.tif"), ngff.open_image(tmp_path / "bare.tif")
+    plain, recipe = SegmentConfig(), model.recipe
+    assert scale_is_open(sized, recipe, plain)  # the model does not know its own
+    knowing = recipe.model_copy(update={"voxel_size": (0.5, 0.5)})
+    assert not scale_is_open(sized, knowing, plain)
+    assert scale_is_open(bare, knowing, plain)
+    assert not scale_is_open(bare, knowing, SegmentConfig(voxel_size=(1, 1)))
+    assert not scale_is_open(bare, recipe, SegmentConfig(zoom=1))
+    assert not scale_is_open(bare, recipe, SegmentConfig(rescale=False))
+    for missing in ("object_size", "background"):
+        assert not scale_is_open(bare, recipe.model_copy(update={missing: None}), plain)
