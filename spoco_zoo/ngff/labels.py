@@ -1,23 +1,20 @@
-"""Label images as lazy, labelled arrays: `xarray` over whatever stores them."""
+"""Label images: found by their path or inside of an image, and opened as lazy arrays."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import xarray as xr
-from numpy.typing import NDArray
-from xarray.backends import BackendArray
-from xarray.core import indexing
+from typing import TYPE_CHECKING, Any
 
 from spoco_zoo.errors import RemoteError, StoreError
 from spoco_zoo.ngff.image import Image, planes_as_channels
 from spoco_zoo.ngff.opening import open_image
 from spoco_zoo.ngff.parse import ome_block
 from spoco_zoo.ngff.store import is_remote, local_path, open_group
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 __all__ = ["as_labelled", "find_labels", "label_names", "labelled_image", "open_labels"]
 
@@ -100,49 +97,10 @@ def open_labels(
             f"{level} for {image.uri}",
             "Choose another.",
         )
-    chosen = image.levels[level]
-    coordinates = {}
-    for axis, unit, length, scale, shift in zip(
-        image.axes, image.units, chosen.shape, chosen.scale, chosen.translation, strict=True
-    ):
-        centres = shift + scale * np.arange(length)
-        coordinates[axis] = xr.Variable(axis, centres, {"units": unit} if unit else {})
-    lazy = indexing.LazilyIndexedArray(_LabelArray(image, level))
-    return xr.DataArray(
-        xr.Variable(image.axes, lazy),
-        coords=coordinates,
-        name=image.name or None,
-        attrs={"source": image.uri},
-    )
+    # Importing it takes a third of a second, which commands that need it not should not wait.
+    from spoco_zoo.ngff.lazy import lazy_level
 
-
-class _LabelArray(BackendArray):
-    """One level of an image, as xarray wants to index it; picklable."""
-
-    def __init__(self, image: Image, level: int) -> None:
-        self.image, self.level = image, level
-        self.shape, self.dtype = image.levels[level].shape, image.dtype
-
-    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
-        return indexing.explicit_indexing_adapter(
-            key, self.shape, indexing.IndexingSupport.BASIC, self._read
-        )
-
-    def _read(self, key: tuple[int | slice, ...]) -> NDArray[Any]:
-        """Read the box around integers and slices, then apply them within it."""
-        box: list[slice] = []
-        inside: list[int | slice] = []
-        for part, length in zip(key, self.shape, strict=True):
-            if isinstance(part, slice):
-                picked = range(*part.indices(length))
-                low = min(picked, default=0)
-                box.append(slice(low, max(picked, default=-1) + 1 if picked else 0))
-                inside.append(slice(None, None, part.step) if picked else slice(0, 0))
-            else:
-                index = int(part) % length
-                box.append(slice(index, index + 1))
-                inside.append(0)
-        return self.image.read_region(self.level, box)[tuple(inside)]
+    return lazy_level(image, level)
 
 
 def as_labelled(image: Image, labels: Image) -> Image:

@@ -216,9 +216,9 @@ def find_scale(image: Image, model: Model, config: SegmentConfig) -> tuple[float
         return 1.0, ""
     side = "smaller" if zoom > 1 else "larger"
     return zoom, (
-        f"Objects look much {side} than those that the model was trained on: the image is "
-        f"resampled {zoom:g} times for the network, and the labels come back at full size. "
-        "--zoom 1 takes it as it is."
+        f"Objects look much {side} than those that the model was trained on: the network sees the "
+        f"image at {zoom:g} times its size, and the labels come back at full size. --zoom 1 takes "
+        "it as it is."
     )
 
 

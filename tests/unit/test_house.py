@@ -151,11 +151,21 @@ def test_every_public_list_is_sorted_and_true():
             assert lazy or set(names) <= defined, (where, set(names) - defined)
 
 
+HEAVY = ("torch", "zarr", "dask", "matplotlib", "scipy", "skimage", "bioimageio", "onnxruntime")
+# What takes longest of all that `segment` of a small image can do without.
+SPARED = ("xarray", "pandas", "dask", "distributed", "sklearn", "onnxruntime")
+
+
 @pytest.mark.parametrize(
-    "command", ["import spoco_zoo", "import spoco_zoo.cli", "import spoco_zoo.config"]
+    ("command", "heavy"),
+    [
+        ("import spoco_zoo", HEAVY),
+        ("import spoco_zoo.cli", HEAVY),
+        ("import spoco_zoo.config", HEAVY),
+        ("import spoco_zoo.workflow", SPARED),
+    ],
 )
-def test_start_up_imports_nothing_heavy(command):
-    heavy = ("torch", "zarr", "dask", "matplotlib", "scipy", "skimage", "bioimageio", "onnxruntime")
+def test_start_up_imports_nothing_heavy(command, heavy):
     code = f"{command}; import sys; print([m for m in {heavy!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
