@@ -2,11 +2,13 @@
 
 ::
 
-    python -m benchmarks.altered MODEL IMAGES LABELS SPLIT.json [--part val] [--every 2]
+    python -m benchmarks.altered MODEL IMAGES LABELS SPLIT.json [--part val] [--every 2] \
+        [--zoom 1] [--only "half the size,twice the size"]
 
 Takes every second image of a part of a split, of at most `MOST` pixels, changes all of them in
 one way after the other, segments each with `spoco_zoo.segment` as a user would, and prints one
-line of JSON: mean AP at IoU 0.5 and 0.75 per change. Noise is drawn with seed 0.
+line of JSON: mean AP at IoU 0.5 and 0.75 per change, and of how many images the scale was changed
+by `segment` itself (none with ``--zoom 1``). Noise is drawn with seed 0.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import tifffile
 from scipy import ndimage
 from skimage.transform import resize
 
+from spoco_zoo.config import SegmentConfig
 from spoco_zoo.segment import segment
 from spoco_zoo.train.metrics import mean, score
 
@@ -77,8 +80,10 @@ CHANGES: dict[str, Callable[[NDArray[Any], NDArray[Any]], Pair]] = {
     "noise": alone(noisy),
     "blur of 1.5 pixels": alone(lambda image: ndimage.gaussian_filter(image, 1.5)),
     "shading": alone(shaded),
+    "a third of the size": zoomed(1 / 3),
     "half the size": zoomed(0.5),
     "twice the size": zoomed(2),
+    "three times the size": zoomed(3),
     "frame of zeros": lambda image, labels: (np.pad(image, FRAME), np.pad(labels, FRAME)),
     "one hot pixel": alone(hot),
 }
@@ -93,6 +98,8 @@ def main() -> None:
     parser.add_argument("split", type=Path)
     parser.add_argument("--part", default="val")
     parser.add_argument("--every", type=int, default=2)
+    parser.add_argument("--zoom", type=float)
+    parser.add_argument("--only", default=",".join(CHANGES))
     asked = parser.parse_args()
     names = sorted(json.loads(asked.split.read_text())[asked.part])[:: asked.every]
     pairs = [
@@ -101,19 +108,23 @@ def main() -> None:
     ]
     pairs = [pair for pair in pairs if pair[0].size <= MOST]
     found: dict[str, list[float]] = {}
+    resized: dict[str, int] = {}
+    config = SegmentConfig(zoom=asked.zoom)
     with tempfile.TemporaryDirectory() as folder:
         source, output = Path(folder, "image.tif"), Path(folder, "labels.tif")
-        for name, change in CHANGES.items():
-            scores = []
+        for name in asked.only.split(","):
+            change, scores, resized[name] = CHANGES[name], [], 0
             for image, labels in pairs:
                 changed, truth = change(image.astype(np.float32), labels.astype(np.int32))
                 top = 65535 if name == "one hot pixel" else 255
                 tifffile.imwrite(source, changed.clip(0, top).astype(np.uint16))
-                segment(source, asked.model, output=output, overwrite=True)
+                result = segment(source, asked.model, config, output=output, overwrite=True)
+                resized[name] += result.summary["config"]["zoom"] not in (None, asked.zoom)
                 scores.append(score(tifffile.imread(output).astype(np.int32), truth))
             both = mean(scores)
             found[name] = [round(both.ap50, 3), round(both.ap75, 3)]
-    print(json.dumps({"benchmark": "altered", "images": len(pairs), "ap50_ap75": found}))
+    figures = {"images": len(pairs), "ap50_ap75": found, "resized": resized}
+    print(json.dumps({"benchmark": "altered", **figures}))
 
 
 if __name__ == "__main__":

@@ -88,7 +88,9 @@ def segment(
     ] = None,
     zoom: Annotated[
         float | None,
-        typer.Option(help="Shrink (0.5) or enlarge it for the model.", rich_help_panel=INPUT),
+        typer.Option(
+            help="Shrink (0.5), enlarge (2) or leave it (1) for the model.", rich_help_panel=INPUT
+        ),
     ] = None,
     invert: Annotated[
         bool | None,

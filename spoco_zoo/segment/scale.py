@@ -130,10 +130,9 @@ def _in_pieces(found: Look, half: Look, usual: float) -> bool:
     if not half.sizes or half.much_dropped or half.typical < usual:
         return False
     # Small objects that are joined are larger, too, but all together they are not.
-    grown = 4 * half.typical > GROWN * found.typical and 4 * sum(half.sizes) > GROWN * sum(
-        found.sizes
-    )
-    return grown or not found.sizes
+    each = 4 * half.typical > GROWN * found.typical
+    all_together = 4 * sum(half.sizes) > GROWN * sum(found.sizes)
+    return (each and all_together) or not found.sizes
 
 
 def scale_is_open(image: Image, recipe: ModelRecipe, config: SegmentConfig) -> bool:
@@ -212,10 +211,14 @@ def find_scale(image: Image, model: Model, config: SegmentConfig) -> tuple[float
         return look(zoom, _part(region, best, round(EDGE / reach)))
 
     zoom = choose_scale(look_there, recipe.object_size[1])
+    return zoom, _note(zoom)
+
+
+def _note(zoom: float) -> str:
     if zoom == 1:
-        return 1.0, ""
+        return ""
     side = "smaller" if zoom > 1 else "larger"
-    return zoom, (
+    return (
         f"Objects look much {side} than those that the model was trained on: the network sees the "
         f"image at {zoom:g} times its size, and the labels come back at full size. --zoom 1 takes "
         "it as it is."
