@@ -140,6 +140,8 @@ def measure(
 
     Raises
     ------
+    ConfigError
+        If there is a `start` and no `level`.
     DataError
         If labels and image do not lie on the same voxels, or labels have several channels.
     StoreError
@@ -147,6 +149,12 @@ def measure(
     """
     import pandas as pd
 
+    if start is not None and level is None:
+        raise ConfigError(
+            "a first voxel (start) counts on a level",
+            f"start {tuple(start)} and no level",
+            "Give level, too: 0 is the finest.",
+        )
     found = ngff.find_labels(labels, label_name)
     if found.n_channels != 1:
         raise DataError(

@@ -137,6 +137,7 @@ def segment(
     Example: spoco-zoo segment big.ome.zarr --model nuclei.zip --workers 4
     """
     from spoco_zoo.config import SegmentConfig
+    from spoco_zoo.errors import InputError
 
     asked = dict(
         method=clustering,
@@ -197,9 +198,14 @@ def segment(
             device=device,
             **target,
         )
-        table = measure_result(source, result, settings, shown) if measure else None
-    values = {"output": result.output, "objects": result.objects, "report": str(result.report)}
-    show(values if table is None else {**values, "table": str(table)})
+        values = {"output": result.output, "objects": result.objects, "report": str(result.report)}
+        failure: InputError | OSError | None = None
+        if measure:
+            try:
+                values["table"] = str(measure_result(source, result, settings, shown))
+            except (InputError, OSError) as error:
+                failure = error  # the labels are there all the same: first say where
+    show(values)
     browser, napari = look_commands(source, result.output)
     say(f"Look at it: {browser}\n        or: {napari}")
     a_part = any(start for start, _ in settings.roi or ())
@@ -208,3 +214,5 @@ def segment(
             "A TIFF cannot say where its region lies: both draw labels from the image's corner. "
             "--output NAME.ome.zarr keeps the place."
         )
+    if failure is not None:
+        raise failure

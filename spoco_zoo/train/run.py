@@ -14,6 +14,7 @@ from spoco_zoo.nets.device import choose_device
 from spoco_zoo.nets.model import save_run_model
 from spoco_zoo.nets.receptive import exact_halo, pooling_factor, round_up
 from spoco_zoo.nets.widen import widened
+from spoco_zoo.replacing import replacing
 from spoco_zoo.train.checkpoint import RunFolder
 from spoco_zoo.train.data import PARTS, object_sizes
 from spoco_zoo.train.loop import Trainer
@@ -184,7 +185,8 @@ def publish(trainer: Trainer) -> TrainResult:
     metrics = measure(trainer, network, momentum, tuned)
     sample = split.val[0]
     truth = np.maximum(sample.labels, 0)
-    np.savez_compressed(folder.path / "sample.npz", image=sample.raw, labels=truth)
+    with replacing(folder.path / "sample.npz") as partial, partial.open("wb") as file:
+        np.savez_compressed(file, image=sample.raw, labels=truth)
     folder.write_json("metrics.json", metrics)
     states = {"network": network.state_dict(), "momentum": momentum.state_dict()}
     save_run_model(folder.path, recipe, states)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import sys
 from pathlib import Path
@@ -200,6 +202,19 @@ def test_objects_of_a_region_could_not_be_measured_in_a_tiff(image: Path, output
         inside = CELLS[10:50, 20:70][labels == name]
         assert (table.loc[table["label"] == name, "channel0_mean"] == inside.mean()).all()
     assert len(table) == result.objects > 1
+
+
+def test_a_table_that_could_not_be_written_hid_the_labels(image: Path, monkeypatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "objects.csv")
+
+    monkeypatch.setattr("spoco_zoo.workflow.write_table", full)
+    command = ["segment", str(image), "--model", "nuclei-fluo-2d", "--measure"]
+    done = CliRunner().invoke(app, [*command, "--output", str(image.with_name("labels.tif"))])
+    assert json.loads(done.stdout)["output"] == str(image.with_name("labels.tif"))
+    assert done.exit_code == 1
+    assert "No space left" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_an_option_with_a_tilde_made_a_folder_of_that_name(image: Path, monkeypatch) -> None:

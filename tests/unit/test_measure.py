@@ -235,3 +235,9 @@ def test_parquet_without_its_package_says_what_to_install(
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ConfigError, match=r"spoco-zoo\[parquet\]"):
         write_table(pd.DataFrame(), tmp_path / "a.parquet")
+
+
+def test_a_first_voxel_without_its_level_is_refused(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.ones((9, 9), np.uint16))
+    with pytest.raises(ConfigError, match="counts on a level"):
+        measure(tmp_path / "a.tif", tmp_path / "a.tif", start=(1, 1))
