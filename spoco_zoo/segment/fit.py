@@ -131,7 +131,7 @@ def choose_zoom(
     )
 
 
-def doubt_size(image: Image, config: SegmentConfig, zoom: Zoom) -> str:
+def doubt_size(image: Image, recipe: ModelRecipe, config: SegmentConfig, zoom: Zoom) -> str:
     """What is odd about the voxel size that an image states, if that is the one that is used."""
     if config.voxel_size is not None or config.zoom is not None:
         return ""
@@ -139,6 +139,12 @@ def doubt_size(image: Image, config: SegmentConfig, zoom: Zoom) -> str:
         return (
             f"The image states the voxel size in part, {image.incomplete}: none is used. "
             f"Give all of it: --voxel-size {','.join(image.spatial)} in um."
+        )
+    if recipe.voxel_size and config.rescale and image.voxel_size(config.level) is None:
+        return (
+            f"The image states no voxel size: it is taken for the model's, "
+            f"{_sizes(recipe.voxel_size)} um. If it is far from that, give it: "
+            f"--voxel-size {','.join(image.spatial)} in um."
         )
     if zoom.note and set(image.voxel_size() or ()) == {1.0}:
         return (

@@ -265,7 +265,7 @@ def make_plan(
             for note in (
                 *image.notes,
                 zoom_note or zoom.note,
-                doubt_size(image, config, zoom),
+                doubt_size(image, recipe, config, zoom),
                 colour_note,
             )
             if note

@@ -169,6 +169,7 @@ def test_objects_too_small_for_the_model_were_missed_without_a_word(tmp_path: Pa
     said = doubt(plan, bins, seen, lost)
     assert "20 regions of some 20 voxels were dropped" in said
     assert "--zoom 4" in said
+    assert "pieces of objects, these are larger: try --zoom 0.5" in said
     crumbs = BlockTally(kept_voxels=6000, dropped=20, dropped_voxels=400)
     assert doubt(plan, bins, seen, crumbs) == ""
     large = planned(tmp_path / "b.tif", known, clustering={"min_size": 100})
@@ -318,3 +319,16 @@ def test_a_channel_of_an_image_without_channels_was_any_plane(tmp_path: Path) ->
     named = {"axes": "CYX", "Channel": {"Name": ["DAPI"]}}
     image = open_planes(tmp_path, (1, 60, 50), ome=True, metadata=named)
     assert choose_channels(image, 0, "DAPI", recipe())[0] == (0,)
+
+
+def test_an_image_without_a_voxel_size_was_taken_for_the_models_without_a_word(
+    tmp_path: Path,
+) -> None:
+    known = recipe().model_copy(update={"voxel_size": (0.5, 0.25)})
+    (said,) = planned(tmp_path / "a.tif", known).notes
+    assert "states no voxel size: it is taken for the model's, 0.5 x 0.25 um" in said
+    assert "--voxel-size y,x" in said
+    for settings in ({"voxel_size": (0.5, 0.25)}, {"zoom": 1}, {"rescale": False}):
+        assert planned(tmp_path / "b.tif", known, **settings).notes == ()
+    unknown = known.model_copy(update={"voxel_size": None})
+    assert planned(tmp_path / "c.tif", unknown).notes == ()
