@@ -4,7 +4,7 @@ Networks find objects of the size that they were trained on, and far smaller or 
 badly. Where voxel sizes do not tell, a part of the image is segmented before the run, and again
 at half or twice the size if its objects look too large or too small::
 
-    zoom   1/4 <---- 1/2 <---- 1 ----> 2 ----> 4
+    zoom   1/8 <- 1/4 <- 1/2 <- 1 ----> 2 ----> 4
              pieces become      small objects,
              whole objects      or dropped ones
 """
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Look", "choose_scale", "find_scale", "scale_is_open"]
 
-LEAST, MOST = 0.25, 4.0
+LEAST, MOST = 0.125, 4.0
 """Zooms that are chosen."""
 SPECK = 8
 """Voxels of a region that may be a dropped object; smaller ones are noise."""
@@ -51,6 +51,10 @@ ENLARGED = 0.6
 """They are if they are below this part of it where they are enlarged."""
 GROWN = 1.35
 """Objects that are larger by this at half the size, each and all together, were pieces before."""
+BARE = 0.02
+"""Share of voxels that belong to objects, below which there may be larger objects unseen."""
+FULLER = 3
+"""There are if at a smaller size this many times that share does."""
 ENOUGH = 10
 """Objects to judge by; with fewer, other parts of the image are looked at."""
 EDGE = 384
@@ -68,6 +72,13 @@ class Look:
     dropped: int = 0
     """Regions below the smallest size."""
     dropped_voxels: int = 0
+    voxels: int = 1
+    """Of the part."""
+
+    @property
+    def share(self) -> float:
+        """How much of the part belongs to objects."""
+        return sum(self.sizes) / self.voxels
 
     @property
     def count(self) -> int:
@@ -86,6 +97,10 @@ class Look:
             return float(np.median(self.sizes))
         return self.dropped_voxels / self.dropped if self.dropped else np.inf
 
+    def are_whole(self, usual: float) -> bool:
+        """Whether there are objects, next to none was dropped, and they are no pieces."""
+        return bool(self.sizes) and not self.much_dropped and self.typical >= usual
+
 
 def choose_scale(look: Callable[[float, float], Look], usual: float) -> float:
     """Decide at which zoom a network should see an image.
@@ -101,15 +116,29 @@ def choose_scale(look: Callable[[float, float], Look], usual: float) -> float:
     Returns
     -------
     float
-        1/4, 1/2, 1, 2 or 4.
+        1/8, 1/4, 1/2, 1, 2 or 4.
     """
     found = look(1, 1)
-    if SPECK <= found.typical < SMALL * usual:
-        return _enlarged(found, look, usual)
-    zoom = 1.0
+    if SPECK <= found.typical < SMALL * usual and (zoom := _enlarged(found, look, usual)) > 1:
+        return zoom
+    zoom = _first_seen(found, look, usual)
     while zoom > LEAST and _in_pieces(look(zoom, zoom), look(zoom / 2, zoom), usual):
         zoom /= 2
     return zoom
+
+
+def _first_seen(found: Look, look: Callable[[float, float], Look], usual: float) -> float:
+    """1, or if next to nothing is found there the largest zoom at which whole objects are.
+
+    Of objects many times too large nothing is found at twice that size either.
+    """
+    zoom = 1.0
+    while found.share < BARE and zoom > LEAST:
+        zoom /= 2
+        smaller = look(zoom, zoom)
+        if smaller.are_whole(usual) and smaller.share > FULLER * found.share:
+            return zoom
+    return 1.0
 
 
 def _enlarged(found: Look, look: Callable[[float, float], Look], usual: float) -> float:
@@ -126,13 +155,11 @@ def _enlarged(found: Look, look: Callable[[float, float], Look], usual: float) -
 
 
 def _in_pieces(found: Look, half: Look, usual: float) -> bool:
-    """Whether objects are whole at half the size only, or found there only."""
-    if not half.sizes or half.much_dropped or half.typical < usual:
-        return False
+    """Whether objects are whole at half the size only."""
     # Small objects that are joined are larger, too, but all together they are not.
     each = 4 * half.typical > GROWN * found.typical
-    all_together = 4 * sum(half.sizes) > GROWN * sum(found.sizes)
-    return (each and all_together) or not found.sizes
+    all_together = half.share > GROWN * found.share
+    return half.are_whole(usual) and each and all_together
 
 
 def scale_is_open(image: Image, recipe: ModelRecipe, config: SegmentConfig) -> bool:
@@ -254,4 +281,4 @@ def _look(pixels: np.ndarray, network: Embedder, recipe: ModelRecipe) -> Look:
     embeddings = embed(network, pixels, field, region, net=recipe.net).embeddings
     labels = cluster(embeddings, recipe.clustering, recipe.background)
     dropped = count_dropped(embeddings, labels, region.slices, recipe.clustering, recipe.background)
-    return Look(tuple(np.bincount(labels.ravel())[1:].tolist()), *dropped)
+    return Look(tuple(np.bincount(labels.ravel())[1:].tolist()), *dropped, region.size)
