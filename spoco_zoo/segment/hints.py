@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from spoco_zoo.segment.plan import Plan
 
 __all__ = [
+    "ENOUGH",
     "MUCH",
     "doubt",
     "doubt_dropped",

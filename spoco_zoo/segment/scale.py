@@ -26,7 +26,7 @@ from spoco_zoo.segment.cluster import cluster
 from spoco_zoo.segment.embed import embed
 from spoco_zoo.segment.field import make_field
 from spoco_zoo.segment.fit import choose_axes, choose_channels
-from spoco_zoo.segment.hints import MUCH
+from spoco_zoo.segment.hints import ENOUGH, MUCH
 from spoco_zoo.segment.inference import made_ready
 from spoco_zoo.segment.normalise import check_finite
 from spoco_zoo.segment.plan import asked_region
@@ -47,7 +47,7 @@ SPECK = 8
 """Voxels of a region that may be a dropped object; smaller ones are noise."""
 SMALL = 0.3
 """Objects below this part of the training's median size may be too small."""
-ENLARGED = 0.6
+ENLARGED = 0.7
 """They are if they are below this part of it where they are enlarged."""
 GROWN = 1.35
 """Objects that are larger by this at half the size, each and all together, were pieces before."""
@@ -55,8 +55,6 @@ BARE = 0.02
 """Share of voxels that belong to objects, below which there may be larger objects unseen."""
 FULLER = 3
 """There are if at a smaller size this many times that share does."""
-ENOUGH = 10
-"""Objects to judge by; with fewer, other parts of the image are looked at."""
 EDGE = 384
 """Of the part that is looked at: at twice the size it takes 0.5 GB."""
 PLACES = ((2, 2), (1, 1), (3, 3), (1, 3), (3, 1))
@@ -102,7 +100,7 @@ class Look:
         return bool(self.sizes) and not self.much_dropped and self.typical >= usual
 
 
-def choose_scale(look: Callable[[float, float], Look], usual: float) -> float:
+def choose_scale(look: Callable[[float, float], Look], usual: float, largest: float) -> float:
     """Decide at which zoom a network should see an image.
 
     Parameters
@@ -112,6 +110,8 @@ def choose_scale(look: Callable[[float, float], Look], usual: float) -> float:
         the smaller `reach` is: as many voxels of the network as any other at zoom `reach`.
     usual : float
         Median size of the training's objects in voxels.
+    largest : float
+        Size that but few of them exceed.
 
     Returns
     -------
@@ -122,7 +122,10 @@ def choose_scale(look: Callable[[float, float], Look], usual: float) -> float:
     if SPECK <= found.typical < SMALL * usual and (zoom := _enlarged(found, look, usual)) > 1:
         return zoom
     zoom = _first_seen(found, look, usual)
-    while zoom > LEAST and _in_pieces(look(zoom, zoom), look(zoom / 2, zoom), usual):
+    while zoom > LEAST:
+        found, half = look(zoom, zoom), look(zoom / 2, zoom)
+        if not half.are_whole(usual) or not (found.typical > largest or _in_pieces(found, half)):
+            break
         zoom /= 2
     return zoom
 
@@ -154,12 +157,12 @@ def _enlarged(found: Look, look: Callable[[float, float], Look], usual: float) -
     return MOST if good else 1.0
 
 
-def _in_pieces(found: Look, half: Look, usual: float) -> bool:
-    """Whether objects are whole at half the size only."""
+def _in_pieces(found: Look, half: Look) -> bool:
+    """Whether what is found is parts of objects that are found at half the size."""
     # Small objects that are joined are larger, too, but all together they are not.
     each = 4 * half.typical > GROWN * found.typical
     all_together = half.share > GROWN * found.share
-    return half.are_whole(usual) and each and all_together
+    return each and all_together
 
 
 def scale_is_open(image: Image, recipe: ModelRecipe, config: SegmentConfig) -> bool:
@@ -237,7 +240,7 @@ def find_scale(image: Image, model: Model, config: SegmentConfig) -> tuple[float
             return first
         return look(zoom, _part(region, best, round(EDGE / reach)))
 
-    zoom = choose_scale(look_there, recipe.object_size[1])
+    zoom = choose_scale(look_there, *recipe.object_size[1:])
     return zoom, _note(zoom)
 
 

@@ -22,7 +22,7 @@ from spoco_zoo.segment.models import read_model
 from spoco_zoo.segment.scale import EDGE, PLACES, Look, _part, choose_scale, scale_is_open
 from spoco_zoo.train.metrics import score
 
-USUAL = 400.0
+USUAL, LARGEST = 400.0, 2000.0
 NUCLEI = "nuclei-fluo-2d"
 
 
@@ -34,7 +34,7 @@ def scale_of(looks: dict[float, Look]) -> tuple[float, list[tuple[float, float]]
         asked.append((zoom, reach))
         return replace(looks.get(zoom, Look(())), voxels=round(10**5 * (zoom / reach) ** 2))
 
-    return choose_scale(look, USUAL), asked
+    return choose_scale(look, USUAL, LARGEST), asked
 
 
 def found(size: int, count: int = 20, dropped: tuple[int, int] = (0, 0)) -> Look:
@@ -44,7 +44,7 @@ def found(size: int, count: int = 20, dropped: tuple[int, int] = (0, 0)) -> Look
 CASES = {
     "of the usual size": ({1: found(400), 0.5: found(100)}, 1),
     "rather small, as some of the training": ({1: found(90), 2: found(360)}, 1),
-    "small": ({1: found(70, 5, (10, 300)), 2: found(200)}, 2),
+    "small": ({1: found(70, 5, (10, 300)), 2: found(230)}, 2),
     "tiny": ({1: found(60, 2, (15, 400)), 2: found(60, 9, (9, 200)), 4: found(160)}, 4),
     "too tiny": ({1: found(60, 2, (15, 400)), 2: found(60, 9, (9, 200))}, 1),
     "noise that is found nowhere": ({1: Look((), 20, 60), 2: found(90), 4: found(90)}, 1),
@@ -52,6 +52,8 @@ CASES = {
     "noise, which is smooth at twice the size": ({1: found(60, 30), 2: found(150, 10)}, 1),
     "nothing": ({}, 1),
     "large, in pieces": ({1: found(600, 25), 0.5: found(1600, 12), 0.25: found(420, 12)}, 0.5),
+    "large and whole": ({1: found(2100, 9), 0.5: found(520, 9)}, 0.5),
+    "large, but joined at half the size": ({1: found(2100, 9), 0.5: Look(())}, 1),
     "huge": ({1: found(300, 9), 0.5: found(700, 25), 0.25: found(1700, 12)}, 0.25),
     "so large that nothing is found": ({0.5: found(1600, 12), 0.25: found(400, 12)}, 0.5),
     "so large that little is found at half the size, too": ({0.25: found(1600, 12)}, 0.25),
