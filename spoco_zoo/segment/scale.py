@@ -122,10 +122,14 @@ def choose_scale(look: Callable[[float, float], Look], usual: float, largest: fl
     if SPECK <= found.typical < SMALL * usual and (zoom := _enlarged(found, look, usual)) > 1:
         return zoom
     zoom = _first_seen(found, look, usual)
+    found = look(zoom, zoom)
     while zoom > LEAST:
-        found, half = look(zoom, zoom), look(zoom / 2, zoom)
+        half = look(zoom / 2, zoom)
         if not half.are_whole(usual) or not (found.typical > largest or _in_pieces(found, half)):
             break
+        found = look(zoom / 2, zoom / 2)
+        if not found.are_whole(usual):
+            break  # what the smaller part held was not like the rest
         zoom /= 2
     return zoom
 
