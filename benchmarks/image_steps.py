@@ -4,9 +4,9 @@
 
 Segments the image in this process as `segment` does, again and again, and each time afterwards
 runs the network alone on the same patches, so that other work on the machine hits both. Prints one
-line of JSON: ``steps`` is reading, normalising, embedding (forward and blending) and clustering
-over the forward alone, the median of the repeats; the target is at most 1.5. ``whole`` has
-writing, relabelling and the pyramid in it, too.
+line of JSON: ``steps`` is finding the scale, reading, normalising, embedding (forward and blending)
+and clustering over the forward alone, the median of the repeats; the target is at most 1.5.
+``whole`` has writing, relabelling and the pyramid in it, too.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ import torch
 from spoco_zoo.bundle.load import load_model
 from spoco_zoo.config import SegmentConfig
 from spoco_zoo.nets.device import find_device
+from spoco_zoo.ngff import open_image
 from spoco_zoo.segment import dry_run, segment
 from spoco_zoo.segment.inference import made_ready, worth_graphs
+from spoco_zoo.segment.scale import find_scale
 
 
 def main() -> None:
@@ -52,7 +54,11 @@ def main() -> None:
             result = segment(options.image, model, config, output=output, overwrite=True)
             wholes.append(time.perf_counter() - began)
             seconds = result.summary["blocks"]
-            steps.append(sum(seconds[f"{k}_seconds"] for k in ("read", "embed", "cluster")))
+            began = time.perf_counter()
+            find_scale(open_image(options.image), model, config)
+            looking = time.perf_counter() - began
+            parts = (seconds[f"{k}_seconds"] for k in ("read", "embed", "cluster"))
+            steps.append(looking + sum(parts))
             began = time.perf_counter()
             for x in inputs:
                 network(x)

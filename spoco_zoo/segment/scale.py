@@ -56,7 +56,7 @@ BARE = 0.02
 FULLER = 3
 """There are if at a smaller size this many times that share does."""
 EDGE = 384
-"""Of the part that is looked at: at twice the size it takes 0.5 GB."""
+"""Of the part that is looked at, in voxels of the network at most twice as many: 0.5 GB."""
 PLACES = ((2, 2), (1, 1), (3, 3), (1, 3), (3, 1))
 """Where it may lie, in quarters of an image's sides."""
 
@@ -89,6 +89,11 @@ class Look:
         return self.dropped_voxels > MUCH * (self.dropped_voxels + sum(self.sizes))
 
     @property
+    def mostly_dropped(self) -> bool:
+        """Whether dropped regions hold as much as the objects."""
+        return self.dropped_voxels >= sum(self.sizes)
+
+    @property
     def typical(self) -> float:
         """Median size of the objects; if all are too small to be kept, the mean of those."""
         if self.sizes:
@@ -118,6 +123,10 @@ def choose_scale(look: Callable[[float, float], Look], usual: float, largest: fl
     float
         1/8, 1/4, 1/2, 1, 2 or 4.
     """
+    half, quarter = look(1 / 2, 1), look(1 / 4, 1 / 2)
+    small = half.share < BARE or half.mostly_dropped
+    if not (small or half.are_whole(usual) or quarter.are_whole(usual)):
+        return 1.0  # objects are of usual sizes, which is told by half the work
     found = look(1, 1)
     if SPECK <= found.typical < SMALL * usual and (zoom := _enlarged(found, look, usual)) > 1:
         return zoom
@@ -233,16 +242,17 @@ def find_scale(image: Image, model: Model, config: SegmentConfig) -> tuple[float
 
     first, best = Look(()), PLACES[0]
     for place in PLACES:
-        found = look(1, _part(region, place, EDGE))
+        found = look(1 / 2, _part(region, place, EDGE))
         if found.count > first.count:
             first, best = found, place
         if found.count >= ENOUGH or max(region.shape[-2:]) <= EDGE:
             break
+    seen = {(1 / 2, 1.0): first}
 
     def look_there(zoom: float, reach: float) -> Look:
-        if zoom == 1:
-            return first
-        return look(zoom, _part(region, best, round(EDGE / reach)))
+        if (zoom, reach) not in seen:
+            seen[zoom, reach] = look(zoom, _part(region, best, round(EDGE / reach)))
+        return seen[zoom, reach]
 
     zoom = choose_scale(look_there, *recipe.object_size[1:])
     return zoom, _note(zoom)

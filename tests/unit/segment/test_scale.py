@@ -73,7 +73,9 @@ def test_scale_follows_what_is_found(name: str) -> None:
 
 def test_a_larger_part_is_looked_at_from_farther_away() -> None:
     asked = scale_of(CASES["huge"][0])[1]
-    assert asked[2:] == [(0.5, 1), (0.5, 0.5), (0.25, 0.5), (0.25, 0.25), (0.125, 0.25)]
+    first, far = [(0.5, 1), (0.25, 0.5)], [(0.25, 0.5), (0.25, 0.25), (0.125, 0.25)]
+    assert asked == [*first, (1, 1), (1, 1), (0.5, 1), (0.5, 0.5), *far]
+    assert scale_of(CASES["of the usual size"][0])[1] == first
 
 
 def test_the_larger_part_must_say_the_same() -> None:
