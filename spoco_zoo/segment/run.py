@@ -39,12 +39,12 @@ from spoco_zoo.segment.ledger import (
     is_unfinished,
     was_published,
 )
+from spoco_zoo.segment.looking import find_scale
 from spoco_zoo.segment.machines import check_machines
 from spoco_zoo.segment.models import ModelRef, read_model, remember_model, write_model
 from spoco_zoo.segment.outcome import Event, SegmentResult, clear_folder
 from spoco_zoo.segment.phases import STAGED, Run
 from spoco_zoo.segment.plan import Plan, make_plan
-from spoco_zoo.segment.scale import find_scale
 from spoco_zoo.segment.stopping import STOP, catch_interrupt
 from spoco_zoo.segment.target import default_output, run_folder
 

@@ -1,0 +1,184 @@
+"""Parts of an image are looked at, to find the scale at which a network should see it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from spoco_zoo.intensities import normalise, statistics_of
+from spoco_zoo.nets.receptive import pooling_factor
+from spoco_zoo.ngff import resampled
+from spoco_zoo.segment.audit import count_dropped
+from spoco_zoo.segment.blocks import Box
+from spoco_zoo.segment.cluster import cluster
+from spoco_zoo.segment.embed import embed
+from spoco_zoo.segment.field import make_field
+from spoco_zoo.segment.fit import choose_axes, choose_channels
+from spoco_zoo.segment.hints import ENOUGH
+from spoco_zoo.segment.inference import made_ready
+from spoco_zoo.segment.normalise import check_finite
+from spoco_zoo.segment.plan import asked_region
+from spoco_zoo.segment.scale import Look, choose_scale
+from spoco_zoo.segment.tiling import choose_tiling
+
+if TYPE_CHECKING:
+    from spoco_zoo.config import ModelRecipe, SegmentConfig
+    from spoco_zoo.intensities import Statistics
+    from spoco_zoo.nets.model import Embedder, Model
+    from spoco_zoo.ngff import Image
+
+__all__ = ["find_scale", "scale_is_open"]
+
+EDGE = 384
+"""Of the part that is looked at, in voxels of the network at most twice as many: 0.5 GB."""
+PLACES = ((2, 2), (1, 1), (3, 3), (1, 3), (3, 1))
+"""Where it may lie, in quarters of an image's sides."""
+
+
+def scale_is_open(image: Image, recipe: ModelRecipe, config: SegmentConfig) -> bool:
+    """Whether neither the user nor voxel sizes say at which size the network sees an image.
+
+    Only 2D networks with the clustering of their own embeddings and a background prototype
+    are asked: what they drop can be counted.
+    """
+    known = recipe.voxel_size and (config.voxel_size or image.voxel_size(config.level))
+    return (
+        config.zoom is None
+        and config.rescale
+        and not known
+        and recipe.net.ndim == 2
+        and recipe.object_size is not None
+        and recipe.background is not None
+        and recipe.clustering.method == "instance"
+    )
+
+
+def find_scale(image: Image, model: Model, config: SegmentConfig) -> tuple[float, str]:
+    """Look at the middle of an image, and where that holds little, at other parts.
+
+    On the CPU, so that the decision does not depend on the device of the run.
+
+    Parameters
+    ----------
+    image : Image
+    model : Model
+    config : SegmentConfig
+        Which level, channel and region; the model's own clustering is used.
+
+    Returns
+    -------
+    zoom : float
+        1 if the image should be taken as it is, or if the question is not open.
+    note : str
+        What to tell the user if it is another one.
+    """
+    recipe = model.recipe
+    if not scale_is_open(image, recipe, config):
+        return 1.0, ""
+    assert recipe.object_size is not None
+    shown = _shown(choose_axes(image, recipe), model, config)
+    region = asked_region(shown.image, recipe, config)
+    first, best = Look(()), PLACES[0]
+    for place in PLACES:
+        found = shown.look(1 / 2, _part(region, place, EDGE))
+        if found.count > first.count:
+            first, best = found, place
+        if found.count >= ENOUGH or max(region.shape[-2:]) <= EDGE:
+            break
+    seen = {(1 / 2, 1.0): first}
+
+    def look(zoom: float, reach: float) -> Look:
+        if (zoom, reach) not in seen:
+            seen[zoom, reach] = shown.look(zoom, _part(region, best, round(EDGE / reach)))
+        return seen[zoom, reach]
+
+    zoom = choose_scale(look, *recipe.object_size[1:])
+    return zoom, _note(zoom)
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """An image as a network on the CPU is shown parts of it."""
+
+    image: Image
+    level: int
+    channels: tuple[int, ...]
+    statistics: Statistics
+    network: Embedder
+    recipe: ModelRecipe
+
+    def look(self, zoom: float, part: Box) -> Look:
+        """Segment a part at a zoom."""
+        values = _read(self.image, self.level, self.channels, part)
+        size = [max(round(n * zoom), 1) for n in part.shape[-2:]]
+        pixels = normalise(resampled(values, size), self.statistics)
+        return _look(pixels, self.network, self.recipe)
+
+
+def _shown(image: Image, model: Model, config: SegmentConfig) -> _Shown:
+    """By statistics of parts of all of the image; the run measures the whole.
+
+    By its own a part without objects would be all noise.
+    """
+    level, recipe = config.level, model.recipe
+    channels, _ = choose_channels(image, level, config.channel, recipe)
+    shape = image.spatial_shape(level)
+    whole = Box((0,) * len(shape), shape)
+    parts = dict.fromkeys(_part(whole, place, EDGE) for place in PLACES)
+    found = statistics_of(lambda: (_read(image, level, channels, part) for part in parts))
+    statistics = found._replace(inverted=config.invert)
+    network = made_ready(model.network, torch.device("cpu"), "float32")
+    return _Shown(image, level, channels, statistics, network, recipe)
+
+
+def _read(image: Image, level: int, channels: tuple[int, ...], part: Box) -> np.ndarray:
+    """Pixels (C, Y, X) of one plane of the first time point."""
+    values = image.read(level, 0, channels, part.slices)
+    check_finite(values, part, image.uri)
+    return values.reshape(len(channels), *part.shape[-2:])
+
+
+def _note(zoom: float) -> str:
+    if zoom == 1:
+        return ""
+    side = "smaller" if zoom > 1 else "larger"
+    return (
+        f"Objects look much {side} than those that the model was trained on: the network sees the "
+        f"image at {zoom:g} times its size, and the labels come back at full size. --zoom 1 takes "
+        "it as it is."
+    )
+
+
+def _part(region: Box, place: tuple[int, int], edge: int) -> Box:
+    """A part of a region's middle plane around a place in quarters of its sides."""
+    start = [(a + b) // 2 for a, b in zip(region.start, region.stop, strict=True)]
+    stop = [z + 1 for z in start]
+    for axis, k in zip((-2, -1), place, strict=True):
+        a, b = region.start[axis], region.stop[axis]
+        side = min(edge, b - a)
+        start[axis] = min(max(a + (b - a) * k // 4 - side // 2, a), b - side)
+        stop[axis] = start[axis] + side
+    return Box(tuple(start), tuple(stop))
+
+
+def _look(pixels: np.ndarray, network: Embedder, recipe: ModelRecipe) -> Look:
+    """Segment normalised pixels (C, Y, X) as they are."""
+    shape = pixels.shape[1:]
+    whole = tuple(-(-n // f) * f for n, f in zip(shape, pooling_factor(recipe.net), strict=True))
+    tiling = choose_tiling(recipe, shape, (0, 0), patch=whole)
+    field = make_field(
+        shape,
+        tiling.patch,
+        tiling.halo,
+        factor=tiling.factor,
+        radius=tiling.radius,
+        blend="linear",
+    )
+    region = Box((0, 0), shape)
+    embeddings = embed(network, pixels, field, region, net=recipe.net).embeddings
+    labels = cluster(embeddings, recipe.clustering, recipe.background)
+    dropped = count_dropped(embeddings, labels, region.slices, recipe.clustering, recipe.background)
+    return Look(tuple(np.bincount(labels.ravel())[1:].tolist()), *dropped, region.size)
