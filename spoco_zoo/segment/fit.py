@@ -98,7 +98,7 @@ def choose_zoom(
         lead = len(axes) - recipe.net.ndim
         return Zoom(
             (1.0,) * lead + (float(f"{1 / zoom:.6g}"),) * recipe.net.ndim,
-            f"The image is resampled for the network {zoom:g} times, as asked, and the labels come "
+            f"The network sees the image at {zoom:g} times its size, as asked, and the labels come "
             "back at full size.",
         )
     if size is None or recipe.voxel_size is None:

@@ -223,7 +223,7 @@ def _read_zoom(text: str) -> tuple[float, str]:
     """A zoom from a ledger's fingerprint."""
     if text == "None":
         return 1.0, ""
-    return float(text), f"The image is resampled for the network {float(text):g} times, as before."
+    return float(text), f"The network sees the image at {float(text):g} times its size, as before."
 
 
 def _name_of(cluster: object) -> str:
