@@ -9,13 +9,12 @@ import numpy as np
 import torch
 
 from spoco_zoo.intensities import normalise, statistics_of
-from spoco_zoo.nets.receptive import pooling_factor
+from spoco_zoo.nets.receptive import pooling_factor, round_up
 from spoco_zoo.ngff import resampled
 from spoco_zoo.segment.audit import count_dropped
 from spoco_zoo.segment.blocks import Box
 from spoco_zoo.segment.cluster import cluster
 from spoco_zoo.segment.embed import embed
-from spoco_zoo.segment.field import make_field
 from spoco_zoo.segment.fit import choose_axes, choose_channels
 from spoco_zoo.segment.hints import ENOUGH
 from spoco_zoo.segment.inference import made_ready
@@ -128,8 +127,9 @@ def _shown(image: Image, model: Model, config: SegmentConfig) -> _Shown:
     shape = image.spatial_shape(level)
     whole = Box((0,) * len(shape), shape)
     parts = dict.fromkeys(_part(whole, place, EDGE) for place in PLACES)
-    found = statistics_of(lambda: (_read(image, level, channels, part) for part in parts))
-    statistics = found._replace(inverted=config.invert)
+    # Kept, because they may be gone through twice: from a server that would be read twice.
+    pixels = [_read(image, level, channels, part) for part in parts]
+    statistics = statistics_of(lambda: pixels)._replace(inverted=config.invert)
     network = made_ready(model.network, torch.device("cpu"), "float32")
     return _Shown(image, level, channels, statistics, network, recipe)
 
@@ -167,16 +167,8 @@ def _part(region: Box, place: tuple[int, int], edge: int) -> Box:
 def _look(pixels: np.ndarray, network: Embedder, recipe: ModelRecipe) -> Look:
     """Segment normalised pixels (C, Y, X) as they are."""
     shape = pixels.shape[1:]
-    whole = tuple(-(-n // f) * f for n, f in zip(shape, pooling_factor(recipe.net), strict=True))
-    tiling = choose_tiling(recipe, shape, (0, 0), patch=whole)
-    field = make_field(
-        shape,
-        tiling.patch,
-        tiling.halo,
-        factor=tiling.factor,
-        radius=tiling.radius,
-        blend="linear",
-    )
+    whole = round_up(shape, pooling_factor(recipe.net))
+    field = choose_tiling(recipe, shape, (0, 0), patch=whole).field(shape, "linear")
     region = Box((0, 0), shape)
     embeddings = embed(network, pixels, field, region, net=recipe.net).embeddings
     labels = cluster(embeddings, recipe.clustering, recipe.background)

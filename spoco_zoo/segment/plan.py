@@ -14,7 +14,7 @@ from spoco_zoo.config import ClusteringConfig, ModelRecipe, SegmentConfig
 from spoco_zoo.errors import ConfigError, StoreError
 from spoco_zoo.segment.blocks import BlockGrid, Box, make_box, make_grid
 from spoco_zoo.segment.checks import check_planes
-from spoco_zoo.segment.field import Field, make_field
+from spoco_zoo.segment.field import Field
 from spoco_zoo.segment.fit import choose_axes, choose_channels, choose_zoom, doubt_size
 from spoco_zoo.segment.ledger import is_unfinished
 from spoco_zoo.segment.stitch import Rule
@@ -223,14 +223,6 @@ def make_plan(
     if config.overlap is None:
         overlap = tuple(min(o, max(b // 2, 1)) for o, b in zip(overlap, block, strict=True))
     grid = make_grid(region.shape, block, overlap, image.n_times)
-    field = make_field(
-        shape,
-        tiling.patch,
-        tiling.halo,
-        factor=tiling.factor,
-        radius=tiling.radius,
-        blend=config.blend,
-    )
     clustering = recipe.clustering.overridden(config.clustering)
     filled = config.model_copy(
         update={
@@ -252,7 +244,7 @@ def make_plan(
         region=region,
         source_region=source_region,
         grid=grid,
-        field=field,
+        field=tiling.field(shape, config.blend),
         tiling=tiling,
         config=filled,
         clustering=clustering,

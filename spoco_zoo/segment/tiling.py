@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from spoco_zoo.nets.receptive import exact_halo, pooling_factor, receptive_radius
-from spoco_zoo.segment.field import blend_reach, half_core
+from spoco_zoo.segment.field import blend_reach, half_core, make_field
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from spoco_zoo.config import ModelRecipe
+    from spoco_zoo.config import Blend, ModelRecipe
+    from spoco_zoo.segment.field import Field
 
 __all__ = [
     "LONGEST_ROW",
@@ -62,6 +63,12 @@ class Tiling:
     def reach(self) -> tuple[int, ...]:
         """How far a patch is used beyond its core at most."""
         return tuple(map(blend_reach, self.halo, self.radius))
+
+    def field(self, shape: Sequence[int], blend: Blend) -> Field:
+        """The grid of these patches over a volume of a shape."""
+        return make_field(
+            shape, self.patch, self.halo, factor=self.factor, radius=self.radius, blend=blend
+        )
 
 
 def choose_tiling(

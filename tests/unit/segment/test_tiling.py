@@ -18,7 +18,6 @@ from spoco_zoo.config import ClusteringConfig, SegmentConfig
 from spoco_zoo.errors import ConfigError, InputError, StoreError
 from spoco_zoo.nets.receptive import exact_halo, pooling_factor
 from spoco_zoo.segment.blocks import make_grid
-from spoco_zoo.segment.field import make_field
 from spoco_zoo.segment.ledger import Ledger
 from spoco_zoo.segment.plan import make_plan
 from spoco_zoo.segment.rows import rows_of
@@ -76,9 +75,7 @@ def test_a_patch_grows_until_a_block_touches_one_core_more_than_it_has() -> None
     assert tiling.patch[2] == own.patch[2]
     assert tiling.patch[:2] > own.patch[:2]
     grid = make_grid(shape, tuple(2 * c for c in tiling.core), overlap)
-    field = make_field(
-        shape, tiling.patch, tiling.halo, factor=tiling.factor, radius=tiling.radius, blend="linear"
-    )
+    field = tiling.field(shape, "linear")
     outer = grid.outer(int(np.ravel_multi_index((1, 1, 1), grid.counts)))
     sides = zip(field.axes, outer.start, outer.stop, strict=True)
     assert [len(axis.touching(a, b)) for axis, a, b in sides] == [3, 3, 3]
@@ -95,9 +92,7 @@ def test_a_small_image_without_overlap_was_divided_and_then_refused() -> None:
 
 def patches_run(shape, tiling, overlap, block) -> int:
     """Counted one by one, along rows of the longest kind."""
-    field = make_field(
-        shape, tiling.patch, tiling.halo, factor=tiling.factor, radius=tiling.radius, blend="linear"
-    )
+    field = tiling.field(shape, "linear")
     grid = make_grid(shape, block, overlap)
     total = 0
     for row in rows_of(range(grid.total), grid, LONGEST_ROW):
