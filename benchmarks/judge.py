@@ -41,11 +41,11 @@ def main() -> None:
         parser.error("--store is for test scores; training stores those of validation itself")
     names = set(json.loads(asked.split.read_text())[asked.part])
     pairs = [pair for pair in pair_files(asked.images, asked.labels) if pair.name in names]
-    samples = load_samples(pairs, TrainConfig())
     for run in asked.runs:
         model = load_run(run)
         recipe = model.recipe
         assert isinstance(model.network, nn.Module)
+        samples = load_samples(pairs, TrainConfig(ndim=recipe.net.ndim))
         cases = embed_cases(model.network, samples, pooling_factor(recipe.net))
         scores = score_cases(cases, cluster, recipe.clustering, recipe.background)
         if asked.store:

@@ -32,14 +32,9 @@ if TYPE_CHECKING:
     from spoco_zoo.bundle.run_files import RunContent
     from spoco_zoo.config import ModelRecipe
 
-__all__ = ["check_texts", "describe", "exact_scale", "script_parameters", "spoco_config"]
+__all__ = ["check_texts", "describe", "exact_scale", "spoco_config"]
 
 NAME = re.compile(r"[\w+\- ()]{5,128}", re.ASCII)
-
-
-def script_parameters(recipe: ModelRecipe) -> dict[str, Any]:
-    """Keyword arguments of the travelling script's ``cluster``, as plain YAML values."""
-    return {**label_kwargs(recipe), "fill_holes": recipe.clustering.fill_holes}
 
 
 def spoco_config(recipe: ModelRecipe) -> dict[str, Any]:
@@ -50,7 +45,7 @@ def spoco_config(recipe: ModelRecipe) -> dict[str, Any]:
         "cluster_script": {
             "source": layout.CLUSTER_SCRIPT,
             "callable": "cluster",
-            "parameters": script_parameters(recipe),
+            "parameters": label_kwargs(recipe),
         },
     }
 

@@ -19,7 +19,7 @@ from torch import nn
 from spoco_zoo.bundle import layout
 from spoco_zoo.bundle.card import readme
 from spoco_zoo.bundle.cover import write_cover
-from spoco_zoo.bundle.description import check_texts, describe, script_parameters
+from spoco_zoo.bundle.description import check_texts, describe
 from spoco_zoo.bundle.formats import compare, write_weights
 from spoco_zoo.bundle.labels import check_labels
 from spoco_zoo.bundle.layout import TileGeometry, WeightFormat, tile_geometry
@@ -30,7 +30,7 @@ from spoco_zoo.bundle.run_files import RunContent, public_settings, read_run
 from spoco_zoo.bundle.sample import Example, choose_crop, embed, run_cluster_script, zscore
 from spoco_zoo.bundle.upload import write_checklist
 from spoco_zoo.errors import BundleError, ConfigError, ExportError
-from spoco_zoo.nets.registry import build_network_with_labels
+from spoco_zoo.nets.registry import build_network_with_labels, label_kwargs
 
 __all__ = ["ExportOptions", "ExportResult", "export"]
 
@@ -155,7 +155,7 @@ def write_example(
     (folder / layout.CLUSTER_SCRIPT).write_bytes(script)
     image = choose_crop(content.sample, geometry).image[None]
     embeddings, *inside = embed(network, image)
-    labels = run_cluster_script(script, embeddings[0], script_parameters(content.recipe))
+    labels = run_cluster_script(script, embeddings[0], label_kwargs(content.recipe))
     example = Example(image, embeddings, labels)
     np.save(folder / layout.TEST_INPUT, example.image)
     np.save(folder / layout.TEST_OUTPUT, example.embeddings)

@@ -201,6 +201,26 @@ def given(owner: Tensor, target: Tensor) -> List[Tensor]:
     return joins
 
 
+def enclosing(labels: Tensor, holes: Tensor) -> Tensor:
+    """For each hole, int64 (voxels,), the one object beside it; 0 if it reaches the image's edge."""
+    places: List[Tensor] = []
+    beside: List[Tensor] = []
+    ends: List[Tensor] = []
+    for axis in range(1, labels.dim()):
+        first, second = sides(labels, axis)
+        lower, upper = sides(holes, axis)
+        places += [lower.reshape(-1), upper.reshape(-1)]
+        beside += [second.reshape(-1), first.reshape(-1)]
+        last = holes.shape[axis] - 1
+        ends += [holes.narrow(axis, 0, 1).reshape(-1), holes.narrow(axis, last, 1).reshape(-1)]
+    place, object, end = torch.cat(places), torch.cat(beside), torch.cat(ends)
+    highest = torch.zeros_like(labels.reshape(-1)).scatter_reduce(0, place, object, "amax")
+    object = torch.where(object > 0, object, no())
+    lowest = torch.full_like(highest, no()).scatter_reduce(0, place, object, "amin")
+    lowest = lowest.scatter_reduce(0, end, torch.zeros_like(end), "amin")
+    return torch.where(lowest == highest, highest, 0)
+
+
 class Instances(nn.Module):
     """From pixel embeddings to labels of a whole image.
 
@@ -212,6 +232,8 @@ class Instances(nn.Module):
         Distances in embedding space.
     min_size : int
         Smallest object in voxels.
+    fill_holes : bool
+        Whether background that one object alone encloses is given to it.
 
     Notes
     -----
@@ -228,11 +250,13 @@ class Instances(nn.Module):
         foreground: float,
         smoothness: float,
         min_size: int,
+        fill_holes: bool = False,
     ):
         super().__init__()
         self.has_background = background is not None
         self.bandwidth, self.foreground = float(bandwidth), float(foreground)
         self.smoothness, self.min_size = float(smoothness), int(min_size)
+        self.fill_holes = bool(fill_holes)
         prototype = torch.tensor([0.0] if background is None else list(background))
         self.register_buffer("prototype", prototype, persistent=False)
 
@@ -250,7 +274,10 @@ class Instances(nn.Module):
         if not self.has_background:
             owner, order = self.absorbed(owner, order, field)
         keep = sizes(owner) >= (self.min_size if self.has_background else 1)
-        return self.numbered(owner, order, keep).int().unsqueeze(1)
+        labels = self.numbered(owner, order, keep)
+        if self.fill_holes:
+            labels = self.closed(labels)
+        return labels.int().unsqueeze(1)
 
     def mask(self, field: Tensor) -> Tensor:
         """Voxels farther than `foreground` from the background prototype; all if there is none."""
@@ -331,6 +358,13 @@ class Instances(nn.Module):
         before = (count.cumsum(0) - count).reshape([-1] + [1] * (owner.dim() - 1))
         return torch.where(kept.reshape_as(owner), number[places].reshape_as(owner) - before, 0)
 
+    def closed(self, labels: Tensor) -> Tensor:
+        """Background that one object alone encloses given to that object."""
+        empty = labels == 0
+        holes = self.components(indices(labels), self.inside(empty))
+        filling = enclosing(labels, holes)[holes.reshape(-1)].reshape_as(labels)
+        return torch.where(empty, filling, labels)
+
 
 class SpocoUNetWithLabels(SpocoUNet):
     """The U-Net, and labels of the whole image as a second output.
@@ -352,9 +386,12 @@ class SpocoUNetWithLabels(SpocoUNet):
         smoothness: float,
         min_size: int,
         rotary: Sequence[Sequence[float]] = (),
+        fill_holes: bool = False,
     ):
         super().__init__(ndim, in_channels, embedding_dim, features, pooling, rotary)
-        self.instances = Instances(background, bandwidth, foreground, smoothness, min_size)
+        self.instances = Instances(
+            background, bandwidth, foreground, smoothness, min_size, fill_holes
+        )
 
     def forward(self, x: Tensor) -> Tuple[Tensor, Tensor]:
         embeddings = self.embed(x)

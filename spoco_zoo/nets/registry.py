@@ -44,6 +44,7 @@ def label_kwargs(recipe: ModelRecipe) -> dict[str, object]:
         "foreground": clustering.foreground,
         "smoothness": clustering.smoothness,
         "min_size": clustering.min_size,
+        "fill_holes": clustering.fill_holes,
     }
 
 
@@ -67,19 +68,7 @@ def build_network(net: NetConfig) -> SpocoUNet:
 
 
 def build_network_with_labels(recipe: ModelRecipe) -> SpocoUNetWithLabels:
-    """Build the network that returns embeddings and labels; its weights are those without.
-
-    Raises
-    ------
-    ConfigError
-        If the clustering is one that the network cannot do.
-    """
-    if recipe.clustering.fill_holes:
-        raise ConfigError(
-            "labels inside of the network leave holes as they are",
-            "a clustering with fill_holes",
-            "Turn fill_holes off, or leave --with-labels out: spoco_cluster.py fills them.",
-        )
+    """Build the network that returns embeddings and labels; its weights are those without."""
     from spoco_zoo.nets.instances import SpocoUNetWithLabels
 
     arguments = {**architecture_kwargs(recipe.net), **label_kwargs(recipe)}

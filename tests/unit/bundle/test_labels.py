@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from spoco_zoo.bundle.load import load_model
 from spoco_zoo.bundle.sample import zscore
 from spoco_zoo.bundle.verify import check_bundle
 from spoco_zoo.errors import ExportError
+from spoco_zoo.segment.cluster import portable
 
 OPTIONS = ExportOptions(name="With labels", authors=("A",), with_labels=True)
 WITHOUT_ONNX = FORMATS[:2]
@@ -29,9 +31,12 @@ WITHOUT_ONNX = FORMATS[:2]
 
 @pytest.fixture(scope="module")
 def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A 2D bundle in all formats, as a folder."""
+    """A 2D bundle in all formats, as a folder, with a clustering that closes holes."""
     place = tmp_path_factory.mktemp("labelled")
     run = make_run(place / "run", 2)
+    recipe = json.loads((run / "model.json").read_text())
+    recipe["clustering"]["fill_holes"] = True
+    (run / "model.json").write_text(json.dumps(recipe))
     result = export(run, place / "bundle", OPTIONS)
     assert [check.name for check in result.formats if check.passed] == list(FORMATS)
     return place / "bundle"
@@ -61,9 +66,19 @@ def test_onnxruntime_alone_gives_the_labels(labelled: Path) -> None:
     assert np.array_equal(labels[0, 0], np.load(labelled / "test_labels.npy"))
 
 
+def test_the_example_has_holes_to_close(labelled: Path) -> None:
+    parameters = yaml.safe_load((labelled / "rdf.yaml").read_text())
+    parameters = parameters["config"]["spoco"]["cluster_script"]["parameters"]
+    assert parameters["fill_holes"]
+    field = np.load(labelled / "test_output.npy")[0]
+    left_open = portable.cluster(field, **{**parameters, "fill_holes": False})
+    closed = np.load(labelled / "test_labels.npy")
+    assert np.count_nonzero(closed) > np.count_nonzero(left_open)
+
+
 def test_no_loop_tells_where_it_was_made(labelled: Path) -> None:
     content = (labelled / "weights.onnx").read_bytes()
-    assert content.count(b"Loop") >= 3
+    assert content.count(b"Loop") >= 4
     assert str(Path(spoco_zoo.__path__[0]).parent).encode() not in content
 
 

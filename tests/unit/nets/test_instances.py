@@ -55,13 +55,22 @@ def head_labels(head: torch.nn.Module, fields: list[np.ndarray]) -> np.ndarray:
     with_background=st.booleans(),
     smoothness=st.sampled_from([0.0, 0.2, 0.4, 5.0]),
     min_size=st.sampled_from([1, 15, 400]),
+    fill_holes=st.booleans(),
 )
 def test_labels_equal_those_of_the_script(
-    seed: int, shape: tuple[int, ...], with_background: bool, smoothness: float, min_size: int
+    seed: int,
+    shape: tuple[int, ...],
+    with_background: bool,
+    smoothness: float,
+    min_size: int,
+    fill_holes: bool,
 ) -> None:
     field, prototype = planted(seed, shape)
     settings = parameters(
-        prototype if with_background else None, smoothness=smoothness, min_size=min_size
+        prototype if with_background else None,
+        smoothness=smoothness,
+        min_size=min_size,
+        fill_holes=fill_holes,
     )
     expected = portable.cluster(field, **settings)
     assert np.array_equal(head_labels(Instances(**settings), [field])[0], expected)
@@ -72,7 +81,7 @@ def test_labels_equal_those_of_the_script(
 def test_items_of_a_batch_do_not_touch(ndim: int, with_background: bool) -> None:
     fields = [planted(seed, SHAPES[ndim])[0] for seed in (1, 2, 3)]
     fields[1][:] = 0  # an item without any object, or of one
-    settings = parameters([0.0] * 6 if with_background else None)
+    settings = parameters([0.0] * 6 if with_background else None, fill_holes=True)
     expected = [portable.cluster(field, **settings) for field in fields]
     assert expected[0].max() > 2
     assert np.array_equal(head_labels(Instances(**settings), fields), np.stack(expected))
@@ -85,11 +94,25 @@ def test_items_of_a_batch_do_not_touch(ndim: int, with_background: bool) -> None
 @pytest.mark.parametrize("with_background", [True, False])
 def test_torchscript_gives_the_same(ndim: int, with_background: bool) -> None:
     field, prototype = planted(4, SHAPES[ndim])
-    settings = parameters(prototype if with_background else None)
+    settings = parameters(prototype if with_background else None, fill_holes=True)
     scripted = torch.jit.script(Instances(**settings))
     expected = portable.cluster(field, **settings)
     for _ in range(3):  # the first calls are profiled, later ones run optimised
         assert np.array_equal(head_labels(scripted, [field])[0], expected)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10**6), ndim=st.integers(2, 3), share=st.sampled_from([0.3, 0.6, 0.8]))
+def test_holes_of_any_form_are_closed_as_by_the_script(seed: int, ndim: int, share: float) -> None:
+    rng = np.random.default_rng(seed)
+    shape = (2, *SHAPES[ndim])
+    labels = np.where(rng.uniform(size=shape) < share, rng.integers(1, 3, shape), 0)
+    labels = ndimage.zoom(labels[..., ::3, ::3], (1,) * (ndim - 1) + (3, 3), order=0)
+    head = Instances(**parameters([0.0]))
+    closed = head.closed(torch.from_numpy(labels.astype(np.int64))).numpy()
+    for before, after in zip(labels.astype(np.int32), closed, strict=True):
+        portable.close_holes(before)
+        assert np.array_equal(after, before)
 
 
 def test_a_long_winding_object_is_one() -> None:
