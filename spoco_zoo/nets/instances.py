@@ -202,7 +202,7 @@ def given(owner: Tensor, target: Tensor) -> List[Tensor]:
 
 
 def enclosing(labels: Tensor, holes: Tensor) -> Tensor:
-    """For each hole, int64 (voxels,), the one object beside it; 0 if it reaches the image's edge."""
+    """For each hole, int64 (voxels,), the one object beside it; 0 if it reaches an image's edge."""
     places: List[Tensor] = []
     beside: List[Tensor] = []
     ends: List[Tensor] = []
