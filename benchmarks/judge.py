@@ -46,12 +46,13 @@ def main() -> None:
         recipe = model.recipe
         assert isinstance(model.network, nn.Module)
         samples = load_samples(pairs, TrainConfig(ndim=recipe.net.ndim))
-        cases = embed_cases(model.network, samples, pooling_factor(recipe.net))
+        factor = pooling_factor(recipe.net)
+        cases = (embed_cases(model.network, [sample], factor)[0] for sample in samples)
         scores = score_cases(cases, cluster, recipe.clustering, recipe.background)
         if asked.store:
-            store(run, {"n_images": len(cases), **scores.to_dict()})
+            store(run, {"n_images": len(samples), **scores.to_dict()})
         figures = {name: round(value, 4) for name, value in scores.to_dict().items()}
-        print(json.dumps({"run": run.name, "part": asked.part, "images": len(cases), **figures}))
+        print(json.dumps({"run": run.name, "part": asked.part, "images": len(samples), **figures}))
 
 
 def store(run: Path, figures: dict[str, float]) -> None:

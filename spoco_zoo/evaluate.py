@@ -170,7 +170,7 @@ def _by_name(folder: Path) -> dict[str, Path]:
     files = sorted(p for p in visible(folder.iterdir()) if p.suffix.lower() in SUFFIXES)
     if not files:
         raise DataError(
-            "a folder must hold TIFF files or OME-Zarr labels",
+            f"a folder must hold OME-Zarr labels or files of {', '.join(sorted(SUFFIXES))}",
             f"none in {folder}",
             "Check the path.",
         )

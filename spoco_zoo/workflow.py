@@ -230,13 +230,13 @@ def segment_with_pictures(
     result = segment(source, model, config, on_event=listen, **options)
     if hint := result.summary.get("hint"):  # of an earlier version there is none
         display.note(hint)
-    write_settings(result)
-    if report:
-        try:
+    try:
+        write_settings(result)
+        if report:
             write_segmentation_page(source, result, config)
-        except (InputError, OSError) as error:
-            # Not worth the result: the same command would be refused, as the label is there.
-            display.note(f"The labels are complete, but not their page: {error}")
+    except (InputError, OSError) as error:
+        # Not worth the result: the same command would be refused, as the label is there.
+        display.note(f"The labels are complete, but not the page and settings beside: {error}")
     return result
 
 

@@ -113,16 +113,18 @@ def find_shipped(name: str) -> Iterator[Path]:
 
 
 def read_card(name: str) -> ModelCard:
-    """Describe a model that can be used by name, or a bundle in a file.
+    """Describe a model that can be used by name, or a bundle.
 
     Raises
     ------
     BundleError
         If no model has that id, or its bundle is damaged.
     """
-    with nullcontext(Path(name)) if Path(name).is_file() else find_shipped(name) as path:
-        rdf = (description := read_description(open_bundle(path))).rdf
-        size = path.stat().st_size
+    with nullcontext(Path(name)) if Path(name).exists() else find_shipped(name) as path:
+        files = open_bundle(path)
+        rdf = (description := read_description(files)).rdf
+        parts = [path / name for name in files.names] if path.is_dir() else [path]
+        size = sum(part.stat().st_size for part in parts)
     spoco = description.spoco or {}
     try:
         recipe = ModelRecipe.checked({k: v for k, v in spoco.items() if k not in CONFIG_EXTRA})

@@ -32,7 +32,18 @@ def evaluate(
 
     check_file(json_file, "--json")
     check_file(html, "--html")
-    result = compare(prediction, truth, ignore=ignore)
+    with display() as shown:
+        result = compare(
+            prediction,
+            truth,
+            ignore=ignore,
+            on_image=lambda name, done, total: shown.update("evaluate", done, total),
+        )
+        if result.without_truth:
+            shown.note(
+                f"Predictions without a truth are left out: {len(result.without_truth)}, such as "
+                f"{result.without_truth[0]!r}."
+            )
     values = result.to_dict()
     if json_file is not None:
         with replacing(json_file) as partial:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spoco_zoo.errors import RemoteError, StoreError
+from spoco_zoo.errors import StoreError
 from spoco_zoo.ngff.image import Image, planes_as_channels
 from spoco_zoo.ngff.opening import open_image
 from spoco_zoo.ngff.parse import ome_block
@@ -116,13 +116,10 @@ def label_names(image: Image) -> tuple[str, ...]:
     ------
     RemoteError
         If the store of the image does not answer, or refuses.
+    StoreError
+        If there is a list of labels that cannot be read.
     """
-    try:
-        return _listed(image) if image.kind == "ome-zarr" else ()
-    except RemoteError:
-        raise
-    except StoreError:
-        return ()
+    return (_listed(image) or ()) if image.kind == "ome-zarr" else ()
 
 
 def labelled_image(label: Image) -> Image | None:
@@ -139,9 +136,15 @@ def labelled_image(label: Image) -> Image | None:
     return open_image(path) if os.path.isdir(path) else None
 
 
-def _listed(image: Image) -> tuple[str, ...]:
+def _listed(image: Image) -> tuple[str, ...] | None:
+    """Names of the labels of an OME-Zarr image; None if it has no group for them."""
     place = f"{image.uri}/labels"
-    group = open_group(place, storage_options=image.storage_options)
+    try:
+        group = open_group(place, storage_options=image.storage_options)
+    except StoreError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return None
+        raise
     block = ome_block(dict(group.attrs), group.metadata.zarr_format, place)
     return tuple(str(entry) for entry in block.get("labels", []))
 
@@ -149,16 +152,13 @@ def _listed(image: Image) -> tuple[str, ...]:
 def _choose(image: Image, name: str | None) -> Image:
     """Open the label of an image by its name, or the only one."""
     place = f"{image.uri}/labels"
-    try:
-        names = _listed(image)
-    except RemoteError:
-        raise
-    except StoreError as error:
+    names = _listed(image)
+    if names is None:
         raise StoreError(
             "a label image must be named, or an image that holds labels",
             f"an image without labels at {local_path(image.uri)}",
             "Segment it first, or give the label's own store.",
-        ) from error
+        )
     if name is None and len(names) == 1:
         name = names[0]
     if name not in names:

@@ -8,18 +8,16 @@ item. Results come back in any order.
 
 from __future__ import annotations
 
-import logging
 import multiprocessing
-import os
-import time
+from contextlib import ExitStack
 from itertools import count, islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from spoco_zoo.errors import ConfigError, SpocoError, one_line
+from spoco_zoo.errors import ConfigError, SpocoError
+from spoco_zoo.segment.clusters import connect, start_cluster
 from spoco_zoo.segment.failures import ends_run, is_full, no_room, reason_of
 from spoco_zoo.segment.machines import check_workers
-from spoco_zoo.segment.stopping import Stop, shielded_children
+from spoco_zoo.segment.stopping import Stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -37,8 +35,6 @@ __all__ = [
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-PATIENCE = 120.0
-"""Seconds that a scheduler may take to write its file."""
 FEW = 8
 """Workers that a running scheduler is taken to have at least: they may be on their way."""
 AHEAD = 2
@@ -105,13 +101,18 @@ class DaskExecutor:
     ----------
     client : distributed.Client
     owned : sequence
-        What to close after the client: the cluster, if it was started here.
+        The cluster, if it was started here.
+    started : ExitStack, optional
+        What to leave after the client: the cluster, and dask's settings for it.
     """
 
     stop = NEVER
 
-    def __init__(self, client: Client, owned: Sequence[Any] = ()) -> None:
+    def __init__(
+        self, client: Client, owned: Sequence[Any] = (), started: ExitStack | None = None
+    ) -> None:
         self._client, self._owned = client, owned
+        self._started = started or ExitStack()
 
     @property
     def workers(self) -> int:
@@ -181,8 +182,7 @@ class DaskExecutor:
     def close(self) -> None:
         """Close the client, and the cluster if it was started here."""
         self._client.close()  # type: ignore[no-untyped-call]
-        for part in self._owned:
-            part.close()
+        self._started.close()
         _forget_closed()
 
     def _window(self) -> int:
@@ -224,10 +224,12 @@ def make_executor(
     """
     check_workers(workers, gpus, scheduler)
     if scheduler is not None:
-        return DaskExecutor(_connect(scheduler))
+        return DaskExecutor(connect(scheduler))
     if workers == 0 and len(gpus) == 0:
         return InProcess()
-    return _local(workers or len(gpus), gpus, dashboard)
+    with ExitStack() as started:
+        client, cluster = start_cluster(workers or len(gpus), gpus, dashboard, started)
+        return DaskExecutor(client, [cluster], started.pop_all())
 
 
 def refuse_in_worker() -> None:
@@ -244,106 +246,6 @@ def refuse_in_worker() -> None:
             "a call that every worker repeats when it imports the script",
             "Move the call into a function that this block calls, or leave workers out.",
         )
-
-
-def _connect(scheduler: str) -> Client:
-    """A client of a scheduler that is running already."""
-    from distributed import Client
-
-    _quiet()
-    where = {"address": scheduler}
-    if Path(scheduler).suffix == ".json" or Path(scheduler).is_file():
-        _await_file(Path(scheduler))
-        where = {"scheduler_file": scheduler}
-    try:
-        return Client(**where, timeout="30s")  # type: ignore[no-untyped-call]
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            "a dask scheduler must answer at the address given",
-            f"{one_line(error)[:120]} ({scheduler})",
-            "Start it with `dask scheduler`, and check address and network.",
-        ) from error
-
-
-def _await_file(path: Path) -> None:
-    """Give a scheduler that is just starting the time to write its file."""
-    until = time.monotonic() + PATIENCE
-    while not path.is_file():
-        if time.monotonic() > until:
-            raise ConfigError(
-                "a scheduler file must be there, or come within two minutes",
-                f"none at {path}",
-                f"Start `dask scheduler --scheduler-file {path}`.",
-            )
-        time.sleep(0.2)
-
-
-def _local(workers: int, gpus: Sequence[str | int], dashboard: bool) -> DaskExecutor:
-    """A cluster of this machine; each worker is watched and started anew if it dies."""
-    import dask
-    from distributed import Client, Scheduler, SpecCluster
-
-    from spoco_zoo.segment.nanny import FirmNanny
-
-    _quiet()
-    dask.config.set(
-        {
-            # Tasks hold everything outside of dask, so there is nothing to spill.
-            "distributed.worker.memory.target": False,
-            "distributed.worker.memory.spill": False,
-            "distributed.worker.memory.pause": False,
-            # A clustering step may hold the interpreter for longer than a heartbeat.
-            "distributed.scheduler.worker-ttl": "30 minutes",
-            "distributed.comm.timeouts.connect": "60s",
-            # A worker that starts anew imports torch, which a busy machine does in more than
-            # the default 15 seconds; after that the cluster would drop it for good.
-            "distributed.deploy.lost-worker-timeout": "30 minutes",
-            # Deaths before an item is given up; it then gets a second chance by itself.
-            "distributed.scheduler.allowed-failures": 1,
-            # Ten thousand events per topic, nobody's to read, made the driver grow for hours.
-            "distributed.admin.log-length": 100,
-            "distributed.admin.low-level-log-length": 100,
-            # A tree of where the worker was, every second: the last hundred take 60 MiB.
-            "distributed.worker.profile.enabled": False,
-            # Threads that read, write and talk would each scatter what they keep over an arena.
-            "distributed.nanny.pre-spawn-environ.MALLOC_ARENA_MAX": 1,
-            # Huge pages stay with parts of the heap that small things then fill, 2 MiB for each.
-            "distributed.nanny.pre-spawn-environ.NUMPY_MADVISE_HUGEPAGE": 0,
-            # Not so with torch's: they go back to the system at once, and clearing small ones took
-            # a third of the forward.
-            "distributed.nanny.pre-spawn-environ.THP_MEM_ALLOC_ENABLE": 1,
-        }
-    )
-    # A share of the machine, unless the user has said how many threads a process may have.
-    threads = os.environ.get("OMP_NUM_THREADS") or max((os.cpu_count() or 1) // workers, 1)
-    specs = {}
-    for i in range(workers):
-        env = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-        if gpus:
-            env["CUDA_VISIBLE_DEVICES"] = str(gpus[i % len(gpus)])
-        options = {"nthreads": 1, "env": env, "silence_logs": logging.ERROR}
-        specs[f"worker-{i}"] = {"cls": FirmNanny, "options": options}
-    options = {
-        "host": "127.0.0.1",
-        "port": 0,
-        "dashboard": dashboard,
-        # A free port even without a dashboard: the server for metrics is always there.
-        "dashboard_address": ":0",
-    }
-    try:
-        with shielded_children():
-            cluster = SpecCluster(  # type: ignore[no-untyped-call]
-                workers=specs,
-                scheduler={"cls": Scheduler, "options": options},
-                silence_logs=logging.ERROR,
-            )
-    except RuntimeError as error:
-        raise SpocoError(
-            f"the worker processes did not start ({reason_of(error)}); "
-            "what they said stands above, and workers=0 does without them"
-        ) from None
-    client = Client(cluster)  # type: ignore[no-untyped-call]
-    return DaskExecutor(client, [cluster])
 
 
 def _forget_closed() -> None:
@@ -367,11 +269,6 @@ def _forget_items(clusters: Sequence[Any]) -> None:
         for span in list(spans.values()):
             # Emptied and not replaced: the scheduler, in its own thread, may just be adding.
             (span.metadata or {}).get("collections", []).clear()
-
-
-def _quiet() -> None:
-    """Keep dask's chatter about workers that come and go out of the progress display."""
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
 
 
 def _report(

@@ -82,7 +82,7 @@ def coarse_block(
 
     Parameters
     ----------
-    fine : array-like, shape ([Z,] Y, X)
+    fine : array-like, shape ([T,] [Z,] Y, X)
         The finer level.
     steps : sequence of AxisStep
     where : tuple of slice
@@ -94,16 +94,18 @@ def coarse_block(
         Shape of `where`, dtype of `fine`. Memory beyond it is bounded by `PIECE`.
     """
     windows = [s.window(w.start, w.stop) for s, w in zip(steps, where, strict=True)]
-    cross = prod(w.stop - w.start for w in windows[1:])
-    first = steps[0].factor or -(-steps[0].fine // steps[0].coarse)
-    depth = max(PIECE // max(cross * first, 1), 1)
+    # A unit holds one time point: slabs along that axis would be the whole unit.
+    axis = next((i for i, w in enumerate(where) if w.stop - w.start > 1), 0)
+    step, around = steps[axis], windows[:axis] + windows[axis + 1 :]
+    cross = prod(w.stop - w.start for w in around)
+    depth = max(PIECE // max(cross * (step.factor or -(-step.fine // step.coarse)), 1), 1)
     parts = []
-    for start in range(where[0].start, where[0].stop, depth):
-        rows = slice(start, min(start + depth, where[0].stop))
-        part = (rows, *where[1:])
-        window = (steps[0].window(rows.start, rows.stop), *windows[1:])
+    for start in range(where[axis].start, where[axis].stop, depth):
+        rows = slice(start, min(start + depth, where[axis].stop))
+        part = (*where[:axis], rows, *where[axis + 1 :])
+        window = (*windows[:axis], step.window(rows.start, rows.stop), *windows[axis + 1 :])
         parts.append(downsample(fine[window], steps, part))
-    return np.concatenate(parts)
+    return np.concatenate(parts, axis)
 
 
 def downsample(

@@ -17,6 +17,7 @@ from spoco_zoo.intensities import normalise
 from spoco_zoo.nets.device import find_device
 from spoco_zoo.segment.audit import BlockTally, FaceTally, count_cut, count_dropped
 from spoco_zoo.segment.blocks import owned_first
+from spoco_zoo.segment.cluster import cluster as own_cluster
 from spoco_zoo.segment.doubts import Doubt, find_doubts, worst_doubts
 from spoco_zoo.segment.embed import Disagreement, embed
 from spoco_zoo.segment.inference import worth_graphs
@@ -294,7 +295,11 @@ def _cluster_block(
         recipe.background,
         momentum=field.momentum.embeddings if field.momentum else None,
     )
-    dropped = count_dropped(found.embeddings, labels, core, common.clustering, recipe.background)
+    dropped = (0, 0)  # of labels that someone else's clustering made nothing is known
+    if common.cluster is own_cluster:
+        dropped = count_dropped(
+            found.embeddings, labels, core, common.clustering, recipe.background
+        )
     return labels, found.embeddings.cpu().numpy() if labels.any() else None, dropped
 
 

@@ -299,7 +299,8 @@ def measure(
     }
     for part, samples in (("validation", split.val), ("test", split.test)):
         if samples:
-            cases = trainer.embed(network, momentum, samples)
+            # One after the other: all embeddings at once could exceed any memory.
+            cases = (trainer.embed(network, momentum, [sample])[0] for sample in samples)
             scores = score_cases(cases, trainer.clusterer, tuned.best, trainer.background)
             metrics[part] = {"n_images": len(samples), **scores.to_dict()}
     return metrics

@@ -14,7 +14,7 @@ from spoco_zoo.train.data import UNKNOWN
 from spoco_zoo.train.metrics import Scores, mean, score
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -139,7 +139,7 @@ def embed_cases(
 
 
 def score_cases(
-    cases: Sequence[Case],
+    cases: Iterable[Case],
     clusterer: Clusterer,
     config: ClusteringConfig,
     background: tuple[float, ...] | None,

@@ -52,6 +52,18 @@ def image(tmp_path: Path, truth: np.ndarray) -> Path:
     return write_image(tmp_path / "image.ome.zarr", truth, "YX")
 
 
+def test_what_a_users_own_clustering_leaves_out_was_not_too_small(
+    image: Path, truth: np.ndarray
+) -> None:
+    def halved(embeddings: Any, *rest: Any, **others: Any) -> np.ndarray:
+        labels = exact_cluster(embeddings, *rest, **others)
+        return np.where(labels % 2, labels, 0)
+
+    result = segment(image, code_model(truth), SMALL, cluster=halved)
+    assert 0 < result.objects < CELLS
+    assert result.summary["hint"] == ""
+
+
 def test_300_of_300_gap_free_cells(image: Path, truth: np.ndarray, tmp_path: Path) -> None:
     events: list[Event] = []
     result = segment(image, code_model(truth), SMALL, cluster=exact_cluster, on_event=events.append)

@@ -7,8 +7,10 @@ import json
 import numpy as np
 import pytest
 import tifffile
+from typer.testing import CliRunner
 
 from spoco_zoo import evaluate as module
+from spoco_zoo.cli import app
 from spoco_zoo.demo.synth import crowded_cells
 from spoco_zoo.errors import DataError, StoreError
 from spoco_zoo.evaluate import evaluate
@@ -138,6 +140,9 @@ def test_a_prediction_without_truth_is_named_and_left_out(folders):
     found = evaluate(*folders)
     assert found.without_truth == ("image1",)
     assert [image.name for image in found.images] == ["image0", "image2"]
+    done = CliRunner().invoke(app, ["evaluate", *map(str, folders)])
+    assert done.exit_code == 0
+    assert "without a truth are left out: 1, such as 'image1'" in done.stderr
 
 
 def test_a_missing_prediction_is_an_error(folders):

@@ -50,8 +50,8 @@ BRIDGES = {
 }
 # Third-party packages that live behind one door each.
 DOORS = {
-    "dask": {"segment/execute.py"},
-    "distributed": {"segment/execute.py", "segment/nanny.py"},
+    "dask": {"segment/clusters.py", "segment/execute.py"},
+    "distributed": {"segment/clusters.py", "segment/execute.py", "segment/nanny.py"},
     "zarr": {"ngff/"},
     "typer": {"cli/"},
     "rich": {"report/"},

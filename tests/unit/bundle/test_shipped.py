@@ -72,6 +72,16 @@ def test_a_card_says_what_the_bundle_says(folder: Path, exported_2d: Exported) -
     assert load_model("balls-2d").recipe == load_model(exported_2d.zip).recipe
 
 
+def test_a_bundle_is_described_as_a_file_and_as_a_folder(
+    exported_2d: Exported, tmp_path: Path
+) -> None:
+    with zipfile.ZipFile(exported_2d.zip) as archive:
+        archive.extractall(tmp_path / "bundle")
+    file, folder = (read_card(str(path)) for path in (exported_2d.zip, tmp_path / "bundle"))
+    assert dataclasses.replace(folder, id=file.id, size=file.size) == file
+    assert folder.size > file.size
+
+
 def test_the_list_is_for_people_and_for_programs(folder: Path) -> None:
     table = run("models")
     assert table.returncode == 0, table.stderr

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from spoco_zoo.errors import StoreError
 from spoco_zoo.ngff import label_names, open_image, plan_label
 
 from .conftest import ramp
@@ -24,6 +25,16 @@ def test_labels_that_are_published_at_once_are_all_listed(make_image: Make, vers
     with ThreadPoolExecutor(len(targets)) as pool:
         list(pool.map(write, targets))
     assert sorted(label_names(open_image(path))) == names
+
+
+def test_a_damaged_list_of_labels_is_not_taken_for_none(make_image: Make) -> None:
+    path = make_image([ramp((20, 20))], "yx", version="0.5")
+    assert label_names(open_image(path)) == ()
+    write(plan_label(open_image(path), name="cells"))
+    listed = path / "labels" / "zarr.json"
+    listed.write_text(listed.read_text()[:40])
+    with pytest.raises(StoreError, match=r"valid JSON.*labels"):
+        label_names(open_image(path))
 
 
 def test_a_folder_that_only_sounds_like_a_removed_label_is_kept(

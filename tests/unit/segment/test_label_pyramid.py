@@ -67,3 +67,29 @@ def test_pieces_in_memory_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = coarse_block(labels, steps, where)
     monkeypatch.setattr(pyramid, "PIECE", 40)
     np.testing.assert_array_equal(coarse_block(labels, steps, where), whole)
+
+
+@pytest.mark.parametrize("first", [(), (1,)])
+def test_memory_is_bounded_with_a_time_axis_and_without(
+    first: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Watched:
+        """Labels that note how many voxels are read at once."""
+
+        most = 0
+
+        def __getitem__(self, where: tuple[slice, ...]) -> np.ndarray:
+            part = labels[where]
+            self.most = max(self.most, part.size)
+            return part
+
+    shape = (*first, 16, 24, 20)
+    labels = np.random.default_rng(0).integers(0, 5, shape).astype(np.uint32)
+    coarse = (*first, 8, 12, 10)
+    steps = pyramid_steps(shape, coarse, tuple(n / m for n, m in zip(shape, coarse, strict=True)))
+    unit = tuple(slice(0, n) for n in coarse)
+    whole = coarse_block(labels, steps, unit)
+    monkeypatch.setattr(pyramid, "PIECE", 2000)
+    watched = Watched()
+    np.testing.assert_array_equal(coarse_block(watched, steps, unit), whole)
+    assert watched.most <= 2000

@@ -110,3 +110,13 @@ def test_workers_grew_for_minutes_with_records_and_scattered_memory() -> None:
         executor.close()
     assert not failed
     assert found == [("1", "0", "1", False)]
+
+
+def test_settings_for_workers_are_not_left_to_the_users_own_dask() -> None:
+    import dask
+
+    before = dask.config.get("distributed.worker.memory")
+    executor = make_executor(1, dashboard=False)
+    assert dask.config.get("distributed.worker.memory.spill") is False
+    executor.close()
+    assert dask.config.get("distributed.worker.memory") == before

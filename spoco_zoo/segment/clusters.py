@@ -1,0 +1,144 @@
+"""The dask clusters that tasks run on: one that is there, or one of this machine."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spoco_zoo.errors import ConfigError, SpocoError, one_line
+from spoco_zoo.segment.failures import reason_of
+from spoco_zoo.segment.stopping import shielded_children
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import ExitStack
+
+    from distributed import Client, SpecCluster
+
+__all__ = ["connect", "start_cluster"]
+
+PATIENCE = 120.0
+"""Seconds that a scheduler may take to write its file."""
+SETTINGS = {
+    # Tasks hold everything outside of dask, so there is nothing to spill.
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    # A clustering step may hold the interpreter for longer than a heartbeat.
+    "distributed.scheduler.worker-ttl": "30 minutes",
+    "distributed.comm.timeouts.connect": "60s",
+    # A worker that starts anew imports torch, which a busy machine does in more than
+    # the default 15 seconds; after that the cluster would drop it for good.
+    "distributed.deploy.lost-worker-timeout": "30 minutes",
+    # Deaths before an item is given up; it then gets a second chance by itself.
+    "distributed.scheduler.allowed-failures": 1,
+    # Ten thousand events per topic, nobody's to read, made the driver grow for hours.
+    "distributed.admin.log-length": 100,
+    "distributed.admin.low-level-log-length": 100,
+    # A tree of where the worker was, every second: the last hundred take 60 MiB.
+    "distributed.worker.profile.enabled": False,
+    # Threads that read, write and talk would each scatter what they keep over an arena.
+    "distributed.nanny.pre-spawn-environ.MALLOC_ARENA_MAX": 1,
+    # Huge pages stay with parts of the heap that small things then fill, 2 MiB for each.
+    "distributed.nanny.pre-spawn-environ.NUMPY_MADVISE_HUGEPAGE": 0,
+    # Not so with torch's: they go back to the system at once, and clearing small ones took
+    # a third of the forward.
+    "distributed.nanny.pre-spawn-environ.THP_MEM_ALLOC_ENABLE": 1,
+}
+"""Dask's settings for a cluster of this machine, while there is one."""
+
+
+def connect(scheduler: str) -> Client:
+    """A client of a scheduler that is running already."""
+    from distributed import Client
+
+    quiet()
+    where = {"address": scheduler}
+    if Path(scheduler).suffix == ".json" or Path(scheduler).is_file():
+        await_file(Path(scheduler))
+        where = {"scheduler_file": scheduler}
+    try:
+        return Client(**where, timeout="30s")  # type: ignore[no-untyped-call]
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            "a dask scheduler must answer at the address given",
+            f"{one_line(error)[:120]} ({scheduler})",
+            "Start it with `dask scheduler`, and check address and network.",
+        ) from error
+
+
+def await_file(path: Path) -> None:
+    """Give a scheduler that is just starting the time to write its file."""
+    until = time.monotonic() + PATIENCE
+    while not path.is_file():
+        if time.monotonic() > until:
+            raise ConfigError(
+                "a scheduler file must be there, or come within two minutes",
+                f"none at {path}",
+                f"Start `dask scheduler --scheduler-file {path}`.",
+            )
+        time.sleep(0.2)
+
+
+def start_cluster(
+    workers: int, gpus: Sequence[str | int], dashboard: bool, started: ExitStack
+) -> tuple[Client, SpecCluster]:
+    """A cluster of this machine; each worker is watched and started anew if it dies.
+
+    Parameters
+    ----------
+    workers : int
+    gpus : sequence of str or int
+        CUDA devices; worker i sees the one at i alone.
+    dashboard : bool
+    started : ExitStack
+        Is given what ends the cluster and undoes dask's settings for it.
+    """
+    import dask
+    from distributed import Client, Scheduler, SpecCluster
+
+    from spoco_zoo.segment.nanny import FirmNanny
+
+    quiet()
+    started.enter_context(dask.config.set(SETTINGS))
+    # A share of the machine, unless the user has said how many threads a process may have.
+    threads = os.environ.get("OMP_NUM_THREADS") or max((os.cpu_count() or 1) // workers, 1)
+    specs = {}
+    for i in range(workers):
+        env = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+        if gpus:
+            env["CUDA_VISIBLE_DEVICES"] = str(gpus[i % len(gpus)])
+        options = {"nthreads": 1, "env": env, "silence_logs": logging.ERROR}
+        specs[f"worker-{i}"] = {"cls": FirmNanny, "options": options}
+    options = {
+        "host": "127.0.0.1",
+        "port": 0,
+        "dashboard": dashboard,
+        # A free port even without a dashboard: the server for metrics is always there.
+        "dashboard_address": ":0",
+    }
+    try:
+        with shielded_children():
+            cluster = SpecCluster(  # type: ignore[no-untyped-call]
+                workers=specs,
+                scheduler={"cls": Scheduler, "options": options},
+                silence_logs=logging.ERROR,
+            )
+    except RuntimeError as error:
+        raise SpocoError(
+            f"the worker processes did not start ({reason_of(error)}); "
+            "what they said stands above, and workers=0 does without them"
+        ) from None
+    started.callback(cluster.close)
+    return Client(cluster), cluster  # type: ignore[no-untyped-call]
+
+
+def quiet() -> None:
+    """Keep dask's chatter about workers that come and go out of the progress display.
+
+    It stays so: some of it comes after a cluster is gone.
+    """
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
