@@ -165,9 +165,12 @@ def segment(
     Raises
     ------
     InputError
-        If input, model or settings cannot be used. Nothing has been written.
+        If input, model or settings cannot be used. Nothing has been written, unless a store
+        fails or a staged file is damaged under way.
     BlocksFailed
         If the run is complete but for some blocks.
+    Interrupted
+        On Ctrl-C, after the blocks in flight. Called again, it goes on.
     """
     from spoco_zoo.workflow import segment_with_pictures
 

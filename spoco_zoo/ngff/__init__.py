@@ -8,13 +8,14 @@ from spoco_zoo.ngff.reduce import mean_cells, mode_cells, pyramid_factors
 from spoco_zoo.ngff.rescale import resampled, rescale_image
 from spoco_zoo.ngff.store import has_block, is_remote, open_scratch, scratch_array, write_blocks
 from spoco_zoo.ngff.target import LabelTarget, check_label_name, check_outside, plan_label
-from spoco_zoo.ngff.tiff import is_label_tiff, read_tiff, write_label_tiff
+from spoco_zoo.ngff.tiff import read_tiff
 from spoco_zoo.ngff.write import (
     create_label,
     open_label_array,
     publish_label,
     remove_label,
 )
+from spoco_zoo.ngff.write_tiff import is_label_tiff, write_label_tiff
 
 __all__ = [
     "Image",

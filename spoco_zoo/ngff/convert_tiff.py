@@ -1,9 +1,7 @@
-"""One level of any image to an OME-TIFF, plane by plane."""
+"""One level of any image to an OME-TIFF, piece by piece."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,7 +10,7 @@ from numpy.typing import NDArray
 from spoco_zoo.errors import StoreError
 from spoco_zoo.ngff.convert_zarr import Progress
 from spoco_zoo.ngff.image import Image
-from spoco_zoo.ngff.tiff import slabs_of_planes, write_ome_tiff
+from spoco_zoo.ngff.write_tiff import write_ome_tiff
 
 __all__ = ["to_tiff"]
 
@@ -21,34 +19,28 @@ _IN_A_TIFF = {"b1": "u1", "f2": "f4", "i8": "u4", "u8": "u4"}
 
 
 def to_tiff(image: Image, place: str, level: int, progress: Progress) -> None:
-    """Write one level as an OME-TIFF, plane by plane."""
+    """Write one level as an OME-TIFF, plane by plane or tile by tile."""
     dtype = np.dtype(_IN_A_TIFF.get(image.dtype.str[1:], image.dtype.str))
-    write_ome_tiff(
-        place,
-        _planes(image, level, dtype, progress),
-        image.levels[level].shape,
-        dtype,
-        "".join(image.axes).upper(),
-        image.voxel_size(level),
-        image.channel_names if image.n_channels > 1 else (),
-    )
 
-
-def _planes(
-    image: Image, level: int, dtype: np.dtype[Any], progress: Progress
-) -> Iterator[NDArray[Any]]:
-    """Yield the planes (Y, X) in file order, read in slabs as deep as a chunk or the budget."""
-    shape = image.levels[level].shape
-    total, done = math.prod(shape[:-2]), 0
-    for where in slabs_of_planes(shape, image.chunks(level), image.dtype):
+    def read(where: tuple[slice, ...]) -> NDArray[Any]:
         slab = image.read_region(level, where)
-        small = slab.astype(dtype)
+        small: NDArray[Any] = slab.astype(dtype)
         if slab.dtype.itemsize > 4 and slab.dtype.kind in "ui" and not np.array_equal(small, slab):
             raise StoreError(
                 "integers in a TIFF must fit 32 bits unsigned",
                 f"{slab.min()} to {slab.max()} in {image.uri}",
                 "Keep it as OME-Zarr.",
             )
-        for one in small.reshape(-1, *shape[-2:]):
-            yield one
-            progress(done := done + 1, total)
+        return small
+
+    write_ome_tiff(
+        place,
+        read,
+        image.levels[level].shape,
+        image.chunks(level),
+        dtype,
+        "".join(image.axes).upper(),
+        image.voxel_size(level),
+        channel_names=image.channel_names if image.n_channels > 1 else (),
+        progress=progress,
+    )

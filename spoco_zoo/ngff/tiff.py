@@ -1,4 +1,4 @@
-"""TIFF and OME-TIFF: what a file holds, lazy regions of it, and label images written.
+"""TIFF and OME-TIFF: what a file holds, and lazy regions of it.
 
 Whatever order a file keeps its axes in, everything here speaks the order
 t, c, z, y, x of OME-Zarr, as a subset.
@@ -7,9 +7,8 @@ t, c, z, y, x of OME-Zarr, as a subset.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -21,27 +20,17 @@ from numpy.typing import NDArray
 from spoco_zoo.errors import StoreError, one_line
 from spoco_zoo.ngff.calibration import calibration, incomplete
 from spoco_zoo.ngff.metadata import AXES
-from spoco_zoo.ngff.store import tiles
-from spoco_zoo.replacing import replacing
 
 __all__ = [
     "TiffArray",
     "TiffInfo",
     "inspect_tiff",
-    "is_label_tiff",
     "open_tiff_level",
     "read_tiff",
-    "slabs_of_planes",
-    "write_label_tiff",
-    "write_ome_tiff",
 ]
 
 MOST_CHANNELS = 4
 """Of unnamed axes, a last one of 2 to 4 holds channels."""
-LABEL_MARK = "spoco-zoo labels"
-"""Software that label images name: a file with this name may be replaced by new labels."""
-SLAB_BYTES = 2**28
-"""Most bytes of planes that are read ahead for a TIFF, where more than one fits."""
 _NAMES = {"T": "t", "C": "c", "S": "c", "Z": "z", "Y": "y", "X": "x"}
 
 
@@ -230,115 +219,6 @@ def read_tiff(
         ) from error
     # A memory-mapped result would change, or fault, with the file.
     return np.array(whole), info.axes, info.voxel_size, info.channel_names
-
-
-def write_label_tiff(
-    path: str | Path,
-    labels: Any,
-    scale: Sequence[float] | None = None,
-    *,
-    axes: str | None = None,
-    highest: int | None = None,
-) -> None:
-    """Write a label image as a compressed OME-TIFF, under a temporary name until complete.
-
-    Parameters
-    ----------
-    path : path
-        Target file, replaced if it exists.
-    labels : ndarray or zarr.Array of integers
-        ``([Z,] Y, X)``, or with the axes that `axes` names. Stored as uint16
-        where the ids fit, else as uint32: what ImageJ and Bio-Formats read. A
-        stored array is read plane by plane, as deep as its chunks.
-    scale : sequence of float, optional
-        Voxel size per spatial axis in micrometres.
-    axes : str, optional
-        E.g. ``"TZYX"``; by default the last of ``ZYX``.
-    highest : int, optional
-        Largest id, where it is known; otherwise all of `labels` is looked at.
-
-    Raises
-    ------
-    StoreError
-        If an id does not fit 32 bits or is negative, or the file cannot be written.
-    """
-    axes = axes or "ZYX"[-labels.ndim :]
-    low, high = 0, highest
-    if high is None:
-        values = labels[...]
-        low, high = (int(values.min()), int(values.max())) if values.size else (0, 0)
-    if low < 0 or high > 0xFFFFFFFF:
-        raise StoreError(
-            "label ids in a TIFF must fit 32 bits", f"{low} to {high}", "Write OME-Zarr instead."
-        )
-    dtype = np.dtype(np.uint16 if high <= 0xFFFF else np.uint32)
-    shape = labels.shape
-    wheres = slabs_of_planes(shape, getattr(labels, "chunks", shape), labels.dtype)
-    slabs = (labels[where].astype(dtype) for where in wheres)
-    planes = (plane for slab in slabs for plane in slab.reshape(-1, *shape[-2:]))
-    write_ome_tiff(path, planes, shape, dtype, axes, scale, software=LABEL_MARK)
-
-
-def slabs_of_planes(
-    shape: Sequence[int], chunk: Sequence[int], dtype: np.dtype[Any]
-) -> Iterator[tuple[slice, ...]]:
-    """Regions of whole planes that cover ``(..., Y, X)`` in file order.
-
-    Along the axis before Y as many as a chunk has, or `SLAB_BYTES` hold, but one at least;
-    one along axes before that.
-    """
-    most = max(1, SLAB_BYTES // max(1, prod(shape[-2:]) * dtype.itemsize))
-    lead = [1] * (len(shape) - 2)
-    lead[-1:] = [min(n, most) for n in chunk[-3:-2]]
-    for outer in tiles(shape[:-2], lead):
-        yield (*outer, slice(0, shape[-2]), slice(0, shape[-1]))
-
-
-def is_label_tiff(path: str | Path) -> bool:
-    """Whether a file is one that `write_label_tiff` wrote."""
-    try:
-        with tifffile.TiffFile(path) as tiff:
-            return bool(tiff.pages.first.software == LABEL_MARK)
-    except Exception:  # whatever else it is, it is not ours
-        return False
-
-
-def write_ome_tiff(
-    path: str | Path,
-    planes: Iterator[NDArray[Any]],
-    shape: Sequence[int],
-    dtype: np.dtype[Any],
-    axes: str,
-    scale: Sequence[float] | None,
-    channel_names: Sequence[str] = (),
-    software: str | None = None,
-) -> None:
-    """Write an OME-TIFF from its planes (Y, X), then rename it."""
-    metadata: dict[str, Any] = {"axes": axes}
-    for axis, size in zip([a for a in axes if a in "ZYX"], scale or (), strict=scale is not None):
-        metadata |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": "µm"}
-    if channel_names:
-        metadata["Channel"] = {"Name": list(channel_names)}
-    # Classic TIFF ends at 4 GiB; compression may not help, so the raw size decides.
-    big = int(np.prod([int(n) for n in shape])) * dtype.itemsize > 2**32 - 2**25
-    try:
-        with replacing(Path(path), shared=True) as partial:
-            tifffile.imwrite(
-                partial,
-                planes,
-                shape=tuple(shape),
-                dtype=dtype,
-                ome=True,
-                bigtiff=big,
-                compression="zlib",
-                photometric="minisblack",
-                software=software,
-                metadata=metadata,
-            )
-    except OSError as error:
-        raise StoreError(
-            "the output must be writable", str(error), "Choose another place."
-        ) from error
 
 
 def _named_axes(axes: str, shape: Sequence[int]) -> str:

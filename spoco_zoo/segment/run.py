@@ -160,7 +160,8 @@ def segment(
     Raises
     ------
     InputError
-        If input, model or settings cannot be used. Nothing has been written.
+        If input, model or settings cannot be used. Nothing has been written, unless a store
+        fails or a staged file is damaged under way.
     BlocksFailed
         If the run is complete but for some blocks. Called again, it tries them
         again.

@@ -39,7 +39,7 @@ class Objective:
     Attributes
     ----------
     config : LossConfig
-        Margins and weights; a term of weight 0 is not computed.
+        Margins and weights.
     anisotropy : tuple of float
         Voxel size per axis relative to the finest, for windows of equal physical reach.
     with_background : bool

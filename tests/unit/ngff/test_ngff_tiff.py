@@ -12,7 +12,7 @@ import tifffile
 import zarr
 
 from spoco_zoo.errors import StoreError
-from spoco_zoo.ngff import open_image, read_tiff, write_label_tiff
+from spoco_zoo.ngff import convert, open_image, read_tiff, write_label_tiff, write_tiff
 
 from .conftest import ramp
 
@@ -210,6 +210,34 @@ def test_stored_labels_are_written_without_holding_all_of_them(tmp_path: Path) -
     assert axes == ("t", "z", "y", "x")
     assert array.dtype == np.uint32
     np.testing.assert_array_equal(array, labels[...])
+
+
+@pytest.mark.parametrize("shape", [(150, 333), (64, 64), (2, 3, 150, 200)])
+def test_planes_that_are_too_large_are_written_in_tiles(
+    tmp_path: Path, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(write_tiff, "SLAB_BYTES", 2 * 64 * 64 * 4)
+    monkeypatch.setattr(write_tiff, "TILE", 64)
+    labels = np.random.default_rng(0).integers(0, 2**20, shape, np.uint32)
+    stored = zarr.create_array(
+        tmp_path / "l.zarr", data=labels, chunks=(1,) * (len(shape) - 2) + (64, 64)
+    )
+    axes = "TZYX"[-len(shape) :]
+    write_label_tiff(tmp_path / "l.tif", stored, (1.0, 0.5, 0.5)[-len(axes) :], axes=axes)
+    with tifffile.TiffFile(tmp_path / "l.tif") as file:
+        assert file.pages.first.is_tiled == (shape != (64, 64))
+    array, _, voxel, _ = read_tiff(tmp_path / "l.tif")
+    np.testing.assert_array_equal(array, labels)
+    assert voxel[-1] == 0.5
+    steps: list[tuple[int, int]] = []
+    convert(tmp_path / "l.tif", tmp_path / "l.ome.zarr")
+    convert(
+        tmp_path / "l.ome.zarr", tmp_path / "again.tif", progress=lambda *now: steps.append(now)
+    )
+    np.testing.assert_array_equal(read_tiff(tmp_path / "again.tif")[0], labels)
+    pieces = 1 if shape == (64, 64) else -(-shape[-2] // 64) * -(-shape[-1] // 64)
+    pieces *= int(np.prod(shape[:-2]))
+    assert steps[-1] == (pieces, pieces)
 
 
 def test_label_films_keep_their_time_axis(tmp_path: Path) -> None:
