@@ -190,6 +190,7 @@ class ModelRecipe(Config):
     """5 %, 50 % and 95 % quantile of the annotated objects' voxel counts."""
     annotation: Literal["dense", "sparse"] = "dense"
     annotated_fraction: float = Field(default=1.0, gt=0, le=1)
+    """Of the training images' objects; 1 with sparse annotation of which nobody knows it."""
     patch: tuple[Positive, ...]
     """Default patch ([Z,] Y, X) for tiled inference."""
     description: str = ""

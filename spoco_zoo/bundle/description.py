@@ -61,8 +61,9 @@ def check_texts(options: ExportOptions) -> None:
     checks: dict[str, Callable[[], object]] = {
         "license": lambda: LicenseId(options.license),
         "author": lambda: [_author(text) for text in options.authors],
-        "DOI": lambda: [Doi(doi) for _, doi in options.cite],
-        "version": lambda: v0_5.Version(options.version),
+        "cite": lambda: [Doi(doi) for _, doi in options.cite],
+        "dataset": lambda: options.dataset and v0_5.HttpUrl(options.dataset[1]),
+        "model-version": lambda: v0_5.Version(options.version),
         "timestamp": lambda: _timestamp(options.timestamp),
     }
     if not NAME.fullmatch(options.name):
@@ -77,7 +78,7 @@ def check_texts(options: ExportOptions) -> None:
         except ValidationError as error:
             found = f"{error.errors()[0]['input']!r:.80}"
             rule = f"a bundle's {option} must be one that the bioimage.io format admits"
-            raise ConfigError(rule, found, f"Correct --{option.lower()}.") from error
+            raise ConfigError(rule, found, f"Correct --{option}.") from error
 
 
 def describe(

@@ -263,7 +263,5 @@ def _move(finished: Path, out: Path, aside: Path) -> None:
 
 
 def _unchecked(options: ExportOptions) -> tuple[str, ...]:
-    if not options.offline:
-        return ()
     names = [f"GitHub user {options.github_user}"] if options.github_user else []
     return (*names, *(f"DOI {doi}" for _, doi in options.cite))

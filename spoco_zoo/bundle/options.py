@@ -58,8 +58,6 @@ class ExportOptions:
         ``compat`` can be read by every 0.5 reader from 0.5.4 on.
     timestamp : str or None
         ISO 8601; now if None. With a fixed one the same run gives the same bytes.
-    offline : bool
-        Look nothing up: the GitHub user is taken as given.
     overwrite : bool
         Replace a bundle that is already there.
     """
@@ -83,7 +81,6 @@ class ExportOptions:
     version: str = "0.1.0"
     rdf_version: Literal["compat", "latest"] = "compat"
     timestamp: str | None = None
-    offline: bool = True
     overwrite: bool = False
 
     @property
@@ -99,7 +96,7 @@ class ExportOptions:
     @property
     def taken_as_given(self) -> tuple[str, ...]:
         """GitHub users that are not looked up."""
-        return (self.github_user,) if self.offline and self.github_user else ()
+        return (self.github_user,) if self.github_user else ()
 
 
 def check_options(options: ExportOptions) -> None:

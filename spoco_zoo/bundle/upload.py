@@ -47,8 +47,11 @@ def checklist(rdf: dict[str, Any]) -> tuple[Item, ...]:
         Item(bool(maintainers), "A maintainer with a GitHub account (`--github-user`)."),
         Item(bool(card.get("target_structure")), "The structure that it finds (`--structure`)."),
         Item(bool(card.get("modality")), "The microscopy (`--modality`)."),
-        Item(bool(card.get("evaluations")), "The data behind the figures, with its address."),
-        Item(len(rdf.get("cite") or []) > 1, "A citation of the training data, in rdf.yaml."),
+        Item(
+            bool(card.get("evaluations")),
+            "The data behind the figures, with its address (`--dataset`).",
+        ),
+        Item(len(rdf.get("cite") or []) > 1, "A citation of the training data (`--cite`)."),
     )
 
 

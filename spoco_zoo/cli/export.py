@@ -34,6 +34,13 @@ def export(
     for_upload: Annotated[
         bool, typer.Option("--for-upload", help="A folder for the zoo, and a checklist.")
     ] = False,
+    dataset: Annotated[
+        str | None, typer.Option(help='Of the figures, as "ID; https://address".')
+    ] = None,
+    cite: Annotated[
+        list[str] | None, typer.Option(help='Beside the method, as "Text; DOI"; repeat for more.')
+    ] = None,
+    model_version: Annotated[str, typer.Option(help="As 0.1.0.")] = "0.1.0",
     github_user: Annotated[str | None, typer.Option(help="Maintainer on GitHub.")] = None,
     rdf_version: Annotated[str, typer.Option(help="compat, or latest.")] = "compat",
     timestamp: Annotated[str | None, typer.Option(help="Fixed ISO time, for equal bytes.")] = None,
@@ -82,6 +89,9 @@ def export(
         modality=modality,
         card=None if card is None else read_card(card),
         for_upload=for_upload,
+        dataset=None if dataset is None else two_parts(dataset, "--dataset"),
+        cite=tuple(two_parts(text, "--cite") for text in cite or ()),
+        version=model_version,
         rdf_version=rdf_version,  # type: ignore[arg-type]  # checked by export
         timestamp=timestamp,
         overwrite=overwrite,
@@ -100,3 +110,19 @@ def export(
             "card": [str(path) for path in written],
         }
     )
+
+
+def two_parts(text: str, flag: str) -> tuple[str, str]:
+    """What stands before and after the last semicolon.
+
+    Raises
+    ------
+    ConfigError
+        If either is missing.
+    """
+    first, _, second = (part.strip() for part in text.rpartition(";"))
+    if not (first and second):
+        raise ConfigError(
+            f"{flag} must have two parts with a semicolon between", repr(text), "See export -h."
+        )
+    return first, second

@@ -104,6 +104,8 @@ class Split:
     test: tuple[Sample, ...]
     background: bool = True
     """Whether any training voxel is background, or may be."""
+    kept: float = 1.0
+    """Share of the objects of the training images that are annotated; 1 if nobody counted them."""
 
 
 def channels_first(

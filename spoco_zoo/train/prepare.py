@@ -90,7 +90,16 @@ def prepare(
             "Annotate some, name others in --split or --val-images, or draw others with --seed.",
         )
     # Asked of all that was annotated: thinned out, tissue without gaps has unknown voxels too.
-    return Split(kept, val, judged(split.test), has_background(split.train, config))
+    background = has_background(split.train, config)
+    return Split(kept, val, judged(split.test), background, kept_share(split.train, kept, config))
+
+
+def kept_share(before: Sequence[Sample], kept: Sequence[Sample], config: TrainConfig) -> float:
+    """Share of all objects that is left; of sparse annotation nobody knows how many there are."""
+    if config.annotation == "sparse":
+        return 1.0
+    every, left = (sum(len(sample.centres) for sample in part) for part in (before, kept))
+    return left / every
 
 
 def judged(samples: Sequence[Sample]) -> tuple[Sample, ...]:

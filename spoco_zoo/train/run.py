@@ -281,7 +281,7 @@ def make_recipe(
         lean=float(np.median([sample.statistics.lean for sample in trainer.split.train])),
         object_size=sizes,
         annotation="sparse" if config.sparse else "dense",
-        annotated_fraction=config.instance_ratio,
+        annotated_fraction=trainer.split.kept,
         patch=round_up(np.maximum(patch, smallest).tolist(), factor),
     )
 

@@ -243,7 +243,9 @@ def test_cover_has_the_proportions_that_the_zoo_wants(exported: Exported) -> Non
         ({"license": "no licence of this world"}, "license"),
         ({"name": "a/b/c/d"}, "name"),
         ({"timestamp": "yesterday"}, "timestamp"),
-        ({"cite": (("a paper", "no doi"),)}, "DOI"),
+        ({"cite": (("a paper", "no doi"),)}, "cite"),
+        ({"dataset": ("an-id", "no address")}, "dataset"),
+        ({"version": "first"}, "model-version"),
     ],
 )
 def test_wrong_options_are_refused_before_any_work(
@@ -263,7 +265,7 @@ def test_the_momentum_network_may_stay_behind(exported_2d: Exported, tmp_path: P
 
 def test_a_failed_export_leaves_nothing(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", 2, background=(0.0, 0.0, 0.0, 0.0))
-    options = dataclasses.replace(OPTIONS, dataset=("", "no address"))
+    options = dataclasses.replace(OPTIONS, dataset=("", "https://example.org/data"))
     with pytest.raises(ConfigError, match="must follow the"):
         export(run, tmp_path / "out" / "b.zip", options)
     assert list((tmp_path / "out").iterdir()) == []

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 from bundle_runs import make_run
+from typer.testing import CliRunner
 
 from spoco_zoo.bundle.export import ExportOptions, export
 from spoco_zoo.bundle.official import quietly
 from spoco_zoo.bundle.upload import checklist
+from spoco_zoo.cli import app
 from spoco_zoo.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -43,6 +45,22 @@ def test_the_folder_meets_the_conditions_of_the_upload(tmp_path: Path) -> None:
     assert "- [ ] The microscopy" in text
     assert {path.name for path in tmp_path.iterdir()} == {"run", "zoo", "zoo-checklist.md"}
     assert "checklist" not in " ".join(path.name for path in result.path.iterdir())
+
+
+def test_data_and_citation_are_said_on_the_command_line(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", 2)
+    command = ["export", str(run), "--out", str(tmp_path / "zoo"), "--name", "For the zoo"]
+    command += ["--for-upload", "--formats", "pytorch_state_dict", "--model-version", "1.2.0"]
+    wrong = CliRunner().invoke(app, [*command, "--cite", "10.5281/zenodo.1"])
+    assert wrong.exit_code == 2
+    assert "--cite must have two parts" in wrong.stderr
+    about = ["--cite", "The data; 10.5281/zenodo.1", "--dataset", "my-data; https://example.org/d"]
+    done = CliRunner().invoke(app, [*command, *about])
+    assert done.exit_code == 0, done.stderr
+    text = (tmp_path / "zoo-checklist.md").read_text()
+    assert "- [x] The data of the figures" in text
+    assert "- [x] A citation of the training data" in text
+    assert yaml.safe_load((tmp_path / "zoo" / "rdf.yaml").read_text())["version"] == "1.2.0"
 
 
 def test_a_zip_is_refused_before_any_work(tmp_path: Path) -> None:

@@ -271,6 +271,7 @@ def test_the_background_of_thinned_labels_outlined_the_objects_left_out(
     split = prepared(tmp_path, **thinning)
     assert all(BACKGROUND not in sample.labels for sample in split.train)
     assert sum(len(sample.centres) for sample in split.train) == 2
+    assert split.kept == 0.5
     assert split.background
     # Scores stay comparable with those of any other share.
     assert all(UNKNOWN not in sample.labels for sample in split.val)
@@ -285,6 +286,7 @@ def test_strokes_of_thinned_sparse_labels_stay(tmp_path: Path) -> None:
     split = prepared(tmp_path, instance_ratio=0.5, **sparse)
     assert all((sample.labels[0] == BACKGROUND).all() for sample in split.train)
     assert sum(len(sample.centres) for sample in split.train) == 2
+    assert split.kept == 1  # of how many there are nobody knows
 
 
 def test_thinned_tissue_without_gaps_was_given_a_background(tmp_path: Path) -> None:
