@@ -17,6 +17,7 @@ from pathlib import Path
 
 from torch import nn
 
+from spoco_zoo import run_folder
 from spoco_zoo.config import TrainConfig
 from spoco_zoo.nets.model import load_run
 from spoco_zoo.nets.receptive import pooling_factor
@@ -57,8 +58,8 @@ def main() -> None:
 
 def store(run: Path, figures: dict[str, float]) -> None:
     """Put test scores into a run's ``metrics.json``."""
-    metrics = json.loads((run / "metrics.json").read_text())
-    RunFolder(run).write_json("metrics.json", {**metrics, "test": figures})
+    metrics = json.loads((run / run_folder.METRICS).read_text())
+    RunFolder(run).write_json(run_folder.METRICS, {**metrics, "test": figures})
 
 
 if __name__ == "__main__":

@@ -15,11 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
+from spoco_zoo import run_folder
 from spoco_zoo.bundle import layout
 from spoco_zoo.bundle.archive import open_bundle
 from spoco_zoo.bundle.load import load_model
-from spoco_zoo.bundle.run_files import CONFIG_FILE, METRICS_FILE
-from spoco_zoo.bundle.sample import SAMPLE_FILE
 from spoco_zoo.bundle.shipped import find_shipped
 from spoco_zoo.nets.model import own_network, save_run_model
 
@@ -37,7 +36,7 @@ def main() -> None:
 def reopen(name: str, card: Path, run: Path) -> None:
     """Write ``model.json``, ``model.pt``, ``config.yaml``, ``metrics.json`` and ``sample.npz``."""
     run.mkdir(parents=True)
-    for file in (CONFIG_FILE, METRICS_FILE):
+    for file in (run_folder.CONFIG, run_folder.METRICS):
         shutil.copyfile(card / file, run / file)
     with find_shipped(name) as path:
         files = open_bundle(path)
@@ -46,7 +45,7 @@ def reopen(name: str, card: Path, run: Path) -> None:
             for member in (layout.TEST_INPUT, layout.TEST_LABELS)
         )
         model = load_model(path)
-    np.savez_compressed(run / SAMPLE_FILE, image=image[0], labels=labels)
+    np.savez_compressed(run / run_folder.SAMPLE, image=image[0], labels=labels)
     networks = {"network": model.network, "momentum": model.momentum}
     states = {
         which: own_network(network, "a model to reopen").state_dict()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -212,17 +212,6 @@ class ModelRecipe(Config):
 
 class LossConfig(Config):
     """Weights and margins of the SPOCO objective (paper, section 3 and equation 6)."""
-
-    weights: ClassVar[tuple[str, ...]] = (
-        "pull",
-        "push",
-        "regulariser",
-        "instance",
-        "unlabeled_push",
-        "background_push",
-        "background_border",
-        "consistency",
-    )
 
     delta_var: float = Field(default=0.5, gt=0)
     delta_dist: float = Field(default=2.0, gt=0)

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, get_args
 import yaml
 from torch import nn
 
+from spoco_zoo import run_folder
 from spoco_zoo.bundle.load import load_model
 from spoco_zoo.config import ClusteringMethod, SegmentConfig, TrainConfig
 from spoco_zoo.errors import BundleError, ConfigError
 from spoco_zoo.nets.device import choose_device
-from spoco_zoo.nets.model import RECIPE_FILE
 from spoco_zoo.nets.receptive import pooling_factor
 from spoco_zoo.report.page import Figure, Section, html_page
 from spoco_zoo.report.trials import draw_trials
@@ -160,7 +160,7 @@ def tune_model(
     InputError
         If model, data or settings cannot be used.
     """
-    run = Path(source) if (Path(source) / RECIPE_FILE).is_file() else None
+    run = Path(source) if (Path(source) / run_folder.RECIPE).is_file() else None
     if out is None and run is None:
         raise ConfigError(
             "tuning a bundle needs --out", "none", "Name a folder for the settings and the page."
@@ -218,8 +218,8 @@ def meaning_of_labels(
         If nothing says what the labels of a model from sparse annotation mean.
     """
     values: dict[str, Any] = {"ndim": recipe.net.ndim, "annotation": "dense"}
-    if run is not None and (run / "config.yaml").is_file():
-        own = TrainConfig.build(run / "config.yaml").model_dump()
+    if run is not None and (run / run_folder.CONFIG).is_file():
+        own = TrainConfig.build(run / run_folder.CONFIG).model_dump()
         values |= {name: own[name] for name in LABELS}
     elif annotation is None and recipe.annotation == "sparse":
         raise ConfigError(
@@ -270,9 +270,9 @@ def choose_methods(model: Model, asked: Sequence[str]) -> tuple[str, ...]:
 
 def check_names(names: Sequence[str], run: Path | None) -> tuple[str, ...]:
     """Warnings about images that the run was trained on, or that it reports on."""
-    if run is None or not (run / "split.json").is_file():
+    if run is None or not (run / run_folder.SPLIT).is_file():
         return ()
-    split = json.loads((run / "split.json").read_text())
+    split = json.loads((run / run_folder.SPLIT).read_text())
     texts = {
         "train": "the network was trained on {n} of these images: what suits them may not suit "
         "others",
@@ -363,7 +363,7 @@ def store_winner(run: Path, recipe: ModelRecipe, result: TuneResult) -> None:
     kept under a name that says so, and no longer travel with an export.
     """
     folder = RunFolder(run)
-    metrics_file = run / "metrics.json"
+    metrics_file = run / run_folder.METRICS
     metrics = json.loads(metrics_file.read_text()) if metrics_file.is_file() else {}
     changed = result.best.tuning.best != recipe.clustering
     if changed and "test" in metrics:
@@ -372,6 +372,6 @@ def store_winner(run: Path, recipe: ModelRecipe, result: TuneResult) -> None:
         "n_images": result.n_images,
         **result.best.tuning.scores.to_dict(),
     }
-    folder.write_json("metrics.json", metrics)
+    folder.write_json(run_folder.METRICS, metrics)
     tuned = recipe.model_copy(update={"clustering": result.best.tuning.best})
-    folder.write_text(RECIPE_FILE, tuned.model_dump_json(indent=2) + "\n")
+    folder.write_text(run_folder.RECIPE, tuned.model_dump_json(indent=2) + "\n")

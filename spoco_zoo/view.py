@@ -131,7 +131,7 @@ def look_commands(source: str, output: str) -> tuple[str, str]:
     inside = output.startswith(os.path.join(os.path.abspath(source), ""))
     inside = inside or f"{os.path.basename(source.rstrip('/'))}/labels/" in output
     image, labels = shlex.quote(source), shlex.quote(output)
-    tiff = output.lower().endswith((".tif", ".tiff"))
+    tiff = ngff.is_tiff_name(output)
     napari = "napari" if tiff else "napari --plugin napari-ome-zarr"
     if inside:
         return f"spoco-zoo view {image}", f"{napari} {image}"

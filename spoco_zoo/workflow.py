@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from spoco_zoo import run_folder
 from spoco_zoo.bundle.load import load_model
 from spoco_zoo.config import SegmentConfig, TrainConfig
 from spoco_zoo.errors import ConfigError, InputError
@@ -114,8 +115,8 @@ def train_with_pictures(
         if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
             display.note(text)
 
-    if resume and RunFolder(out).has_checkpoint and (out / "config.yaml").is_file():
-        earlier = TrainConfig.build(out / "config.yaml")
+    if resume and RunFolder(out).has_checkpoint and (out / run_folder.CONFIG).is_file():
+        earlier = TrainConfig.build(out / run_folder.CONFIG)
         kept = left_open(config) if config.init is not None else []
         if "voxel_size" not in config.model_fields_set:
             kept.append("voxel_size")

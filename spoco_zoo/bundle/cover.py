@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spoco_zoo.report.colours import embedding_rgb, grey_rgb, label_rgb
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -27,9 +29,9 @@ def cover_image(example: Example) -> NDArray[np.uint8]:
     uint8, shape (600, 1200, 3)
     """
     panels = [
-        _grey(_middle(example.image[0].mean(axis=0))),
-        _principal_colours(np.stack([_middle(channel) for channel in example.embeddings[0]])),
-        _label_colours(_middle(example.labels)),
+        grey_rgb(_middle(example.image[0].mean(axis=0))),
+        embedding_rgb(np.stack([_middle(channel) for channel in example.embeddings[0]])),
+        label_rgb(_middle(example.labels)),
     ]
     return np.concatenate([_fit(panel) for panel in panels], axis=1)
 
@@ -44,43 +46,6 @@ def write_cover(path: Path, example: Example) -> None:
 def _middle(volume: NDArray[Any]) -> NDArray[Any]:
     """The plane itself in 2D, the middle slice in 3D."""
     return volume if volume.ndim == 2 else volume[volume.shape[0] // 2]
-
-
-def _stretch(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Map the 1 % to 99.5 % quantile of each channel (..., channel) to 0..255."""
-    axes = (0, 1)
-    low, high = np.percentile(values, (1, 99.5), axis=axes)
-    scaled = (values - low) / np.maximum(high - low, 1e-12)
-    return np.asarray(np.clip(scaled, 0, 1) * 255, dtype=np.uint8)
-
-
-def _grey(plane: NDArray[Any]) -> NDArray[np.uint8]:
-    return np.repeat(_stretch(plane[..., None]), 3, axis=-1)
-
-
-def _principal_colours(embeddings: NDArray[Any]) -> NDArray[np.uint8]:
-    """The three strongest principal components of (E, Y, X) as red, green and blue."""
-    points = embeddings.reshape(len(embeddings), -1).T.astype(np.float64)
-    points -= points.mean(axis=0)
-    _, vectors = np.linalg.eigh(points.T @ points)
-    vectors = vectors[:, ::-1][:, :3]
-    # The sign of an eigenvector is arbitrary; fixed, the same run gives the same picture.
-    strongest = np.abs(vectors).argmax(axis=0)
-    vectors = vectors * np.sign(vectors[strongest, np.arange(vectors.shape[1])])
-    colours = np.zeros((points.shape[0], 3))
-    colours[:, : vectors.shape[1]] = points @ vectors
-    return _stretch(colours.reshape(*embeddings.shape[1:], 3))
-
-
-def _label_colours(labels: NDArray[Any]) -> NDArray[np.uint8]:
-    """Black background, and hues a golden angle apart for successive labels."""
-    from matplotlib.colors import hsv_to_rgb
-
-    count = int(labels.max(initial=0))
-    hue = np.arange(count) * 0.618033988749895 % 1
-    table = np.zeros((count + 1, 3))
-    table[1:] = hsv_to_rgb(np.stack([hue, np.full(count, 0.65), np.full(count, 0.95)], axis=-1))
-    return np.asarray(table[labels] * 255, dtype=np.uint8)
 
 
 def _fit(panel: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from spoco_zoo import run_folder
 from spoco_zoo.bundle import layout
 from spoco_zoo.bundle.archive import open_bundle
 from spoco_zoo.bundle.foreign import (
@@ -28,7 +29,7 @@ from spoco_zoo.bundle.tensors import embedding_tensors
 from spoco_zoo.bundle.weights import read_tensors
 from spoco_zoo.config import ClusteringConfig, ModelRecipe
 from spoco_zoo.errors import BundleError, ConfigError, one_line
-from spoco_zoo.nets.model import RECIPE_FILE, Model, load_run, model_from_states
+from spoco_zoo.nets.model import Model, load_run, model_from_states
 from spoco_zoo.nets.receptive import pooling_factor
 from spoco_zoo.nets.registry import ARCHITECTURES, build_network
 
@@ -80,7 +81,7 @@ def load_model(
     path = Path(source)
     if not path.exists():
         return _load_shipped(str(source), clustering, missing)
-    if (path / RECIPE_FILE).is_file():
+    if (path / run_folder.RECIPE).is_file():
         model = load_run(path)
         if clustering is None:
             return model

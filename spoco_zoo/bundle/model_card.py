@@ -14,9 +14,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from spoco_zoo import run_folder
 from spoco_zoo.bundle import layout
 from spoco_zoo.bundle.archive import open_bundle
-from spoco_zoo.bundle.run_files import CONFIG_FILE, METRICS_FILE, public_settings, read_run
+from spoco_zoo.bundle.run_files import public_settings, read_run
 from spoco_zoo.errors import BundleError
 from spoco_zoo.replacing import replacing
 
@@ -151,8 +152,8 @@ def write_card_files(folder: Path, run: Path, bundle: Path) -> tuple[Path, ...]:
             "a card's bundle must come from its run", f"other settings in {bundle}", "Export again."
         )
     contents = {
-        CONFIG_FILE: settings,
-        METRICS_FILE: (run / METRICS_FILE).read_bytes(),
+        run_folder.CONFIG: settings,
+        run_folder.METRICS: (run / run_folder.METRICS).read_bytes(),
         layout.COVER: files.read(layout.COVER),
     }
     folder.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from spoco_zoo import run_folder
 from spoco_zoo.bundle.sample import Sample, read_sample
 from spoco_zoo.config import TrainConfig
 from spoco_zoo.errors import BundleError, ConfigError
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from spoco_zoo.config import ModelRecipe
 
 __all__ = ["Metrics", "RunContent", "public_settings", "read_run"]
-
-METRICS_FILE, CONFIG_FILE = "metrics.json", "config.yaml"
 
 
 @dataclass(frozen=True)
@@ -87,8 +86,8 @@ def read_run(run: Path) -> RunContent:
         recipe=model.recipe,
         network=model.network,
         momentum=model.momentum,
-        metrics=_read_metrics(run / METRICS_FILE),
-        config=_read_config(run / CONFIG_FILE),
+        metrics=_read_metrics(run / run_folder.METRICS),
+        config=_read_config(run / run_folder.CONFIG),
         sample=read_sample(run, model.recipe),
     )
 
@@ -107,13 +106,13 @@ def _read_metrics(path: Path) -> Metrics:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BundleError(
-            f"a run must hold a readable {METRICS_FILE}", f"{error} ({path})", remedy
+            f"a run must hold a readable {run_folder.METRICS}", f"{error} ({path})", remedy
         ) from error
     content = content if isinstance(content, dict) else {}
     sets = {name: _numbers(content.get(name)) for name in ("validation", "test")}
     if "ap50" not in sets["validation"]:
         raise BundleError(
-            f"{METRICS_FILE} must hold the figure validation.ap50", f"none in {path}", remedy
+            f"{run_folder.METRICS} must hold the figure validation.ap50", f"none in {path}", remedy
         )
     return Metrics(_numbers(content), sets["validation"], sets["test"])
 
@@ -131,7 +130,7 @@ def _numbers(values: object) -> dict[str, float]:
 def _read_config(path: Path) -> TrainConfig:
     if not path.is_file():
         raise BundleError(
-            f"a run must hold {CONFIG_FILE}", f"none at {path}", "Copy the run folder again."
+            f"a run must hold {run_folder.CONFIG}", f"none at {path}", "Copy the run folder again."
         )
     try:
         return TrainConfig.build(path)

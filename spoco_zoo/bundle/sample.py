@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from spoco_zoo import run_folder
 from spoco_zoo.bundle.formats import outputs
 from spoco_zoo.bundle.layout import TileGeometry
 from spoco_zoo.errors import BundleError
@@ -32,7 +33,6 @@ __all__ = [
     "zscore",
 ]
 
-SAMPLE_FILE = "sample.npz"
 EPS = 1e-6
 LARGEST = {2: 512, 3: 64}
 """Voxels per axis beyond which a test tensor would only make the bundle large."""
@@ -80,7 +80,7 @@ def read_sample(run: Path, recipe: ModelRecipe) -> Sample:
     BundleError
         If the file is missing or damaged, or its shapes do not fit the recipe.
     """
-    path = run / SAMPLE_FILE
+    path = run / run_folder.SAMPLE
     remedy = "Finish the training again, which writes the file."
     try:
         with np.load(path, allow_pickle=False) as arrays:
@@ -89,7 +89,9 @@ def read_sample(run: Path, recipe: ModelRecipe) -> Sample:
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
         reason = f"{type(error).__name__}: {error}"
         raise BundleError(
-            f"a run must hold {SAMPLE_FILE} with `image` and `labels`", f"{reason} ({path})", remedy
+            f"a run must hold {run_folder.SAMPLE} with `image` and `labels`",
+            f"{reason} ({path})",
+            remedy,
         ) from error
     fits = image.ndim == recipe.net.ndim + 1 and image.shape[0] == recipe.net.in_channels
     if not fits or labels.shape != image.shape[1:] or image.size == 0:

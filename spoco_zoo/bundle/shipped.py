@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from importlib.resources.abc import Traversable
 
-__all__ = ["MODELS_VARIABLE", "ModelCard", "find_shipped", "read_card", "shipped_models"]
+__all__ = ["MODELS_VARIABLE", "ModelSummary", "describe_model", "find_shipped", "shipped_models"]
 
 MODELS_VARIABLE = "SPOCO_ZOO_MODELS"
 """Environment variable that names a folder of further bundles, ``<id>.zip`` each."""
@@ -32,7 +32,7 @@ MODEL_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 
 
 @dataclass(frozen=True)
-class ModelCard:
+class ModelSummary:
     """What a person wants to know before using a model.
 
     Attributes
@@ -112,7 +112,7 @@ def find_shipped(name: str) -> Iterator[Path]:
         yield path
 
 
-def read_card(name: str) -> ModelCard:
+def describe_model(name: str) -> ModelSummary:
     """Describe a model that can be used by name, or a bundle.
 
     Raises
@@ -134,7 +134,7 @@ def read_card(name: str) -> ModelCard:
             f"{error.found} in {name}",
             "Install spoco-zoo again, or export the model again.",
         ) from error  # fmt: skip
-    return ModelCard(
+    return ModelSummary(
         id=name,
         name=str(rdf.get("name", name)),
         description=" ".join(str(rdf.get("description", "")).split()),

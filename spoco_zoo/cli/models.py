@@ -11,7 +11,7 @@ import typer
 from spoco_zoo.cli.app import USE, app, exit_codes
 
 if TYPE_CHECKING:
-    from spoco_zoo.bundle.shipped import ModelCard
+    from spoco_zoo.bundle.shipped import ModelSummary
 
 __all__ = ["models"]
 
@@ -35,13 +35,13 @@ def models(
 
     Example: spoco-zoo models nuclei-fluo-2d
     """
-    from spoco_zoo.bundle.shipped import MODELS_VARIABLE, read_card, shipped_models
+    from spoco_zoo.bundle.shipped import MODELS_VARIABLE, describe_model, shipped_models
 
     if model_id is not None:
-        card = read_card(model_id)
+        card = describe_model(model_id)
         typer.echo(json.dumps(card.to_dict(), indent=2) if as_json else card_text(card))
         return
-    cards = [read_card(name) for name in shipped_models()]
+    cards = [describe_model(name) for name in shipped_models()]
     if as_json:
         typer.echo(json.dumps({"models": [card.to_dict() for card in cards]}, indent=2))
     elif not cards:
@@ -60,7 +60,7 @@ def models(
         )
 
 
-def list_text(cards: list[ModelCard]) -> str:
+def list_text(cards: list[ModelSummary]) -> str:
     """One row per model."""
     from spoco_zoo.report.tables import table_text
 
@@ -80,7 +80,7 @@ def list_text(cards: list[ModelCard]) -> str:
     return table_text(head, rows, right=["AP@0.5", "AP@0.75", "MB"], whole=["id", "axes", "um"])
 
 
-def card_text(card: ModelCard) -> str:
+def card_text(card: ModelSummary) -> str:
     """Everything about one model."""
     from spoco_zoo.report.tables import pairs_text, table_text
 
@@ -115,7 +115,7 @@ def card_text(card: ModelCard) -> str:
     return f"{text}\n\n{table_text(head, rows, right=head[1:])}" if rows else text
 
 
-def size_text(card: ModelCard) -> str:
+def size_text(card: ModelSummary) -> str:
     """Voxel size in micrometres."""
     size = card.voxel_size
     if size is None:
@@ -123,7 +123,7 @@ def size_text(card: ModelCard) -> str:
     return f"{size[0]:g}" if len(set(size)) == 1 else " x ".join(f"{v:g}" for v in size)
 
 
-def score_text(card: ModelCard, name: str) -> str:
+def score_text(card: ModelSummary, name: str) -> str:
     """A score, with a star if there were no test images."""
     value = card.figure(name)
     if value is None:
@@ -131,7 +131,7 @@ def score_text(card: ModelCard, name: str) -> str:
     return f"{value:.2f}{'*' if card.judged_on == 'validation' else ''}"
 
 
-def objects_text(card: ModelCard) -> str:
+def objects_text(card: ModelSummary) -> str:
     """Sizes of the training objects."""
     if card.object_size is None:
         return ""

@@ -182,6 +182,7 @@ def segment(
         guess = guess_time(plan, loaded, cluster, device=device, workers=count)
         show({**plan.summary(), "time": guess.text()})
         return
+    from spoco_zoo.ngff import is_tiff_name
     from spoco_zoo.view import look_commands
     from spoco_zoo.workflow import measure_result, segment_with_pictures
 
@@ -209,7 +210,7 @@ def segment(
     browser, napari = look_commands(source, result.output)
     say(f"Look at it: {browser}\n        or: {napari}")
     a_part = any(start for start, _ in settings.roi or ())
-    if a_part and result.output.lower().endswith((".tif", ".tiff")):
+    if a_part and is_tiff_name(result.output):
         say(
             "A TIFF cannot say where its region lies: both draw labels from the image's corner. "
             "--output NAME.ome.zarr keeps the place."

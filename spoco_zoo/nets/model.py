@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from spoco_zoo import run_folder
 from spoco_zoo.config import ModelRecipe
 from spoco_zoo.errors import BundleError, ConfigError, one_line
 from spoco_zoo.nets.registry import build_network
@@ -23,9 +24,20 @@ from spoco_zoo.replacing import replacing
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Embedder", "Model", "load_run", "network_from_state", "own_network", "save_run_model"]
+    import numpy as np
+    from numpy.typing import NDArray
 
-MODEL_FILE, RECIPE_FILE = "model.pt", "model.json"
+    from spoco_zoo.config import ClusteringConfig
+
+__all__ = [
+    "Clusterer",
+    "Embedder",
+    "Model",
+    "load_run",
+    "network_from_state",
+    "own_network",
+    "save_run_model",
+]
 
 
 class Embedder(Protocol):
@@ -33,6 +45,21 @@ class Embedder(Protocol):
 
     def __call__(self, x: Tensor, /) -> Tensor:
         """Embed a batch."""
+
+
+class Clusterer(Protocol):
+    """From embeddings (E, [Z,] Y, X) to int32 labels ([Z,] Y, X), 0 for background."""
+
+    def __call__(
+        self,
+        embeddings: Tensor,
+        config: ClusteringConfig,
+        background: tuple[float, ...] | None,
+        /,
+        *,
+        momentum: Tensor | None = None,
+    ) -> NDArray[np.int32]:
+        """Connected objects 1..n; the same for the same input."""
 
 
 def own_network(network: Embedder, rule: str, kind: type[nn.Module] = nn.Module) -> nn.Module:
@@ -132,8 +159,8 @@ def save_run_model(
     folder: Path, recipe: ModelRecipe, states: Mapping[str, Mapping[str, Tensor]]
 ) -> None:
     """Write ``model.pt`` and then ``model.json``, each by temporary file and rename."""
-    save_tensors({which: dict(state) for which, state in states.items()}, folder / MODEL_FILE)
-    with replacing(folder / RECIPE_FILE) as partial:
+    save_tensors({which: dict(state) for which, state in states.items()}, folder / run_folder.MODEL)
+    with replacing(folder / run_folder.RECIPE) as partial:
         partial.write_text(recipe.model_dump_json(indent=2) + "\n")
 
 
@@ -161,10 +188,10 @@ def load_run(folder: Path) -> Model:
     BundleError
         If the folder holds no finished run, or the files are damaged.
     """
-    recipe_file, weights = folder / RECIPE_FILE, folder / MODEL_FILE
+    recipe_file, weights = folder / run_folder.RECIPE, folder / run_folder.MODEL
     if not (recipe_file.is_file() and weights.is_file()):
         raise BundleError(
-            f"a run must hold {RECIPE_FILE} and {MODEL_FILE}",
+            f"a run must hold {run_folder.RECIPE} and {run_folder.MODEL}",
             f"neither or only one in {folder}",
             "Finish the training: spoco-zoo train ... --resume.",
         )

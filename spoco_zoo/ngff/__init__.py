@@ -6,7 +6,14 @@ from spoco_zoo.ngff.labels import as_labelled, find_labels, label_names, labelle
 from spoco_zoo.ngff.opening import open_image
 from spoco_zoo.ngff.reduce import mean_cells, mode_cells, pyramid_factors
 from spoco_zoo.ngff.rescale import resampled, rescale_image
-from spoco_zoo.ngff.store import has_block, is_remote, open_scratch, scratch_array, write_blocks
+from spoco_zoo.ngff.store import (
+    has_block,
+    is_remote,
+    is_tiff_name,
+    open_scratch,
+    scratch_array,
+    write_blocks,
+)
 from spoco_zoo.ngff.target import LabelTarget, check_label_name, check_outside, plan_label
 from spoco_zoo.ngff.tiff import read_tiff
 from spoco_zoo.ngff.write import (
@@ -31,6 +38,7 @@ __all__ = [
     "has_block",
     "is_label_tiff",
     "is_remote",
+    "is_tiff_name",
     "label_names",
     "labelled_image",
     "mean_cells",

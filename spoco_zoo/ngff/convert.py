@@ -12,7 +12,7 @@ from spoco_zoo.ngff.convert_tiff import to_tiff
 from spoco_zoo.ngff.convert_zarr import Progress, plan_pyramid, to_zarr
 from spoco_zoo.ngff.image import Image
 from spoco_zoo.ngff.opening import open_image
-from spoco_zoo.ngff.store import is_remote, local_path
+from spoco_zoo.ngff.store import is_remote, is_tiff_name, local_path
 from spoco_zoo.ngff.target import check_outside, check_suffix
 
 __all__ = ["convert"]
@@ -79,7 +79,7 @@ def convert(
         for note in image.notes:
             on_note(note)
     report = progress or (lambda done, total: None)
-    if place.lower().endswith((".tif", ".tiff")):
+    if is_tiff_name(place):
         to_tiff(image, place, level, report)
     else:
         plan = plan_pyramid(image, level, chunk, version, labels or image.is_label)
@@ -103,7 +103,7 @@ def _check_target(image: Image, place: str, overwrite: bool) -> None:
             )
         # Raises if the path holds anything but an image, which is then kept.
         kind = open_image(place).kind
-        if (kind == "tiff") != place.lower().endswith((".tif", ".tiff")):
+        if (kind == "tiff") != is_tiff_name(place):
             raise StoreError(
                 "only a target of the same kind is replaced", place, "Choose another target."
             )

@@ -78,7 +78,6 @@ class Image:
     """What is stated of the voxel size, where that is not all of it; the size is unknown then."""
     series: int = 0
     """TIFF only: which series of the file."""
-    series_count: int = 1
     guessed: str = ""
     """TIFF only: what the axis was taken for that the file does not name, z or c."""
     series_note: str = ""

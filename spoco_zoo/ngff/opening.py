@@ -174,7 +174,6 @@ def _open_tiff(path: str, series: int) -> Image:
         colour=_is_colour(names),
         incomplete=info.incomplete,
         series=series,
-        series_count=len(info.series),
         guessed=info.guessed,
         series_note=_note_series(info, series, path),
     )

@@ -109,7 +109,6 @@ def rescale_image(image: Image, level: int, voxel_factor: Sequence[float]) -> Re
         channel_names=image.channel_names,
         name=image.name,
         series=image.series,
-        series_count=image.series_count,
         storage_options=image.storage_options,
         origin=image,
         origin_level=level,

@@ -19,11 +19,13 @@ from spoco_zoo.errors import RemoteError, StoreError, one_line
 from spoco_zoo.ngff.remote import is_remote, meet, place_of
 
 __all__ = [
+    "TIFF_SUFFIXES",
     "create_array",
     "discard_blocks",
     "emptied_blocks",
     "has_block",
     "is_remote",
+    "is_tiff_name",
     "local_path",
     "open_group",
     "open_scratch",
@@ -32,6 +34,13 @@ __all__ = [
     "whole_chunks",
     "write_blocks",
 ]
+
+TIFF_SUFFIXES = (".tif", ".tiff")
+
+
+def is_tiff_name(place: str | Path) -> bool:
+    """Whether a path or address ends like one of a TIFF."""
+    return str(place).lower().endswith(TIFF_SUFFIXES)
 
 
 def local_path(uri: str | Path) -> str:

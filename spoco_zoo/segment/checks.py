@@ -12,25 +12,9 @@ from spoco_zoo.segment.normalise import measure
 if TYPE_CHECKING:
     from spoco_zoo.config import ModelRecipe, SegmentConfig
     from spoco_zoo.intensities import Statistics
-    from spoco_zoo.nets.model import Model
     from spoco_zoo.segment.plan import Plan
 
-__all__ = ["check_networks", "check_planes", "check_same_image"]
-
-
-def check_networks(plan: Plan, model: Model) -> None:
-    """Whether a model has the networks that its clustering needs.
-
-    Raises
-    ------
-    ConfigError
-    """
-    if plan.clustering.method == "consistency" and model.momentum is None:
-        raise ConfigError(
-            "consistency clustering needs the momentum network",
-            "a model without one",
-            "Choose --clustering meanshift, or export the model again from its run.",
-        )
+__all__ = ["check_planes", "check_same_image"]
 
 
 def check_planes(recipe: ModelRecipe, config: SegmentConfig, ndim: int) -> None:

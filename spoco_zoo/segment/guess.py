@@ -15,11 +15,10 @@ from spoco_zoo.segment.planes import cluster_planes
 from spoco_zoo.segment.rows import longest_row
 
 if TYPE_CHECKING:
-    from spoco_zoo.nets.model import Model
+    from spoco_zoo.nets.model import Clusterer, Model
     from spoco_zoo.segment.blocks import Box
     from spoco_zoo.segment.field import AxisGrid
     from spoco_zoo.segment.plan import Plan
-    from spoco_zoo.segment.tasks import Clusterer
 
 __all__ = ["Guess", "count_forwards", "guess_time"]
 

@@ -39,16 +39,12 @@ from spoco_zoo.segment.relabel import Numbering, write_table
 from spoco_zoo.segment.resize import network_folder, network_labels, resize_steps
 from spoco_zoo.segment.rows import Lost, label_row, listed_row, longest_row, rows_of
 from spoco_zoo.segment.target import TiffTarget
-from spoco_zoo.segment.tasks import (
-    Clusterer,
-    Common,
-    FaceItem,
-    join_faces,
-)
+from spoco_zoo.segment.tasks import Common, FaceItem, join_faces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from spoco_zoo.nets.model import Clusterer
     from spoco_zoo.segment.execute import Executor
     from spoco_zoo.segment.models import ModelRef
     from spoco_zoo.segment.outcome import Event, Failure

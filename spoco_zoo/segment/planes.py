@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from spoco_zoo.config import ClusteringConfig
-    from spoco_zoo.nets.model import Embedder
-    from spoco_zoo.segment.tasks import Clusterer
+    from spoco_zoo.nets.model import Clusterer, Embedder
 
 __all__ = ["cluster_planes", "planewise"]
 

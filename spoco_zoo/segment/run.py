@@ -26,8 +26,9 @@ from spoco_zoo.errors import InputError, Interrupted, RemoteError, SpocoError, S
 from spoco_zoo.locking import RunLock
 from spoco_zoo.nets.device import find_device
 from spoco_zoo.nets.model import Model
-from spoco_zoo.segment.checks import check_networks
 from spoco_zoo.segment.closing import REPORT
+from spoco_zoo.segment.cluster import check_momentum
+from spoco_zoo.segment.cluster import cluster as own_cluster
 from spoco_zoo.segment.execute import InProcess, make_executor, refuse_in_worker
 from spoco_zoo.segment.failures import is_full, no_room
 from spoco_zoo.segment.inference import uses_bfloat16
@@ -51,8 +52,8 @@ from spoco_zoo.segment.target import default_output, run_folder
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from spoco_zoo.nets.model import Clusterer
     from spoco_zoo.segment.execute import Executor
-    from spoco_zoo.segment.tasks import Clusterer
 
 __all__ = ["dry_run", "segment"]
 
@@ -100,7 +101,7 @@ def dry_run(
         overwrite=overwrite or was_published(folder),
     )
     plan = decide(config)
-    check_networks(plan, loaded)
+    check_momentum(plan.clustering, loaded.momentum)
     if config.zoom is None:
         earlier = None if overwrite else began_with(folder, "config.zoom")
         zoom, note = find_scale(image, loaded, config) if earlier is None else _read_zoom(earlier)
@@ -171,9 +172,7 @@ def segment(
     refuse_in_worker()
     check_machines(workers, gpus, scheduler, device)
     if cluster is None:
-        from spoco_zoo.segment.cluster import cluster as own
-
-        cluster = own
+        cluster = own_cluster
     config = config or SegmentConfig()
     loaded = read_model(model, config.clustering)
     decide = partial(

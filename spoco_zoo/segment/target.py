@@ -13,7 +13,7 @@ from spoco_zoo import ngff
 from spoco_zoo.errors import StoreError
 from spoco_zoo.ngff import is_remote
 from spoco_zoo.ngff.picture import PICTURE_SUFFIXES
-from spoco_zoo.ngff.store import local_path
+from spoco_zoo.ngff.store import TIFF_SUFFIXES, local_path
 from spoco_zoo.segment.closing import REPORT
 from spoco_zoo.segment.ledger import was_published
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["TiffTarget", "choose_target", "default_output", "run_folder"]
 
-TIFF_SUFFIXES = (".tif", ".tiff")
 TIFF_VOXELS = 2**28
 """A TIFF has neither blocks nor levels: above this, OME-Zarr is the default output."""
 
@@ -81,7 +80,7 @@ def choose_target(
 ) -> LabelTarget | TiffTarget:
     """Where the label goes."""
     ngff.check_label_name(label_name)
-    if output is None or Path(output).suffix.lower() not in TIFF_SUFFIXES:
+    if output is None or not ngff.is_tiff_name(output):
         return ngff.plan_label(
             image,
             name=label_name,

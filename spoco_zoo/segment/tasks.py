@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -29,11 +29,9 @@ from spoco_zoo.segment.slabs import block_file, checksum, read_side, write_edges
 from spoco_zoo.segment.stitch import match
 
 if TYPE_CHECKING:
-    import torch
-
     from spoco_zoo.config import ClusteringConfig, ModelRecipe, Precision
     from spoco_zoo.intensities import Statistics
-    from spoco_zoo.nets.model import Embedder, Model
+    from spoco_zoo.nets.model import Clusterer, Embedder, Model
     from spoco_zoo.ngff import Image
     from spoco_zoo.segment.blocks import BlockGrid, Box
     from spoco_zoo.segment.embed import Embedded, Kept
@@ -46,7 +44,6 @@ __all__ = [
     "BlockField",
     "BlockInput",
     "BlockResult",
-    "Clusterer",
     "Common",
     "FaceItem",
     "FaceResult",
@@ -58,21 +55,6 @@ __all__ = [
 
 BATCH_VOXELS = 2**22
 """Input voxels of a batch on a CUDA device, before any back-off."""
-
-
-class Clusterer(Protocol):
-    """Embeddings (E, [Z,] Y, X) to labels int32 ([Z,] Y, X), 0 = background."""
-
-    def __call__(
-        self,
-        embeddings: torch.Tensor,
-        config: ClusteringConfig,
-        background: tuple[float, ...] | None,
-        /,
-        *,
-        momentum: torch.Tensor | None = None,
-    ) -> np.ndarray:
-        """Connected objects 1..n; deterministic."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from spoco_zoo import run_folder
 from spoco_zoo.errors import LedgerError, StoreError
 from spoco_zoo.nets.model import save_tensors
 from spoco_zoo.replacing import replacing
@@ -61,13 +62,13 @@ class RunFolder:
             If it holds a run with other settings.
         """
         folder = cls(path)
-        stored = path / "config.yaml"
+        stored = path / run_folder.CONFIG
         if resume:
-            begun = stored.is_file() and not (path / "model.json").is_file()
+            begun = stored.is_file() and not (path / run_folder.RECIPE).is_file()
             if not (begun or folder.has_checkpoint):
                 raise StoreError(
                     "--resume needs a run with a checkpoint",
-                    f"no last.pt in {path}",
+                    f"no {run_folder.LAST} in {path}",
                     "Start the run without --resume.",
                 )
             earlier = type(config).build(stored).model_dump()
@@ -87,7 +88,7 @@ class RunFolder:
             )
         try:
             path.mkdir(parents=True, exist_ok=True)
-            folder.write_text("config.yaml", config.to_yaml())
+            folder.write_text(run_folder.CONFIG, config.to_yaml())
         except OSError as error:
             raise StoreError(
                 "--out must be writable", f"{error.strerror}: {path}", "Choose another folder."
@@ -97,7 +98,7 @@ class RunFolder:
     @property
     def has_checkpoint(self) -> bool:
         """Whether there is a state to go on from."""
-        return (self.path / "last.pt").is_file()
+        return (self.path / run_folder.LAST).is_file()
 
     def settle_split(self, names: dict[str, list[str]], *, resume: bool) -> None:
         """Write ``split.json``, or check that it lists what is to be used now.
@@ -109,9 +110,9 @@ class RunFolder:
             could become what it is judged on.
         """
         if not resume:
-            self.write_json("split.json", names)
+            self.write_json(run_folder.SPLIT, names)
             return
-        path = self.path / "split.json"
+        path = self.path / run_folder.SPLIT
         try:
             earlier = json.loads(path.read_text())
         except (OSError, ValueError):
@@ -139,12 +140,12 @@ class RunFolder:
 
     def log(self, row: dict[str, Any]) -> None:
         """Append a row to ``log.jsonl``."""
-        with (self.path / "log.jsonl").open("a") as file:
+        with (self.path / run_folder.LOG).open("a") as file:
             file.write(json.dumps(row) + "\n")
 
     def read_log(self) -> list[dict[str, Any]]:
         """All whole rows of the log; a cut last line is left out."""
-        path = self.path / "log.jsonl"
+        path = self.path / run_folder.LOG
         rows = []
         for line in path.read_text().splitlines() if path.is_file() else []:
             try:
@@ -156,23 +157,23 @@ class RunFolder:
     def trim_log(self, step: int) -> None:
         """Drop rows after `step`: a resumed run writes them again."""
         rows = [row for row in self.read_log() if row["step"] <= step]
-        self.write_text("log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        self.write_text(run_folder.LOG, "".join(json.dumps(row) + "\n" for row in rows))
 
     def save_last(self, checkpoint: Checkpoint) -> None:
         """Write ``last.pt``."""
-        self._save("last.pt", checkpoint)
+        self._save(run_folder.LAST, checkpoint)
 
     def save_best(self, checkpoint: Checkpoint) -> None:
         """Write ``best.pt``."""
-        self._save("best.pt", checkpoint)
+        self._save(run_folder.BEST, checkpoint)
 
     def load_last(self, device: torch.device) -> Checkpoint:
         """Read ``last.pt``."""
-        return self._load("last.pt", device)
+        return self._load(run_folder.LAST, device)
 
     def load_best(self, device: torch.device) -> Checkpoint:
         """Read ``best.pt``."""
-        return self._load("best.pt", device)
+        return self._load(run_folder.BEST, device)
 
     def _save(self, name: str, checkpoint: Checkpoint) -> None:
         values = {k: getattr(checkpoint, k) for k in Checkpoint.__dataclass_fields__}

@@ -141,10 +141,6 @@ class Contingency:
             piece = slice(start, start + PIECE)
             self._append(_count(flat_prediction[piece], flat_truth[piece], self._ignore))
 
-    def merge(self, other: Contingency) -> None:
-        """Add the counts of another part of the same image."""
-        self._append(other.counts())
-
     def counts(self) -> PairCounts:
         """Everything counted so far."""
         if len(self._pieces) != 1:

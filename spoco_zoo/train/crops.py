@@ -178,7 +178,7 @@ class CropSampler(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         rng = np.random.default_rng([self.seed, index])
-        sample = self.samples[int(rng.integers(len(self.samples)))]
+        sample = self._sample(rng)
         bent = bool(rng.uniform() < self.geometry.bent)
         centre = self._centre(rng, sample)
         if not bent:
@@ -190,8 +190,11 @@ class CropSampler(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
 
     def name(self, index: int) -> str:
         """Name of the image that sample number `index` is taken from."""
-        rng = np.random.default_rng([self.seed, index])
-        return self.samples[int(rng.integers(len(self.samples)))].name
+        return self._sample(np.random.default_rng([self.seed, index])).name
+
+    def _sample(self, rng: np.random.Generator) -> Sample:
+        """The image of a crop: the first that is drawn."""
+        return self.samples[int(rng.integers(len(self.samples)))]
 
     def _centre(self, rng: np.random.Generator, sample: Sample) -> NDArray[np.float64]:
         """A centre near a random annotated object, moved so that the crop stays inside."""

@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from spoco_zoo.config import ClusteringConfig, TrainConfig
+    from spoco_zoo.nets.model import Clusterer
     from spoco_zoo.train.data import Sample, Split
     from spoco_zoo.train.metrics import Scores
     from spoco_zoo.train.setup import Setup
-    from spoco_zoo.train.validate import Clusterer
 
 __all__ = ["Trainer", "learning_rate"]
 

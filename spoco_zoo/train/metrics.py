@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 __all__ = [
     "Contingency",
     "Scores",
-    "average_precision",
     "best_ious",
     "mean",
     "pooled",
@@ -122,19 +121,6 @@ def score(prediction: NDArray[Any], truth: NDArray[Any], *, ignore: int | None =
 def score_counts(image: Contingency) -> Scores:
     """Score an image that was counted piece by piece."""
     return _scores(image.counts())
-
-
-def average_precision(image: Contingency, threshold: float) -> float:
-    """AP at one IoU threshold.
-
-    Raises
-    ------
-    ValueError
-        If the threshold is below 0.5, where matches would not be one to one.
-    """
-    if not 0.5 <= threshold < 1:
-        raise ValueError(f"threshold must be in [0.5, 1), got {threshold}")
-    return _ap(image.counts().overlaps(), threshold)
 
 
 def best_ious(image: Contingency) -> NDArray[np.float64]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spoco_zoo import run_folder
 from spoco_zoo.config import ClusteringConfig, ModelRecipe
 from spoco_zoo.locking import RunLock
 from spoco_zoo.nets.device import choose_device
@@ -32,9 +33,10 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from spoco_zoo.config import NetConfig, TrainConfig
+    from spoco_zoo.nets.model import Clusterer
     from spoco_zoo.train.data import Sample, Split
     from spoco_zoo.train.journal import Progress
-    from spoco_zoo.train.validate import Case, Clusterer, Tuning
+    from spoco_zoo.train.validate import Case, Tuning
 
 __all__ = ["Initial", "TrainResult", "train"]
 
@@ -185,9 +187,9 @@ def publish(trainer: Trainer) -> TrainResult:
     metrics = measure(trainer, network, momentum, tuned)
     sample = split.val[0]
     truth = np.maximum(sample.labels, 0)
-    with replacing(folder.path / "sample.npz") as partial, partial.open("wb") as file:
+    with replacing(folder.path / run_folder.SAMPLE) as partial, partial.open("wb") as file:
         np.savez_compressed(file, image=sample.raw, labels=truth)
-    folder.write_json("metrics.json", metrics)
+    folder.write_json(run_folder.METRICS, metrics)
     states = {"network": network.state_dict(), "momentum": momentum.state_dict()}
     save_run_model(folder.path, recipe, states)
     return TrainResult(recipe, metrics, sample, trainer.embed(network, momentum, [sample])[0])

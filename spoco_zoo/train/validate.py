@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from spoco_zoo.nets.model import Clusterer
     from spoco_zoo.train.data import Sample
 
 __all__ = [
     "Case",
-    "Clusterer",
     "Tuning",
     "embed_cases",
     "roughly_tuned",
@@ -38,20 +38,6 @@ BORDERS = FOREGROUNDS[1:8]  # tried at every validation
 # networks want the wider ones, and one judged by the others looks worse than it is.
 RADII = ((2.0, 1.0), (4.0, 1.5))
 MAX_VOXELS = 2**22  # larger validation images are judged on their central part
-
-
-class Clusterer(Protocol):
-    """What turns embeddings (E, [Z,] Y, X) into int32 labels ([Z,] Y, X)."""
-
-    def __call__(
-        self,
-        embeddings: Tensor,
-        config: ClusteringConfig,
-        background: tuple[float, ...] | None,
-        *,
-        momentum: Tensor | None = None,
-    ) -> NDArray[np.int32]:
-        """Cluster one image."""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "bundle"))
 from bundle_runs import disks, make_run
 
+from spoco_zoo import run_folder
 from spoco_zoo.bundle.archive import read_members
 from spoco_zoo.bundle.load import recipe_from_config
 from spoco_zoo.bundle.rdf import parse_yaml
@@ -27,7 +28,7 @@ from spoco_zoo.bundle.tensors import embedding_tensors
 from spoco_zoo.bundle.trial import try_network
 from spoco_zoo.cli import app
 from spoco_zoo.errors import BundleError, StoreError
-from spoco_zoo.nets.model import RECIPE_FILE, load_run
+from spoco_zoo.nets.model import load_run
 
 SECONDS, MEMORY = 12, 3 * 2**30
 
@@ -154,7 +155,7 @@ def test_huge_sizes_are_refused_before_anything_runs(sizes: tuple[int, int, int]
     ids=["pooling", "total pooling", "patch", "bandwidth", "delta_dist", "background"],
 )
 def test_recipes_that_ask_for_more_than_there_is(change, tmp_path: Path) -> None:
-    recipe = json.loads((make_run(tmp_path / "run", 2) / RECIPE_FILE).read_text())
+    recipe = json.loads((make_run(tmp_path / "run", 2) / run_folder.RECIPE).read_text())
     recipe_from_config(recipe)
     change(recipe)
     with pytest.raises(BundleError):

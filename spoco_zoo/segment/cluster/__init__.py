@@ -21,7 +21,22 @@ if TYPE_CHECKING:
 
     from spoco_zoo.config import ClusteringConfig
 
-__all__ = ["cluster"]
+__all__ = ["check_momentum", "cluster"]
+
+
+def check_momentum(config: ClusteringConfig, momentum: object | None) -> None:
+    """Refuse a clustering by two networks where there is one.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if config.method == "consistency" and momentum is None:
+        raise ConfigError(
+            "consistency clustering needs the momentum network",
+            "a model without one",
+            "Choose --clustering meanshift, or export the model again from its run.",
+        )
 
 
 def cluster(
@@ -65,12 +80,7 @@ def cluster(
             portable.cluster(local_field(embeddings), background=background, **config.model_dump()),
             np.int32,
         )
-    if config.method == "consistency" and momentum is None:
-        raise ConfigError(
-            "consistency clustering needs the momentum network",
-            "a model without one",
-            "Choose --clustering meanshift, or export the model again from its run.",
-        )
+    check_momentum(config, momentum)
     field = TensorField(embeddings)
     find = density.clusters if config.method == "hdbscan" else meanshift.clusters
     labels = find(field, config, background)

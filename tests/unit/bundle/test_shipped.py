@@ -19,7 +19,7 @@ import yaml
 from bundle_runs import disks
 
 from spoco_zoo.bundle.load import load_model
-from spoco_zoo.bundle.shipped import MODELS_VARIABLE, read_card, shipped_models
+from spoco_zoo.bundle.shipped import MODELS_VARIABLE, describe_model, shipped_models
 from spoco_zoo.cli.models import card_text
 from spoco_zoo.errors import BundleError
 
@@ -61,7 +61,7 @@ def run(*arguments: str, code: str = "") -> subprocess.CompletedProcess[str]:
 def test_a_card_says_what_the_bundle_says(folder: Path, exported_2d: Exported) -> None:
     assert "balls-2d" in shipped_models()
     assert "Not An Id" not in shipped_models()
-    card = read_card("balls-2d")
+    card = describe_model("balls-2d")
     assert (card.ndim, card.channels, card.voxel_size) == (2, ("DAPI",), (0.5, 0.5))
     assert card.authors == ("Jane Doe", "John Roe")
     assert card.figures["test"] == {"ap50": 0.7, "sbd": 0.8, "n_images": 3}
@@ -77,7 +77,7 @@ def test_a_bundle_is_described_as_a_file_and_as_a_folder(
 ) -> None:
     with zipfile.ZipFile(exported_2d.zip) as archive:
         archive.extractall(tmp_path / "bundle")
-    file, folder = (read_card(str(path)) for path in (exported_2d.zip, tmp_path / "bundle"))
+    file, folder = (describe_model(str(path)) for path in (exported_2d.zip, tmp_path / "bundle"))
     assert dataclasses.replace(folder, id=file.id, size=file.size) == file
     assert folder.size > file.size
 
@@ -126,7 +126,9 @@ def test_names_in_a_bundle_do_not_command_the_terminal(folder: Path) -> None:
 
 
 def test_a_share_of_the_objects_is_told_only_where_it_is_one(folder: Path) -> None:
-    card = dataclasses.replace(read_card("balls-2d"), annotation="sparse", annotated_fraction=1.0)
+    card = dataclasses.replace(
+        describe_model("balls-2d"), annotation="sparse", annotated_fraction=1.0
+    )
     assert "of the objects" not in card_text(card)
     assert "sparse" in card_text(card)
     assert "sparse (30% of" in card_text(dataclasses.replace(card, annotated_fraction=0.3))
@@ -145,7 +147,7 @@ def test_a_bundle_without_a_recipe_is_named(folder: Path) -> None:
             "type: model\nformat_version: 0.5.4\nweights: {onnx: {source: a.onnx}}\n",
         )
     with pytest.raises(BundleError, match="empty"):
-        read_card("empty")
+        describe_model("empty")
 
 
 def test_segment_by_name_without_a_network(folder: Path, tmp_path: Path) -> None:

@@ -1,0 +1,10 @@
+"""What the files of a training run are called."""
+
+CONFIG, SPLIT, LOG = "config.yaml", "split.json", "log.jsonl"
+"""What was asked for; names of train, val and test images; one line per report."""
+LAST, BEST = "last.pt", "best.pt"
+"""Checkpoints: to resume from, and the best by validation."""
+RECIPE, MODEL = "model.json", "model.pt"
+"""The finished model: everything but the weights, and the weights."""
+METRICS, SAMPLE = "metrics.json", "sample.npz"
+"""Its scores, and an image for its bundle."""
