@@ -158,7 +158,7 @@ def _write_onnx(network: nn.Module, path: Path, geometry: TileGeometry) -> None:
             verbose=False,
         )
     if program is None:
-        raise ExportError("the ONNX exporter returned no program")
+        raise ExportError("the ONNX exporter returned no program. Leave onnx out of --formats.")
     model = program.model_proto
     for part in (model.graph, *model.functions):
         _drop_notes(part)
@@ -231,7 +231,7 @@ def compare(
             if not differences[name] <= allowed:
                 raise ExportError(
                     f"{name} differs from the network by {differences[name]:.2g}, "
-                    f"more than {allowed:.2g}"
+                    f"more than {allowed:.2g}. Leave it out of --formats, or try another torch."
                 )
     return differences
 

@@ -30,6 +30,7 @@ def check_labels(result: NDArray[np.int32], expected: NDArray[np.int32], what: s
     differing = float((result != expected).mean()) if result.shape == expected.shape else 1.0
     if differing > LABEL_TOLERANCE:
         raise ExportError(
-            f"labels of {what} differ from those of the script in {differing:.2%} of the voxels"
+            f"labels of {what} differ from those of the script in {differing:.2%} of the voxels. "
+            "Leave --with-labels out."
         )
     return differing

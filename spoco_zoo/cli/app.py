@@ -175,7 +175,9 @@ def check_file(path: Path | None, option: str) -> None:
     """Refuse a file that could not be written, before all the work."""
     if path is None or (os.access(path.parent, os.W_OK | os.X_OK) and not path.is_dir()):
         return
-    what = f"a folder at {path}" if path.is_dir() else f"none at {path.parent}"
+    folder = path.parent
+    what = f"{folder}, which cannot" if folder.is_dir() else f"none at {folder}"
+    what = f"a folder at {path}" if path.is_dir() else what
     raise ConfigError(
         f"{option} must name a file in a folder that can be written", what, "Mend the path."
     )

@@ -149,7 +149,9 @@ def _version(
 def _axes(entries: Any, where: str) -> tuple[tuple[str, ...], tuple[str | None, ...]]:
     """Names and units, checked to be an ordered subset of t, c, z, y, x with y and x."""
     if not isinstance(entries, Sequence) or isinstance(entries, str):
-        raise StoreError("a multiscale must list its `axes`", f"{entries!r:.60} in {where}", "Mend")
+        raise StoreError(
+            "a multiscale must list its `axes`", f"{entries!r:.60} in {where}", "Mend it."
+        )
     objects = [_mapping(entry, "an axis", where) for entry in entries]
     names = tuple(str(entry.get("name", "")).lower() for entry in objects)
     if names != tuple(axis for axis in AXES if axis in names) or names[-2:] != ("y", "x"):

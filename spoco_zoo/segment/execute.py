@@ -194,7 +194,9 @@ class DaskExecutor:
 
     def _check_connected(self, error: Exception) -> None:
         if self._client.status != "running":
-            raise SpocoError(f"the dask scheduler is gone: {reason_of(error)}") from error
+            raise SpocoError(
+                f"the dask scheduler is gone: {reason_of(error)}. Start it again; blocks are kept."
+            ) from error
 
 
 def make_executor(
