@@ -180,6 +180,12 @@ def measure(
         merged = rows = 0
         for number, where in enumerate(blocks):
             ids = found.read(0, when, None, where)[0]
+            if ids.min() < 0:
+                raise DataError(
+                    "labels must be 0 for background, and positive for objects",
+                    f"{ids.min()} in {found.uri}",
+                    "Number the objects from 1.",
+                )
             if ids.any():
                 there = [slice(w.start + o, w.stop + o) for w, o in zip(where, offset, strict=True)]
                 values = source.read(level, when, None, there)

@@ -107,13 +107,17 @@ def find_scene(path: str, labels: Sequence[str] = ()) -> Scene:
         image = ngff.as_labelled(image, found[0]) if found else image
         scene = Scene(image, (*own, *found))
     for shown in (scene.image, *scene.labels):
-        if shown is None or shown.kind == "ome-zarr":
+        if shown is None or is_served(shown):
             continue
         if prod(shown.levels[0].shape) > TIFF_VOXELS:
+            zarr = shown.kind == "ome-zarr"
             raise StoreError(
-                f"a file of more than {TIFF_VOXELS:,} values cannot be shown from memory",
-                f"{shown.levels[0].shape} in {shown.uri}",
-                "Convert it first: spoco-zoo convert IN.tif OUT.ome.zarr",
+                f"an image of more than {TIFF_VOXELS:,} values must be an OME-Zarr of integers "
+                "or float32 to be shown",
+                f"{shown.dtype}, {shown.levels[0].shape} in {shown.uri}",
+                "Save it with such a type."
+                if zarr
+                else "Convert it first: spoco-zoo convert IN.tif OUT.ome.zarr",
             )
     return scene
 
@@ -136,6 +140,11 @@ def look_commands(source: str, output: str) -> tuple[str, str]:
     if inside:
         return f"spoco-zoo view {image}", f"{napari} {image}"
     return f"spoco-zoo view {image} --labels {labels}", f"{napari} {image} {labels}"
+
+
+def is_served(image: Image) -> bool:
+    """Whether the page reads an image from its store; others are shown from memory."""
+    return image.kind == "ome-zarr" and image.dtype.name not in ("float16", "float64", "bool")
 
 
 class ViewServer:
@@ -240,7 +249,7 @@ class ViewServer:
             blend="additive",
             opacity=1.0,
         )
-        if several and image.kind == "ome-zarr":
+        if several and is_served(image):
             layer.local_position = [channel]
         if len(image.spatial) == 3:
             layer.volume_rendering_mode = "max"
@@ -250,15 +259,17 @@ class ViewServer:
         """Where the page gets the chunks of an image."""
         import neuroglancer as ng
 
-        if image.kind == "ome-zarr":
+        if is_served(image):
             scheme = "zarr3" if image.version == "0.5" else "zarr2"
             return f"{scheme}://{self._address(image)}"
         where = [slice(0, n) for n in image.spatial_shape()]
-        values = image.read(0, 0, [channel], where)[0]
+        times = [image.read(0, time, [channel], where)[0] for time in range(image.n_times)]
+        values = np.stack(times) if "t" in image.axes else times[0]
+        lead = [*image.axes[:1]] if "t" in image.axes else []
         space = ng.CoordinateSpace(
-            names=[*image.spatial],
-            units="m",
-            scales=[*_metres(image.voxel_size(), len(image.spatial))],
+            names=[*lead, *image.spatial],
+            units=[*("" for _ in lead), *("m" for _ in image.spatial)],
+            scales=[*(1 for _ in lead), *_metres(image.voxel_size(), len(image.spatial))],
         )
         kind = "segmentation" if labels else "image"
         return ng.LocalVolume(_drawable(values), dimensions=space, volume_type=kind)
@@ -310,7 +321,8 @@ def _contrast(image: Image, channel: int) -> tuple[float, float]:
     edge = max(round(SAMPLE ** (1 / len(shapes[level]))), 1)
     where = [slice((n - min(n, edge)) // 2, (n + min(n, edge)) // 2) for n in shapes[level]]
     values = image.read(level, 0, [channel], where).astype(np.float64)
-    low, high = np.nanpercentile(values, (0.5, 99.8))
+    values = values[np.isfinite(values)]
+    low, high = np.percentile(values, (0.5, 99.8)) if values.size else (0, 1)
     return (float(low), float(high)) if high > low else (float(low), float(low) + 1)
 
 

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
 import tifffile
 
-from spoco_zoo.ngff.metadata import micrometres
+from spoco_zoo.ngff.metadata import UNITS, micrometres
 
-__all__ = ["calibration", "incomplete"]
+__all__ = ["calibration", "incomplete", "missing_files"]
 
-_UNITS = {
-    "": None,
-    "um": "micrometer",
-    "µm": "micrometer",
-    "μm": "micrometer",
-    "\\u00b5m": "micrometer",
-    "micron": "micrometer",
-    "microns": "micrometer",
-    "nm": "nanometer",
-    "mm": "millimeter",
-    "cm": "centimeter",
-    "m": "meter",
-    "å": "angstrom",
-}
+PRINTED = 25.0
+"""Micrometres: larger pixels are those of a page, of 1,000 per inch, not of a microscope."""
 
 
 def calibration(tiff: tifffile.TiffFile, series: int) -> tuple[dict[str, float], tuple[str, ...]]:
@@ -34,9 +23,24 @@ def calibration(tiff: tifffile.TiffFile, series: int) -> tuple[dict[str, float],
         return _from_ome(tiff.ome_metadata, series)
     if tiff.is_imagej:
         return _from_imagej(tiff)
-    # Pixels per inch are a screen or printer setting; per centimetre a calibration.
+    # Pixels per inch are a screen or printer setting; per centimetre a calibration, if they are
+    # no such setting in other words.
     tag = tiff.pages.first.tags.get("ResolutionUnit")
-    return (_resolution(tiff, 1e4) if tag is not None and int(tag.value) == 3 else {}), ()
+    sizes = _resolution(tiff, 1e4) if tag is not None and int(tag.value) == 3 else {}
+    return ({} if any(size > PRINTED for size in sizes.values()) else sizes), ()
+
+
+def missing_files(tiff: tifffile.TiffFile) -> list[str]:
+    """Names of files that the OME-XML of an image refers to and that are not beside it."""
+    if not (tiff.is_ome and tiff.ome_metadata):
+        return []
+    root = ElementTree.fromstring(tiff.ome_metadata)
+    named = {node.get("FileName") for node in root.iter() if node.tag.endswith("UUID")}
+    own, folder = tiff.filename, os.path.dirname(tiff.filehandle.path)
+    # A file that was renamed names itself by what it was called.
+    others = sorted(name for name in named if name and name != own)
+    several = len({name for name in named if name}) > 1
+    return [n for n in others if several and not os.path.exists(os.path.join(folder, n))]
 
 
 def incomplete(sizes: Mapping[str, float], axes: Sequence[str]) -> str:
@@ -57,7 +61,7 @@ def _from_ome(xml: str, series: int) -> tuple[dict[str, float], tuple[str, ...]]
     chosen, sizes = pixels[series], {}
     for axis in "zyx":
         value = chosen.get(f"PhysicalSize{axis.upper()}")
-        unit = micrometres(_UNITS.get(chosen.get(f"PhysicalSize{axis.upper()}Unit", "µm").lower()))
+        unit = micrometres(UNITS.get(chosen.get(f"PhysicalSize{axis.upper()}Unit", "µm").lower()))
         if value is not None and unit is not None and float(value) > 0:
             sizes[axis] = float(value) * unit
     names = [node.get("Name") for node in chosen if node.tag.rpartition("}")[2] == "Channel"]
@@ -67,11 +71,12 @@ def _from_ome(xml: str, series: int) -> tuple[dict[str, float], tuple[str, ...]]
 def _from_imagej(tiff: tifffile.TiffFile) -> tuple[dict[str, float], tuple[str, ...]]:
     """Voxel size and channel labels from an ImageJ header and the resolution tags."""
     header: Mapping[str, Any] = tiff.imagej_metadata or {}
-    unit = micrometres(_UNITS.get(str(header.get("unit", "")).lower()))
+    unit = micrometres(UNITS.get(str(header.get("unit", "")).lower()))
     if unit is None:
         return {}, ()
     sizes = _resolution(tiff, unit)
-    spacing = header.get("spacing")
+    # ImageJ leaves a spacing of 1 out.
+    spacing = header.get("spacing", 1.0)
     if isinstance(spacing, (int, float)) and spacing > 0:
         sizes["z"] = float(spacing) * unit
     labels = header.get("Labels")

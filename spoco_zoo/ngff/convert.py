@@ -68,7 +68,7 @@ def convert(
     StoreError
         If the source cannot be read, or the target not be written or replaced.
     """
-    image = open_image(source, storage_options=storage_options, series=series)
+    image = open_image(source, storage_options=storage_options, series=series, numbers=labels)
     place = local_path(target)
     if not 0 <= level < len(image.levels):
         raise StoreError(

@@ -108,6 +108,12 @@ def to_zarr(image: Image, level: int, plan: PyramidPlan, place: str, progress: P
         total = sum(1 for array in arrays for _ in write_blocks(array))
         done = 0
         for part, block in _finest_blocks(image, level, arrays[0], partial):
+            if plan.labels and block.min() < 0:
+                raise StoreError(
+                    "labels must be 0 for background, and positive for objects",
+                    f"{block.min()} in {image.uri}",
+                    "Number the objects from 1.",
+                )
             arrays[0][part] = block
             progress(done := done + 1, total)
         reduce = mode_cells if plan.labels else mean_cells

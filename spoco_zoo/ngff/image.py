@@ -80,6 +80,10 @@ class Image:
     """TIFF only: which series of the file."""
     guessed: str = ""
     """TIFF only: what the axis was taken for that the file does not name, z or c."""
+    indexed: bool = False
+    """TIFF only: values are numbers of colours in a palette, not intensities."""
+    dark_is_high: bool = False
+    """TIFF only: the file says that 0 is white."""
     series_note: str = ""
     """TIFF only: which other images the file holds."""
     numbers: bool = False
@@ -110,6 +114,16 @@ class Image:
     def notes(self) -> tuple[str, ...]:
         """What was taken for granted, in sentences for the user."""
         found = [self.series_note] if self.series_note else []
+        if self.indexed:
+            found.append(
+                f"The values of {os.path.basename(self.uri)} are numbers of colours in a palette: "
+                "right for labels, but for an image save it as RGB."
+            )
+        if self.dark_is_high:
+            found.append(
+                f"{os.path.basename(self.uri)} says that 0 is white, so viewers show it the other "
+                "way round. Values are taken as they stand; --invert turns them round."
+            )
         if self.guessed:
             named = dict(zip(self.axes, self.levels[0].shape, strict=True))
             taken, other = ("z", "channels") if self.guessed == "z" else ("channels", "z")

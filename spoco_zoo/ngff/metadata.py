@@ -16,6 +16,7 @@ __all__ = [
     "AXES",
     "AXIS_KIND",
     "SPATIAL",
+    "UNITS",
     "VERSIONS",
     "Dataset",
     "axis_objects",
@@ -28,6 +29,20 @@ SPATIAL = ("z", "y", "x")
 VERSIONS = ("0.4", "0.5")
 
 AXIS_KIND = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
+UNITS = {
+    "um": "micrometer",
+    "µm": "micrometer",
+    "μm": "micrometer",
+    "\\u00b5m": "micrometer",
+    "micron": "micrometer",
+    "microns": "micrometer",
+    "nm": "nanometer",
+    "mm": "millimeter",
+    "cm": "centimeter",
+    "m": "meter",
+    "å": "angstrom",
+}
+"""Names of the specification by others that files use, in small letters."""
 _MICROMETRES = {
     "angstrom": 1e-4,
     "nanometer": 1e-3,

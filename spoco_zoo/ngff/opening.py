@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-from spoco_zoo.errors import StoreError
+from spoco_zoo.errors import StoreError, one_line
 from spoco_zoo.ngff.calibration import incomplete
 from spoco_zoo.ngff.image import COLOUR_NAMES, Image, Level, open_level
 from spoco_zoo.ngff.metadata import SPATIAL, micrometres
@@ -110,8 +110,15 @@ def open_image(
 
 def _open_file(path: str, series: int, numbers: bool) -> Image:
     """Open a single file by what it begins with, whatever it is called."""
-    with open(path, "rb") as file:
-        magic = file.read(4)
+    try:
+        with open(path, "rb") as file:
+            magic = file.read(4)
+    except OSError as error:
+        raise StoreError(
+            "the input must be readable",
+            f"{one_line(error)}",
+            "Check its permissions, and the disk that it lies on.",
+        ) from error
     if magic in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return _open_tiff(path, series)
     if is_picture(magic):
@@ -175,6 +182,8 @@ def _open_tiff(path: str, series: int) -> Image:
         incomplete=info.incomplete,
         series=series,
         guessed=info.guessed,
+        indexed=info.indexed,
+        dark_is_high=info.dark_is_high,
         series_note=_note_series(info, series, path),
     )
 

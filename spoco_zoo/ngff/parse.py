@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spoco_zoo.errors import StoreError
-from spoco_zoo.ngff.metadata import AXES, AXIS_KIND, Dataset
+from spoco_zoo.ngff.metadata import AXES, AXIS_KIND, UNITS, Dataset
 
 __all__ = ["Multiscale", "ome_block", "parse_multiscale"]
 
@@ -167,8 +167,8 @@ def _axes(entries: Any, where: str) -> tuple[tuple[str, ...], tuple[str | None, 
                 f"{entry.get('type')!r} in {where}",
                 "Mend the metadata.",
             )
-    units = tuple(str(entry["unit"]) if entry.get("unit") else None for entry in objects)
-    return names, units
+    given = [str(entry["unit"]) if entry.get("unit") else None for entry in objects]
+    return names, tuple(unit and UNITS.get(unit.lower(), unit) for unit in given)
 
 
 def _dataset(entry: Any, outer: Dataset, ndim: int, where: str) -> Dataset:

@@ -67,6 +67,8 @@ def read_picture(path: str | Path, *, numbers: bool = False) -> NDArray[Any]:
             return np.asarray(picture)
         if picture.mode in ("P", "CMYK"):
             return np.asarray(picture.convert("RGB"))
+        if picture.format == "JPEG":
+            picture.load()  # the decoder below fills in what a cut file lacks
         # Pillow itself would cut colours of 16 bits down to 8.
         codec = str(picture.format).lower()
         array = np.asarray(imagecodecs.imread(str(path), codec=codec))

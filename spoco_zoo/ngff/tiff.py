@@ -18,7 +18,8 @@ import zarr
 from numpy.typing import NDArray
 
 from spoco_zoo.errors import StoreError, one_line
-from spoco_zoo.ngff.calibration import calibration, incomplete
+from spoco_zoo.ngff.calibration import calibration, incomplete, missing_files
+from spoco_zoo.ngff.colours import check_colours, is_indexed
 from spoco_zoo.ngff.metadata import AXES
 
 __all__ = [
@@ -55,6 +56,10 @@ class TiffInfo:
     """The axis, z or c, that the file does not name; empty if it names all."""
     incomplete: str = ""
     """What is stated of the voxel size, where that is not all of it."""
+    indexed: bool = False
+    """Whether values are numbers of colours in a palette, and not as bright as they are high."""
+    dark_is_high: bool = False
+    """Whether the file says that 0 is white."""
 
 
 class TiffArray:
@@ -157,6 +162,13 @@ def inspect_tiff(path: str | Path, series: int = 0) -> TiffInfo:
                     f"Choose from {'; '.join(listed)}.",
                 )
             chosen = tiff.series[series]
+            check_colours(chosen.keyframe, path)
+            if absent := missing_files(tiff):
+                raise StoreError(
+                    "the files that an OME-TIFF names must lie beside it",
+                    f"{len(absent)} are not there, the first is {absent[0]}, for {path}",
+                    "Copy all files of the image into one folder.",
+                )
             axes, order = _axis_order(chosen.axes, chosen.shape, path)
             shapes = tuple(tuple(level.shape[i] for i in order) for level in chosen.levels)
             sizes, names = calibration(tiff, series)
@@ -175,6 +187,8 @@ def inspect_tiff(path: str | Path, series: int = 0) -> TiffInfo:
                 colour=count in (3, 4) and "S" in chosen.axes,
                 guessed=_guessed(chosen.axes, chosen.shape),
                 incomplete="" if known else incomplete(sizes, spatial),
+                indexed=is_indexed(chosen.keyframe),
+                dark_is_high=chosen.keyframe.photometric == tifffile.PHOTOMETRIC.MINISWHITE,
             )
     except StoreError:
         raise

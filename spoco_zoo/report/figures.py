@@ -20,6 +20,7 @@ __all__ = ["curves", "new_figure", "outlined", "overlay", "preview", "save_figur
 
 # Larger images are cut to their middle: shrunk, their cells would be specks.
 LARGEST = 1024
+TALLEST = 2.5  # height of a panel over its width
 INK, PAPER = "#1f2430", "#ffffff"
 NOT_LOSSES = ("step", "seconds", "learning_rate")
 
@@ -147,7 +148,8 @@ def _save_panels(panels: Mapping[str, NDArray[np.uint8]], path: Path) -> None:
     """Write RGB panels of equal size in one row, two or three screen pixels to one of theirs."""
     height, width = next(iter(panels.values())).shape[:2]
     side = 4.0
-    figure = new_figure(side * len(panels), side * height / width + 0.35)
+    # Of a strip that stands upright all would be thousands of pixels tall.
+    figure = new_figure(side * len(panels), side * min(height / width, TALLEST) + 0.35)
     row = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, (title, panel) in zip(row, panels.items(), strict=True):
         axes.imshow(panel, interpolation="nearest" if width < 500 else "antialiased")

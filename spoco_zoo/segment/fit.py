@@ -191,6 +191,12 @@ def choose_channels(
         obvious one.
     """
     needed = recipe.net.in_channels
+    if image.indexed:
+        raise StoreError(
+            "values must be intensities",
+            f"numbers of colours in a palette in {image.uri}",
+            "Save it as RGB, in Fiji: Image > Type > RGB Color.",
+        )
     # The one channel of a plane may have a name, which many images then share.
     given = [name for name in image.channel_names if not name.isdecimal()]
     if wanted is not None and "c" not in image.axes and str(wanted) not in given:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from spoco_zoo.intensities import divisor
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -60,9 +62,8 @@ def doubt(
     if plan.clustering.min_size <= plan.recipe.clustering.min_size:
         sizes = doubt_dropped(bins, blocks, plan.recipe, zoom)
     sizes = sizes or doubt_sizes(bins, plan.recipe, zoom) or doubt_nothing(bins, statistics)
-    return " ".join(
-        filter(None, (sizes, doubt_light(statistics, plan.recipe), doubt_few(statistics)))
-    )
+    light = doubt_light(statistics, plan.recipe, float(plan.source.dtype.kind in "bui"))
+    return " ".join(filter(None, (sizes, light, doubt_few(statistics))))
 
 
 def doubt_sizes(bins: Mapping[str, int], recipe: ModelRecipe, zoom: float = 1.0) -> str:
@@ -175,7 +176,7 @@ def doubt_few(statistics: Sequence[Statistics]) -> str:
     )
 
 
-def doubt_light(statistics: Sequence[Statistics], recipe: ModelRecipe) -> str:
+def doubt_light(statistics: Sequence[Statistics], recipe: ModelRecipe, step: float = 0.0) -> str:
     """What to tell a user whose image is dark where those of the training are bright.
 
     Objects cover less than half of most images, so the median lies on the background's side of
@@ -186,6 +187,8 @@ def doubt_light(statistics: Sequence[Statistics], recipe: ModelRecipe) -> str:
     statistics : sequence of Statistics
         Of every time point.
     recipe : ModelRecipe
+    step : float
+        Between two values that the image can hold: 1 for integers.
 
     Returns
     -------
@@ -194,7 +197,7 @@ def doubt_light(statistics: Sequence[Statistics], recipe: ModelRecipe) -> str:
     """
     if recipe.lean is None or not statistics:
         return ""
-    lean = float(np.median([one.lean * (-1 if one.inverted else 1) for one in statistics]))
+    lean = float(np.median([_lean(one, step) * (-1 if one.inverted else 1) for one in statistics]))
     if min(abs(lean), abs(recipe.lean)) < LEAN or lean * recipe.lean > 0:
         return ""
     most, few = ("bright", "dark") if lean > 0 else ("dark", "bright")
@@ -203,3 +206,15 @@ def doubt_light(statistics: Sequence[Statistics], recipe: ModelRecipe) -> str:
         f"model was trained on it was the other way round. If objects are {few}, and labels look "
         "wrong, try --invert."
     )
+
+
+def _lean(one: Statistics, step: float) -> float:
+    """How far the median of an image is from its mean, in deviations, where that tells anything.
+
+    The median of integers may be half a step off by itself. And where the ground was left out
+    as a frame, what is left is mostly objects.
+    """
+    cut = one.low if one.lean > 0 else one.high
+    if np.isfinite(cut):
+        return 0.0
+    return float(np.sign(one.lean) * max(abs(one.lean) - 0.5 * step / divisor(one.std), 0.0))

@@ -139,6 +139,25 @@ def test_a_browser_shows_image_and_labels(tmp_path: Path, ndim: int, kind: str) 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not BROWSER, reason="needs chromium")
+@pytest.mark.parametrize("dtype", ["uint8", "float64"])
+def test_a_browser_shows_all_frames_of_a_film_and_any_type(tmp_path: Path, dtype: str) -> None:
+    frames = np.stack([crowded_cells(SHAPES[2], seed, diameter=24)[0] for seed in range(3)])
+    film = tmp_path / "film.ome.tif"
+    tifffile.imwrite(film, frames.astype(dtype), metadata={"axes": "TYX"}, photometric="minisblack")
+    if dtype == "float64":
+        ngff.convert(film, tmp_path / "film.ome.zarr")
+        film = tmp_path / "film.ome.zarr"
+    server = view.ViewServer(view.find_scene(str(film)))
+    try:
+        picture = drawn(server, tmp_path)
+        assert "t" in server._viewer.state.to_json()["dimensions"]
+    finally:
+        server.close()
+    assert np.ptp(picture[200:400, 300:500]) > 100
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not BROWSER, reason="needs chromium")
 @pytest.mark.parametrize("ndim", [2, 3])
 def test_a_browser_shows_embeddings_where_they_were_computed(tmp_path: Path, ndim: int) -> None:
     store = write_cells(tmp_path, ndim, "0.5")
