@@ -35,6 +35,8 @@ EDGE = 384
 """Of the part that is looked at, in voxels of the network at most twice as many: 0.5 GB."""
 PLACES = ((2, 2), (1, 1), (3, 3), (1, 3), (3, 1))
 """Where it may lie, in quarters of an image's sides."""
+MOST_READ = 2**26
+"""Pixels that are read in search of a part that holds anything."""
 
 
 def scale_is_open(image: Image, recipe: ModelRecipe, config: SegmentConfig) -> bool:
@@ -78,15 +80,21 @@ def find_scale(image: Image, model: Model, config: SegmentConfig) -> tuple[float
     if not scale_is_open(image, recipe, config):
         return 1.0, ""
     assert recipe.object_size is not None
-    shown = _shown(choose_axes(image, recipe), model, config)
-    region = asked_region(shown.image, recipe, config)
-    first, best = Look(()), PLACES[0]
-    for place in PLACES:
-        found = shown.look(1 / 2, _part(region, place, EDGE))
+    image = choose_axes(image, recipe)
+    shown = _shown(image, model, config)
+    region = asked_region(image, recipe, config)
+    first, best = Look(()), (0, 0)
+    for centre in _places(region):
+        found = shown.look(1 / 2, _part(region, centre, EDGE))
         if found.count > first.count:
-            first, best = found, place
+            first, best = found, centre
         if found.count >= ENOUGH or max(region.shape[-2:]) <= EDGE:
             break
+    if not first.count:
+        # As in the gaps of a mosaic: what is looked at must hold something, or it tells nothing.
+        best = _lightest(image, config.level, shown.channels, region)
+        shown = _shown(image, model, config, best)
+        first = shown.look(1 / 2, _part(region, best, EDGE))
     seen = {(1 / 2, 1.0): first}
 
     def look(zoom: float, reach: float) -> Look:
@@ -117,8 +125,10 @@ class _Shown:
         return _look(pixels, self.network, self.recipe)
 
 
-def _shown(image: Image, model: Model, config: SegmentConfig) -> _Shown:
-    """By statistics of parts of all of the image; the run measures the whole.
+def _shown(
+    image: Image, model: Model, config: SegmentConfig, more: tuple[int, int] | None = None
+) -> _Shown:
+    """By statistics of parts of all of the image, and of one `more`; the run measures the whole.
 
     By its own a part without objects would be all noise.
     """
@@ -126,7 +136,8 @@ def _shown(image: Image, model: Model, config: SegmentConfig) -> _Shown:
     channels, _ = choose_channels(image, level, config.channel, recipe)
     shape = image.spatial_shape(level)
     whole = Box((0,) * len(shape), shape)
-    parts = dict.fromkeys(_part(whole, place, EDGE) for place in PLACES)
+    places = [*_places(whole), *([more] if more else [])]
+    parts = dict.fromkeys(_part(whole, centre, EDGE) for centre in places)
     # Kept, because they may be gone through twice: from a server that would be read twice.
     pixels = [_read(image, level, channels, part) for part in parts]
     statistics = statistics_of(lambda: pixels)._replace(inverted=config.invert)
@@ -152,16 +163,42 @@ def _note(zoom: float) -> str:
     )
 
 
-def _part(region: Box, place: tuple[int, int], edge: int) -> Box:
-    """A part of a region's middle plane around a place in quarters of its sides."""
+def _places(region: Box) -> list[tuple[int, int]]:
+    """Centres (Y, X) of the parts that are looked at."""
+    (top, left), sides = region.start[-2:], region.shape[-2:]
+    return [(top + sides[0] * k // 4, left + sides[1] * j // 4) for k, j in PLACES]
+
+
+def _part(region: Box, centre: tuple[int, int], edge: int) -> Box:
+    """A part of a region's middle plane, around a pixel where the region allows."""
     start = [(a + b) // 2 for a, b in zip(region.start, region.stop, strict=True)]
     stop = [z + 1 for z in start]
-    for axis, k in zip((-2, -1), place, strict=True):
+    for axis, middle in zip((-2, -1), centre, strict=True):
         a, b = region.start[axis], region.stop[axis]
         side = min(edge, b - a)
-        start[axis] = min(max(a + (b - a) * k // 4 - side // 2, a), b - side)
+        start[axis] = min(max(middle - side // 2, a), b - side)
         stop[axis] = start[axis] + side
     return Box(tuple(start), tuple(stop))
+
+
+def _lightest(image: Image, level: int, channels: tuple[int, ...], region: Box) -> tuple[int, int]:
+    """The pixel (Y, X) whose surroundings differ most from what is usual in the middle plane.
+
+    Found in rows of squares of `EDGE` / 4; of planes above `MOST_READ` pixels not in every row.
+    """
+    side = EDGE // 4
+    whole = _part(region, (0, 0), max(region.shape[-2:]))
+    (top, left), (bottom, right) = whole.start[-2:], whole.stop[-2:]
+    step = side * -(-whole.size // MOST_READ)
+    rows = []
+    for start in range(top, bottom, step):
+        stop = min(start + side, bottom)
+        strip = Box((*whole.start[:-2], start, left), (*whole.stop[:-2], stop, right))
+        columns = _read(image, level, channels, strip).mean((0, 1), dtype=np.float64)
+        rows.append([float(columns[at : at + side].mean()) for at in range(0, right - left, side)])
+    light = np.asarray(rows)
+    y, x = np.unravel_index(np.abs(light - np.median(light)).argmax(), light.shape)
+    return top + int(y) * step + side // 2, left + int(x) * side + side // 2
 
 
 def _look(pixels: np.ndarray, network: Embedder, recipe: ModelRecipe) -> Look:

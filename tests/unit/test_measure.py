@@ -206,6 +206,15 @@ def test_labels_of_another_image_are_refused(tmp_path: Path) -> None:
         measure(tmp_path / "a.tif", tmp_path / "b.tif")
 
 
+def test_background_below_zero_was_an_object(tmp_path: Path) -> None:
+    labels = np.full((8, 9), -1, np.int16)
+    labels[2:4, 2:4] = 1
+    tifffile.imwrite(tmp_path / "l.tif", labels)
+    tifffile.imwrite(tmp_path / "i.tif", np.ones((8, 9), np.uint8))
+    with pytest.raises(DataError, match=r"positive for objects; found -1 .*Number"):
+        measure(tmp_path / "l.tif", tmp_path / "i.tif")
+
+
 def test_the_command_writes_what_pandas_reads(cells, tmp_path: Path) -> None:
     out = tmp_path / "objects.csv"
     files = [str(tmp_path / "labels.tif"), str(tmp_path / "image.ome.tif")]

@@ -53,6 +53,13 @@ def test_overlay_takes_the_middle_of_a_large_image(tmp_path):
     assert np.ptp(picture(path), axis=2).max() > 100
 
 
+@pytest.mark.parametrize("shape", [(2000, 1), (1, 2000), (900, 16)])
+def test_the_picture_of_a_strip_was_taller_than_any_memory(tmp_path, shape):
+    path = tmp_path / "overlay.png"
+    overlay(np.zeros((1, *shape), np.float32), np.ones(shape, np.int32), path)
+    assert max(picture(path).shape) < 2000
+
+
 def test_curves_leave_out_what_is_not_finite(tmp_path):
     rows = [
         {"step": 1, "seconds": 1, "learning_rate": 0.1, "pull": 2.0, "total": float("nan")},

@@ -8,10 +8,11 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image as Pillow
 
 from spoco_zoo.errors import StoreError
-from spoco_zoo.ngff import find_labels, open_image
+from spoco_zoo.ngff import convert, find_labels, open_image
 
 from .conftest import ramp
 
@@ -61,6 +62,32 @@ def test_an_indexed_png_holds_colours_as_image_and_numbers_as_labels(tmp_path: P
     np.testing.assert_array_equal(np.moveaxis(seen, 0, -1), colours[numbers])
     labels = find_labels(tmp_path / "indexed.png")
     np.testing.assert_array_equal(labels.read(0, 0, None, where)[0], numbers)
+
+
+def test_a_cut_jpeg_was_filled_up_without_a_word(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    Pillow.fromarray(rng.integers(0, 255, (64, 64, 3), np.uint8)).save(tmp_path / "a.jpg")
+    content = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(content[: len(content) // 2])
+    with pytest.raises(StoreError, match="a picture must be readable"):
+        open_image(tmp_path / "a.jpg")
+
+
+def test_labels_are_converted_as_they_are_compared(tmp_path: Path) -> None:
+    numbers = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    indexed = Pillow.fromarray(numbers, "P")
+    indexed.putpalette(list(np.random.default_rng(0).integers(0, 255, 768)))
+    indexed.save(tmp_path / "l.png")
+    convert(tmp_path / "l.png", tmp_path / "l.ome.zarr", labels=True)
+    found = open_image(tmp_path / "l.ome.zarr").read_region(0, (slice(0, 8),) * 2)
+    np.testing.assert_array_equal(found, numbers)
+    Pillow.fromarray(numbers).save(tmp_path / "l.jpg")
+    with pytest.raises(StoreError, match="without loss"):
+        convert(tmp_path / "l.jpg", tmp_path / "j.ome.zarr", labels=True)
+    tifffile.imwrite(tmp_path / "n.tif", numbers.astype(np.int16) - 1)
+    with pytest.raises(StoreError, match="positive for objects; found -1"):
+        convert(tmp_path / "n.tif", tmp_path / "n.ome.zarr", labels=True)
+    assert not (tmp_path / "n.ome.zarr").exists()
 
 
 def test_black_and_white_is_read(tmp_path: Path) -> None:

@@ -87,6 +87,12 @@ def test_voxel_size_comes_from_imagej(tmp_path: Path) -> None:
         metadata={"spacing": 1.5, "unit": "um", "axes": "ZYX"},
     )
     assert open_image(tmp_path / "a.tif").voxel_size() == pytest.approx((1.5, 0.25, 0.2))
+    # ImageJ does not write a spacing of 1.
+    about = {"unit": "um", "axes": "ZYX"}
+    tifffile.imwrite(
+        tmp_path / "b.tif", ramp((3, 8, 8)), imagej=True, resolution=(5, 4), metadata=about
+    )
+    assert open_image(tmp_path / "b.tif").voxel_size() == pytest.approx((1.0, 0.25, 0.2))
 
 
 def test_screen_resolution_is_no_voxel_size(tmp_path: Path) -> None:
@@ -94,6 +100,56 @@ def test_screen_resolution_is_no_voxel_size(tmp_path: Path) -> None:
     assert open_image(tmp_path / "inch.tif").voxel_size() is None
     tifffile.imwrite(tmp_path / "cm.tif", ramp((8, 8)), resolution=(2e4, 1e4), resolutionunit=3)
     assert open_image(tmp_path / "cm.tif").voxel_size() == pytest.approx((1.0, 0.5))
+    for dots in (1, 28.346, 300 / 2.54):
+        tifffile.imwrite(
+            tmp_path / "page.tif", ramp((8, 8)), resolution=(dots, dots), resolutionunit=3
+        )
+        assert open_image(tmp_path / "page.tif").voxel_size() is None
+
+
+def test_numbers_of_colours_are_no_intensities(tmp_path: Path) -> None:
+    numbers = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    tint, mixed = np.zeros((2, 3, 256), np.uint16)
+    tint[0] = np.arange(256) * 257  # as Fiji stores an image that is shown in red
+    mixed[:, :32] = np.random.default_rng(0).integers(0, 2**16, (3, 32))
+    for name, palette in (("red", tint), ("mixed", mixed)):
+        path = tmp_path / f"{name}.tif"
+        tifffile.imwrite(path, numbers, photometric="palette", colormap=palette)
+        image = open_image(path)
+        assert image.indexed == (name == "mixed")
+        assert bool(image.notes) == image.indexed
+        np.testing.assert_array_equal(image.read_region(0, (slice(0, 8),) * 2), numbers)
+
+
+def test_colours_that_are_no_red_green_and_blue_are_refused(tmp_path: Path) -> None:
+    inks = np.zeros((8, 8, 4), np.uint8)
+    tifffile.imwrite(tmp_path / "cmyk.tif", inks, photometric="separated")
+    with pytest.raises(StoreError, match=r"red, green and blue; found CMYK.*Save it as RGB"):
+        open_image(tmp_path / "cmyk.tif")
+    tifffile.imwrite(tmp_path / "white.tif", ramp((8, 8)), photometric="miniswhite")
+    (note,) = open_image(tmp_path / "white.tif").notes
+    assert "says that 0 is white" in note
+
+
+def test_files_that_an_ome_tiff_names_must_be_there(tmp_path: Path) -> None:
+    planes = "".join(
+        f'<TiffData IFD="0" FirstZ="{z}" PlaneCount="1"><UUID FileName="{name}">urn:uuid:'
+        f"{z}1111111-1111-4111-8111-111111111111</UUID></TiffData>"
+        for z, name in enumerate(("a.ome.tif", "b.ome.tif"))
+    )
+    about = (
+        '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" '
+        'UUID="urn:uuid:01111111-1111-4111-8111-111111111111"><Image ID="Image:0"><Pixels '
+        'ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8" SizeX="8" SizeY="8" SizeZ="2" '
+        f'SizeC="1" SizeT="1"><Channel ID="Channel:0:0" SamplesPerPixel="1"/>{planes}'
+        "</Pixels></Image></OME>"
+    )
+    first = tmp_path / "a.ome.tif"
+    tifffile.imwrite(first, np.ones((8, 8), np.uint8), description=about, metadata=None)
+    with pytest.raises(StoreError, match=r"1 are not there, the first is b\.ome\.tif"):
+        open_image(first)
+    tifffile.imwrite(tmp_path / "b.ome.tif", np.full((8, 8), 2, np.uint8), metadata=None)
+    assert open_image(first).read(0, 0, None, (slice(0, 2), slice(0, 1), slice(0, 1))).max() == 2
 
 
 def test_sub_resolutions_are_levels(tmp_path: Path) -> None:

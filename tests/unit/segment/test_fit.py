@@ -71,10 +71,10 @@ def test_a_voxel_size_of_too_few_numbers_was_not_noticed(known) -> None:
 
 
 def test_a_stack_without_z_spacing_lost_its_voxel_size_without_a_word(tmp_path: Path) -> None:
-    metadata = {"axes": "ZYX", "unit": "um"}
+    metadata = {"axes": "ZYX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5}
     stack = np.zeros((3, 64, 64), np.uint8)
-    tifffile.imwrite(tmp_path / "a.tif", stack, imagej=True, resolution=(2, 2), metadata=metadata)
-    image = ngff.open_image(tmp_path / "a.tif")
+    tifffile.imwrite(tmp_path / "a.ome.tif", stack, photometric="minisblack", metadata=metadata)
+    image = ngff.open_image(tmp_path / "a.ome.tif")
     assert image.voxel_size() is None
     for config, said in (({}, True), ({"voxel_size": (1, 0.5, 0.5)}, False)):
         settings = SegmentConfig.checked(config)
@@ -133,6 +133,16 @@ def test_light_the_other_way_round_is_doubted(trained, leans, inverted, said) ->
     assert bool(found) == bool(said)
 
 
+def test_rounding_and_ground_that_was_left_out_say_nothing_of_light() -> None:
+    known = recipe().model_copy(update={"lean": -0.4})
+    rounded = Statistics(99.5, 2, lean=0.25)  # of a ground of 100 with noise of 2, cut to integers
+    assert doubt_light([rounded], known)
+    assert doubt_light([rounded], known, step=1) == ""
+    assert doubt_light([Statistics(99.5, 2, lean=0.5)], known, step=1)
+    disk = Statistics(180, 20, low=60.0, lean=0.3)  # on flat ground, which was left out
+    assert doubt_light([disk], known) == ""
+
+
 def planned(path: Path, known: ModelRecipe, **settings: object) -> Plan:
     tifffile.imwrite(path, np.zeros((32, 32), np.uint8))
     config = SegmentConfig.checked(settings)
@@ -150,7 +160,7 @@ def test_few_voxels_that_take_all_contrast_are_told() -> None:
 def test_all_doubts_are_said(tmp_path: Path) -> None:
     known = recipe().model_copy(update={"lean": -0.4, "object_size": (40.0, 400.0, 2000.0)})
     plan = planned(tmp_path / "a.tif", known)
-    found = doubt(plan, {"8192": 30}, [Statistics(0, 1, lean=0.3)], BlockTally())
+    found = doubt(plan, {"8192": 30}, [Statistics(0, 20, lean=0.3)], BlockTally())
     assert "--zoom 0.2" in found
     assert "--invert" in found
     assert doubt(plan, {"256": 30}, [Statistics(0, 1, lean=-0.3)], BlockTally()) == ""

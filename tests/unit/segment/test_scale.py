@@ -18,7 +18,7 @@ from spoco_zoo.nets.model import Model
 from spoco_zoo.segment import dry_run, embed_part, segment
 from spoco_zoo.segment.blocks import Box
 from spoco_zoo.segment.ledger import Ledger
-from spoco_zoo.segment.looking import EDGE, PLACES, _part, scale_is_open
+from spoco_zoo.segment.looking import EDGE, PLACES, _part, _places, scale_is_open
 from spoco_zoo.segment.models import read_model
 from spoco_zoo.segment.scale import Look, choose_scale
 from spoco_zoo.train.metrics import score
@@ -98,7 +98,8 @@ def test_the_part_is_one_plane_inside_the_region(
     start: tuple[int, ...], shape: tuple[int, ...], place: tuple[int, int], edge: int
 ) -> None:
     region = Box(start, tuple(a + n for a, n in zip(start, shape, strict=True)))
-    part = _part(region, place, edge)
+    centres = dict(zip(PLACES, _places(region), strict=True))
+    part = _part(region, centres[place], edge)
     assert part.shape == (1, *(min(edge, n) for n in shape[1:]))
     assert part.overlap(region) == part
     if place == (2, 2):
@@ -166,6 +167,17 @@ def test_a_stack_a_region_and_a_far_corner_are_looked_at(model: Model, tmp_path:
     assert dry_run(tmp_path / "s.tif", model, elsewhere).config.zoom is None
     there = SegmentConfig(roi=((0, 3), (500, 700), (500, 700)))
     assert dry_run(tmp_path / "s.tif", model, there).config.zoom == 2
+
+
+def test_a_tile_in_an_empty_mosaic_is_looked_at(model: Model, tmp_path: Path) -> None:
+    """Nothing lay in the places that are looked at; the whole tile passed for one large nucleus."""
+    mosaic, truth = np.zeros((3000, 3000), np.uint8), np.zeros((3000, 3000), np.int32)
+    mosaic[2500:2756, 100:356], truth[2500:2756, 100:356] = nuclei((256, 256), 20)
+    tifffile.imwrite(tmp_path / "m.tif", mosaic)
+    result = segment(tmp_path / "m.tif", model, output=tmp_path / "o.tif")
+    assert result.summary["config"]["zoom"] is None
+    assert result.summary["hint"] == ""
+    assert score(tifffile.imread(result.output).astype(np.int32), truth).ap50 > 0.9
 
 
 def test_a_run_that_was_begun_goes_on_at_its_scale(model: Model, tmp_path: Path) -> None:
