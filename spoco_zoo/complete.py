@@ -118,9 +118,10 @@ def complete_annotation(
     """
     import tifffile
 
-    if background_label < 1:
+    if not 1 <= background_label < 2**32:
         raise ConfigError(
-            "--background-label must be a number above 0, which stands for not annotated",
+            "--background-label must be a number above 0, which stands for not annotated, and "
+            "below 2^32",
             f"{background_label}",
             "Choose one that no object has, such as 65535; --labels need not hold it.",
         )

@@ -32,6 +32,7 @@ Blend = Literal["crop", "linear", "gaussian"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Positive = Annotated[int, Field(gt=0)]
 Unsigned = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Extent = Annotated[float, Field(ge=1e-30, le=1e30)]
 """Of a voxel or an object; bounded so that volumes and their quotients are numbers."""
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -154,7 +155,7 @@ class ClusteringConfig(Config):
     """Mean-shift: voxels in whose density points first climb to the modes."""
     iou: float = Field(default=0.6, ge=0, le=1)
     """Consistency only: median overlap with the momentum network that confirms a cluster."""
-    seed: Unsigned = 0
+    seed: Seed = 0
 
     def overridden(self, asked: ClusteringConfig | None) -> ClusteringConfig:
         """These settings with those of `asked` that were given to it; its defaults do not count.
@@ -246,6 +247,8 @@ class TrainConfig(Config):
     """How images and labels lie in their folders, see docs/annotation.md."""
     classes: tuple[str, ...] = ("car",)
     """Cityscapes only: classes whose instances are objects."""
+    label_name: str | None = None
+    """Which labels of OME-Zarr images that hold several."""
     split: str | None = None
     """JSON file with lists of names: train, val and, if there is one, test."""
     init: str | None = None
@@ -274,7 +277,7 @@ class TrainConfig(Config):
     """Stop after so many validations in a row without a better score."""
     tensorboard: bool = False
     """Write event files beside ``log.jsonl``."""
-    seed: Unsigned = 0
+    seed: Seed = 0
     voxel_size: tuple[float, ...] | None = None
     embedding_dim: Positive = 8
     features: tuple[Positive, ...] | None = None

@@ -8,7 +8,6 @@ it is, and the settings are written for ``segment --config``.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -41,9 +40,15 @@ if TYPE_CHECKING:
 __all__ = ["MethodResult", "TuneResult", "tune_model"]
 
 SETTINGS_FILE = "segment.yaml"
-LABELS = ("annotation", "background_label", "layout", "classes")  # what labels mean
+LABELS = ("annotation", "background_label", "label_name", "layout", "classes")  # what labels mean
 SHOWN = ("ap50", "ap75", "ap90", "sbd", "arand", "dic")
 SEARCHED = ("foreground", "bandwidth", "smoothness", "min_size", "min_samples", "iou")
+
+
+SHARED = {
+    "train": "the network was trained on {n} of these images: what suits them may not suit others",
+    "test": "{n} of these images are the run's test images: its test scores mean nothing now",
+}
 
 
 @dataclass(frozen=True)
@@ -161,19 +166,22 @@ def tune_model(
         If model, data or settings cannot be used.
     """
     run = Path(source) if (Path(source) / run_folder.RECIPE).is_file() else None
+    if run is not None and store and (run / run_folder.METRICS).is_file():
+        RunFolder(run).read_json(run_folder.METRICS)  # known to be whole before the work
+    model = load_model(source)
     if out is None and run is None:
         raise ConfigError(
             "tuning a bundle needs --out", "none", "Name a folder for the settings and the page."
         )
     folder = out if out is not None else Path(source) / "tuning"
-    model = load_model(source)
     asked = choose_methods(model, methods)
     recipe = model.recipe
     meaning = meaning_of_labels(run, recipe, annotation, background_label)
     loaded = load_samples(find_pairs(images, labels, meaning), meaning)
     check_channels(loaded, recipe.net.in_channels, "the model")
     samples = [sample for sample in loaded if sample.annotated]
-    warnings = check_names([sample.name for sample in samples], run)
+    shared = shared_names([sample.name for sample in samples], run)
+    warnings = tuple(SHARED[part].format(n=n) for part, n in shared.items() if n)
     cases = embed_all(model.to(choose_device(device)), samples, asked, listen)
     before = score_cases(cases, cluster, recipe.clustering, recipe.background)
     results = []
@@ -201,7 +209,7 @@ def tune_model(
     )
     write_files(result, folder, source)
     if run is not None and store:
-        store_winner(run, recipe, result)
+        store_winner(run, recipe, result, shared.get("train", 0))
     return result
 
 
@@ -268,18 +276,18 @@ def choose_methods(model: Model, asked: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(dict.fromkeys(asked or possible), key=lambda method: method != own))
 
 
-def check_names(names: Sequence[str], run: Path | None) -> tuple[str, ...]:
-    """Warnings about images that the run was trained on, or that it reports on."""
+def shared_names(names: Sequence[str], run: Path | None) -> dict[str, int]:
+    """How many of the images the run was trained on, and how many it reports on.
+
+    Raises
+    ------
+    BundleError
+        If the run's list of them is damaged.
+    """
     if run is None or not (run / run_folder.SPLIT).is_file():
-        return ()
-    split = json.loads((run / run_folder.SPLIT).read_text())
-    texts = {
-        "train": "the network was trained on {n} of these images: what suits them may not suit "
-        "others",
-        "test": "{n} of these images are the run's test images: its test scores mean nothing now",
-    }
-    shared = {part: len(set(names) & set(split.get(part, ()))) for part in texts}
-    return tuple(texts[part].format(n=n) for part, n in shared.items() if n)
+        return {}
+    split = RunFolder(run).read_json(run_folder.SPLIT)
+    return {part: len(set(names) & set(split.get(part) or ())) for part in SHARED}
 
 
 def embed_all(
@@ -356,20 +364,22 @@ def sections(result: MethodResult) -> dict[str, list[tuple[float, float]]]:
     return {name: sorted(points) for name, points in found.items() if len(points) > 1}
 
 
-def store_winner(run: Path, recipe: ModelRecipe, result: TuneResult) -> None:
+def store_winner(run: Path, recipe: ModelRecipe, result: TuneResult, trained_on: int = 0) -> None:
     """Put the winner into the run's recipe, and its scores in place of the older ones.
 
     The figures of test images were taken with the settings of before; they are
-    kept under a name that says so, and no longer travel with an export.
+    kept under a name that says so, and no longer travel with an export. How many of the images
+    the network was trained on travels with the figures.
     """
     folder = RunFolder(run)
     metrics_file = run / run_folder.METRICS
-    metrics = json.loads(metrics_file.read_text()) if metrics_file.is_file() else {}
+    metrics = folder.read_json(run_folder.METRICS) if metrics_file.is_file() else {}
     changed = result.best.tuning.best != recipe.clustering
     if changed and "test" in metrics:
         metrics["test_before_tuning"] = metrics.pop("test")
     metrics["validation"] = {
         "n_images": result.n_images,
+        **({"n_trained_on": trained_on} if trained_on else {}),
         **result.best.tuning.scores.to_dict(),
     }
     folder.write_json(run_folder.METRICS, metrics)

@@ -217,6 +217,8 @@ def _validation(content: RunContent) -> str:
         if "test" in sets
         else ", so expect a little less on new ones."
     )
+    if trained_on := content.metrics.validation.get("n_trained_on"):
+        notes += f" The network was trained on {trained_on:g} of these: their figures flatter it."
     tail = (
         "To validate on your own images, annotate a few of them fully, segment them, and compare: "
         "`spoco-zoo evaluate PREDICTION GROUND_TRUTH`."

@@ -87,6 +87,12 @@ def load_model(
             return model
         recipe = model.recipe.model_copy(update={"clustering": clustering})
         return dataclasses.replace(model, recipe=recipe)
+    if (path / run_folder.CONFIG).is_file() and (path / run_folder.SPLIT).is_file():
+        raise BundleError(
+            "a run must be finished before it is used",
+            f"one without {run_folder.RECIPE} at {path}",
+            "Finish the training: repeat its command with --resume.",
+        )
     files = open_bundle(path)
     description = read_description(files)
     if description.spoco is None:

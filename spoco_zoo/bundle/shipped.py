@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spoco_zoo import run_folder
 from spoco_zoo.bundle.archive import open_bundle
 from spoco_zoo.bundle.layout import CONFIG_EXTRA
 from spoco_zoo.bundle.rdf import read_description
@@ -120,6 +121,12 @@ def describe_model(name: str) -> ModelSummary:
     BundleError
         If no model has that id, or its bundle is damaged.
     """
+    if (Path(name) / run_folder.CONFIG).is_file():
+        raise BundleError(
+            "a model that is described must be a bundle, or have an id",
+            f"a run at {name}",
+            "Its report.html describes it; or export it.",
+        )
     with nullcontext(Path(name)) if Path(name).exists() else find_shipped(name) as path:
         files = open_bundle(path)
         rdf = (description := read_description(files)).rdf

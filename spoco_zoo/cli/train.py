@@ -35,6 +35,10 @@ def train(
     classes: Annotated[
         str | None, typer.Option(help="Of cityscapes, as in car,person.", rich_help_panel=PAIRS)
     ] = None,
+    label_name: Annotated[
+        str | None,
+        typer.Option(help="Which labels of OME-Zarr with several.", rich_help_panel=PAIRS),
+    ] = None,
     annotation: Annotated[
         str | None, typer.Option(help="dense (default) or sparse.", rich_help_panel=ANNO)
     ] = None,
@@ -132,6 +136,7 @@ def train(
         classes=classes.split(",") if classes else None,
         split=split,
         init=init,
+        label_name=label_name,
         annotation=annotation,
         instance_ratio=instance_ratio,
         max_objects=max_objects,

@@ -29,6 +29,7 @@ __all__ = ["run_demo"]
 IMAGES = {2: 16, 3: 6}
 TRAINING_SHAPE = {2: (192, 192), 3: (40, 96, 96)}
 SIDE = {2: 1024, 3: 128}
+LEAST_SIDE = 32
 ITERATIONS = {2: 600, 3: 800}
 BATCH = {2: 4, 3: 1}
 DIAMETER = {2: 24.0, 3: 20.0}
@@ -83,16 +84,18 @@ def run_demo(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise StoreError("--out must be a new or empty folder", str(out), "Choose another name.")
     began = time.monotonic()
-    side = size or SIDE[ndim]
-    make_training_data(out / "data", ndim, seed)
-    big, truth = make_big_image(out, ndim, side, seed, display)
+    side = SIDE[ndim] if size is None else size
+    if side < LEAST_SIDE:
+        raise ConfigError(f"--size must be at least {LEAST_SIDE}", str(side), "Enlarge it.")
     config = TrainConfig.build(
         ndim=ndim,
-        iterations=iterations or ITERATIONS[ndim],
+        iterations=ITERATIONS[ndim] if iterations is None else iterations,
         batch_size=BATCH[ndim],
         features=FEATURES[ndim],
         seed=seed,
     )
+    make_training_data(out / "data", ndim, seed)
+    big, truth = make_big_image(out, ndim, side, seed, display)
     train_with_pictures(out / "data/images", out / "data/labels", out / "run", config, display)
     display.note("exporting the model and running the official test")
     options = ExportOptions(

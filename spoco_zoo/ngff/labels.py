@@ -165,6 +165,6 @@ def _choose(image: Image, name: str | None) -> Image:
         raise StoreError(
             "a label must be one that the image lists",
             f"{name!r} for {image.uri}, which lists {', '.join(names) or 'none'}",
-            "Name one of them.",
+            "Name one of them: --label-name of train, or its path, STORE/labels/NAME, elsewhere.",
         )
     return open_image(f"{place}/{name}", storage_options=image.storage_options)

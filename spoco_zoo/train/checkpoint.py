@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from spoco_zoo import run_folder
-from spoco_zoo.errors import LedgerError, StoreError
+from spoco_zoo.errors import BundleError, LedgerError, StoreError, one_line
 from spoco_zoo.nets.model import save_tensors
 from spoco_zoo.replacing import replacing
 
@@ -35,6 +35,8 @@ class Checkpoint:
     scaler: dict[str, Any] = field(default_factory=dict)
     stale: int = 0
     """Validations in a row without a better score."""
+    setup: dict[str, Any] = field(default_factory=dict)
+    """What was resolved from settings and images; empty in checkpoints of before it was kept."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,26 @@ class RunFolder:
         """Write JSON by temporary name and rename."""
         self.write_text(name, json.dumps(value, indent=2) + "\n")
 
+    def read_json(self, name: str) -> dict[str, Any]:
+        """Read a mapping.
+
+        Raises
+        ------
+        BundleError
+            If the file is damaged.
+        """
+        try:
+            values = json.loads((self.path / name).read_text())
+            if not isinstance(values, dict):
+                raise TypeError("no mapping")
+        except (OSError, ValueError, TypeError) as error:
+            raise BundleError(
+                "files of a run must be as training wrote them",
+                f"{one_line(error)[:100]} ({self.path / name})",
+                "Copy the run again.",
+            ) from error
+        return values
+
     def log(self, row: dict[str, Any]) -> None:
         """Append a row to ``log.jsonl``."""
         with (self.path / run_folder.LOG).open("a") as file:
@@ -149,9 +171,12 @@ class RunFolder:
         rows = []
         for line in path.read_text().splitlines() if path.is_file() else []:
             try:
-                rows.append(json.loads(line))
+                row = json.loads(line)
             except ValueError:
                 break
+            if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+                break
+            rows.append(row)
         return rows
 
     def trim_log(self, step: int) -> None:

@@ -104,6 +104,8 @@ class Split:
     test: tuple[Sample, ...]
     background: bool = True
     """Whether any training voxel is background, or may be."""
+    remarks: tuple[str, ...] = ()
+    """What is to be said of the files."""
     kept: float = 1.0
     """Share of the objects of the training images that are annotated; 1 if nobody counted them."""
 
@@ -130,6 +132,12 @@ def channels_first(
             f"shape {array.shape} in {name}",
             OTHER_NDIM.get((ndim, array.ndim), "Save one image per file."),
         )
+    if array.dtype.kind not in "buif" or not array.size:
+        raise DataError(
+            "an image must hold real numbers",
+            f"{array.dtype} of shape {array.shape} in {name}",
+            "Save it with another type, such as 16-bit integers.",
+        )
     values = np.asarray(array, exact_kind(array.dtype))
     finite = np.abs(values) <= LARGEST
     if not finite.all():
@@ -150,7 +158,8 @@ def integer_labels(
 ) -> NDArray[np.int32]:
     """Labels as int32 with objects > 0, `UNKNOWN` and `BACKGROUND`."""
     if array.dtype.kind not in "iub":
-        if array.dtype.kind != "f" or not np.array_equal(array, np.round(array)):
+        whole = array.dtype.kind == "f" and np.isfinite(array).all()
+        if not whole or not np.array_equal(array, np.round(array)):
             raise DataError(
                 "labels must be integers", f"{array.dtype} in {name}", "Save them as 16-bit TIFF."
             )

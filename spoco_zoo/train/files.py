@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["SUFFIXES", "Pair", "match_names", "pair_files", "read_array"]
+__all__ = ["SUFFIXES", "Pair", "left_out", "match_names", "pair_files", "read_array"]
 
 SUFFIXES = (".tif", ".tiff", ".png", ".npy", ".npz", ".h5", ".hdf5", ".zarr")
 LABEL_ENDINGS = (".spoco", "_cp_masks")
@@ -33,7 +34,8 @@ class Pair:
 
 def stem(path: Path) -> str:
     """Name of an image without its suffix, or of its labels without what that program appends."""
-    name = path.name
+    # macOS takes letters and accents apart, other systems do not.
+    name = unicodedata.normalize("NFC", path.name)
     for endings in (SUFFIXES, (".ome",), LABEL_ENDINGS):
         ending = next((e for e in endings if name.lower().endswith(e)), "")
         name = name[: len(name) - len(ending)]
@@ -52,9 +54,12 @@ def pair_files(images: Path, labels: Path) -> list[Pair]:
     if all(path.is_file() or path.suffix.lower() == ".zarr" for path in (images, labels)):
         return match_names({stem(images): images}, {stem(images): labels})
     found = {}
+    shared = images.is_dir() and labels.is_dir() and images.resolve() == labels.resolve()
     for folder, what in ((images, "images"), (labels, "labels")):
         check_folder(folder, what)
         files = sorted(p for p in visible(folder.iterdir()) if p.suffix.lower() in SUFFIXES)
+        if shared and any(map(is_named_labels, files)):
+            files = [p for p in files if is_named_labels(p) == (what == "labels")]
         if not files:
             raise DataError(
                 f"--{what} must hold files of type {', '.join(SUFFIXES)}",
@@ -63,6 +68,26 @@ def pair_files(images: Path, labels: Path) -> list[Pair]:
             )
         found[what] = by_name(((stem(p), p) for p in files), f"--{what}")
     return match_names(found["images"], found["labels"])
+
+
+def is_named_labels(path: Path) -> bool:
+    """Whether a name has what a program appends to that of an image to name its labels."""
+    plain = path.name.lower().removesuffix(path.suffix.lower()).removesuffix(".ome")
+    return plain.endswith(LABEL_ENDINGS)
+
+
+def left_out(images: Path, labels: Path) -> str:
+    """What to say of label files in a folder whose images are not in the other; empty if none."""
+    if not (images.is_dir() and labels.is_dir()) or images.resolve() == labels.resolve():
+        return ""
+    files = [path for path in visible(images.iterdir()) if path.suffix]
+    read = {stem(path) for path in files if path.suffix.lower() in SUFFIXES}
+    lone = {stem(p) for p in visible(labels.iterdir()) if p.suffix.lower() in SUFFIXES} - read
+    if not lone:
+        return ""
+    odd = sorted(path.name for path in files if path.stem in lone)
+    text = f"{len(lone)} label files have no image and are left out, such as {min(lone)!r}."
+    return text + (f" {odd[0]} is of a type that is not read: save it as TIFF." if odd else "")
 
 
 def visible(paths: Iterable[Path]) -> Iterable[Path]:
@@ -85,8 +110,8 @@ def by_name(entries: Iterable[tuple[str, Path]], what: str) -> dict[str, Path]:
         if name in found:
             raise DataError(
                 f"{what} must have names that are unique without their suffixes",
-                f"{found[name].name} and {path.name}",
-                "Rename one of them.",
+                f"{found[name]} and {path}",
+                "Rename one of them, or give images and labels a folder each.",
             )
         found[name] = path
     return found
@@ -117,11 +142,14 @@ def same_file(pair: Pair) -> bool:
     return pair.image.resolve() == pair.labels.resolve()
 
 
-def read_array(path: Path, *, labels: bool = False) -> NDArray[Any]:
+def read_array(
+    path: Path, *, labels: bool = False, label_name: str | None = None, ndim: int = 3
+) -> NDArray[Any]:
     """Read one array file in its stored axis order.
 
-    With `labels` those inside an OME-Zarr are taken, and the numbers of an indexed
-    PNG in place of their colours.
+    With `labels` those inside an OME-Zarr are taken, of several those of `label_name`, and the
+    numbers of an indexed PNG in place of their colours. A network of `ndim` axes does not see
+    a stack as channels, if the file says that it is one.
 
     Raises
     ------
@@ -131,7 +159,7 @@ def read_array(path: Path, *, labels: bool = False) -> NDArray[Any]:
     suffix = path.suffix.lower()
     try:
         if suffix in (".tif", ".tiff"):
-            return _read_tiff(path)
+            return _read_tiff(path, ndim)
         if suffix == ".png":
             from spoco_zoo.ngff.picture import read_picture
 
@@ -142,7 +170,7 @@ def read_array(path: Path, *, labels: bool = False) -> NDArray[Any]:
             from spoco_zoo.ngff import find_labels, open_image
 
             inside = labels and (path / "labels").is_dir()
-            store = find_labels(path) if inside else open_image(path)
+            store = find_labels(path, label_name) if inside else open_image(path)
             if store.n_times > 1:
                 raise DataError(
                     "a training file must hold one time point",
@@ -165,7 +193,7 @@ def read_array(path: Path, *, labels: bool = False) -> NDArray[Any]:
         ) from error
 
 
-def _read_tiff(path: Path) -> NDArray[Any]:
+def _read_tiff(path: Path, ndim: int) -> NDArray[Any]:
     """The first series, named channels first; transparency that hides nothing is left out.
 
     Others of its shape are images too, smaller ones are thumbnails.
@@ -180,6 +208,19 @@ def _read_tiff(path: Path) -> NDArray[Any]:
                 "a training file must hold one image",
                 f"{alike} of shape {first.shape} in {path.name}",
                 "Save each image, and its labels, as a file of its own.",
+            )
+        stacked = [
+            f"{n} along {axis}"
+            for axis, n in zip(first.axes, first.shape, strict=True)
+            if n > 1 and axis in "TZ"
+        ]
+        # A stack may be named a film by mistake, but both at once are more than one volume.
+        if len(stacked) > ndim - 2:
+            raise DataError(
+                f"a training file must hold one {'plane' if ndim == 2 else 'volume'}",
+                f"{', '.join(stacked)} in {path.name}",
+                "Save each, and its labels, as a file of its own"
+                + ("; or pass --ndim 3." if ndim == 2 else "."),
             )
         array, axes = np.asarray(first.asarray()), first.axes
     if axes.endswith("YXS"):

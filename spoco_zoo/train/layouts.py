@@ -100,7 +100,8 @@ def find_pairs(images: Path, labels: Path, config: TrainConfig) -> list[Pair]:
 
 def read_pair(pair: Pair, config: TrainConfig) -> tuple[NDArray[Any], NDArray[Any]]:
     """Image as stored, and labels as integers of one value per object."""
-    image, labels = read_array(pair.image), read_array(pair.labels, labels=True)
+    image = read_array(pair.image, ndim=config.ndim)
+    labels = read_array(pair.labels, labels=True, label_name=config.label_name, ndim=config.ndim)
     if config.layout == "cvppp":
         return image, colours_to_ids(labels)
     if config.layout == "cityscapes":

@@ -12,11 +12,12 @@ A run folder holds::
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from spoco_zoo.errors import TrainingError
+from spoco_zoo import run_folder
+from spoco_zoo.errors import LedgerError, TrainingError
 from spoco_zoo.nets.receptive import pooling_factor
 from spoco_zoo.nets.registry import build_network
 from spoco_zoo.train.augment import view
@@ -116,11 +117,30 @@ class Trainer:
     def restore(self) -> None:
         """Go on from ``last.pt``."""
         saved = self.folder.load_last(self.device)
+        self._check_setup(saved.setup)
         self.network.load_state_dict(saved.network)
         self.momentum.load_state_dict(saved.momentum)
         self.optimizer.load_state_dict(saved.optimizer)
         self.scaler.load_state_dict(saved.scaler)
         self.step, self.best, self.stale = saved.step, saved.best, saved.stale
+        if not (self.folder.path / run_folder.BEST).is_file():
+            self.best = -1.0  # the next validation writes it anew
+
+    def _check_setup(self, saved: Mapping[str, Any]) -> None:
+        """Refuse to go on with another network or crop: settings left open follow the images.
+
+        Raises
+        ------
+        LedgerError
+        """
+        own = self.setup.to_dict()
+        odd = [f"{k} {own[k]} instead of {v}" for k, v in saved.items() if own.get(k) != v]
+        if odd:
+            raise LedgerError(
+                "a resumed run must have the images and labels that it began with",
+                f"others, which ask for {'; '.join(odd)}",
+                "Bring them back as they were, or start a new run in another --out.",
+            )
 
     def checkpoint(self) -> Checkpoint:
         """Everything that `restore` needs."""
@@ -132,6 +152,7 @@ class Trainer:
             optimizer=self.optimizer.state_dict(),
             scaler=self.scaler.state_dict(),
             stale=self.stale,
+            setup=self.setup.to_dict(),
         )
 
     @property
@@ -258,7 +279,7 @@ class Trainer:
         values = ", ".join(f"{name} {float(value.detach()):g}" for name, value in terms.items())
         return (
             f"{what} not finite at step {self.step}, with crops of {names} ({values}). "
-            f"Look at these images, or lower --learning-rate; last.pt holds the last good state."
+            "Look at these images, or lower --learning-rate or the weights of the loss."
         )
 
     @property

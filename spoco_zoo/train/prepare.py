@@ -18,6 +18,7 @@ from spoco_zoo.train.data import (
     split_by_name,
     split_samples,
 )
+from spoco_zoo.train.files import left_out
 from spoco_zoo.train.layouts import find_pairs
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from spoco_zoo.config import TrainConfig
     from spoco_zoo.train.data import Sample
+    from spoco_zoo.train.files import Pair
 
 __all__ = ["has_background", "prepare", "read_split"]
 
@@ -48,6 +50,7 @@ def prepare(
             "--val-images and --val-labels go together", "only one of them", "Give both or neither."
         )
     pairs = find_pairs(images, labels, config)
+    remarks = [left_out(images, labels)] if config.layout == "pairs" else []
     if config.split is not None:
         if val_images is not None:
             raise ConfigError(
@@ -60,7 +63,9 @@ def prepare(
         chosen = [pair for pair in pairs if pair.name in listed]
         split = split_by_name(load_samples(chosen, config), names)
     elif val_images is not None and val_labels is not None:
-        held = load_samples(find_pairs(val_images, val_labels, config), config)
+        others = find_pairs(val_images, val_labels, config)
+        remarks = [*remarks, left_out(val_images, val_labels), doubt_shared(pairs, others)]
+        held = load_samples(others, config)
         split = Split(tuple(load_samples(pairs, config)), tuple(held), ())
         check_channels(held, split.train[0].image.shape[0], "those to train on")
     else:
@@ -91,7 +96,21 @@ def prepare(
         )
     # Asked of all that was annotated: thinned out, tissue without gaps has unknown voxels too.
     background = has_background(split.train, config)
-    return Split(kept, val, judged(split.test), background, kept_share(split.train, kept, config))
+    share = kept_share(split.train, kept, config)
+    return Split(kept, val, judged(split.test), background, tuple(filter(None, remarks)), share)
+
+
+def doubt_shared(train: Sequence[Pair], val: Sequence[Pair]) -> str:
+    """What to say of images that are to be trained on and to be validated on; empty if none."""
+    known = {pair.image.resolve() for pair in train}
+    count = sum(pair.image.resolve() in known for pair in val)
+    if not count:
+        return ""
+    return (
+        f"Warning: {count} of {len(val)} validation images are trained on, too: scores will say "
+        "nothing of new images, and network and clustering are chosen by what was learned by "
+        "heart. Leave --val-images out, and a share of the images is set apart."
+    )
 
 
 def kept_share(before: Sequence[Sample], kept: Sequence[Sample], config: TrainConfig) -> float:

@@ -11,6 +11,7 @@ from skimage import measure
 
 from spoco_zoo import ngff
 from spoco_zoo.errors import InputError
+from spoco_zoo.train.data import BACKGROUND
 from spoco_zoo.train.setup import CROP
 
 if TYPE_CHECKING:
@@ -48,9 +49,16 @@ GIVE = "--voxel-size gives it to the model, which else cannot know the scale of 
 def doubts(split: Split, config: TrainConfig, crop: Sequence[int]) -> list[str]:
     """All that training data may not be meant to be, one text each, for a run with this crop."""
     samples = [*split.train, *split.val]
-    found = [doubt_masks(samples)]
-    if config.annotation == "sparse" and config.background_label is None:
-        found.append(doubt_strokes(samples))
+    found = [*split.remarks, doubt_masks(samples)]
+    if config.annotation == "sparse":
+        marked = any((sample.labels == BACKGROUND).any() for sample in samples)
+        if config.background_label is not None and not marked:
+            found.append(
+                f"Warning: no label file holds {config.background_label}, which --background-label "
+                "says is background: nothing is known to be background."
+            )
+        if not marked:
+            found.append(doubt_strokes(samples))
     if config.annotation == "dense" and config.ndim == 3:
         found.append(doubt_planes(samples))
     if config.crop is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -74,6 +74,11 @@ class Setup:
     photometry: Photometry
     anisotropy: tuple[float, ...]
     precision: torch.dtype
+
+    def to_dict(self) -> dict[str, Any]:
+        """What a resumed run must have again, in plain lists and numbers."""
+        net = {k: v for k, v in self.net.model_dump(mode="json").items() if k != "architecture"}
+        return {**net, "crop": list(self.crop)}
 
 
 def relative_voxel_size(config: TrainConfig) -> tuple[float, ...]:

@@ -76,6 +76,30 @@ def test_new_settings_make_older_test_scores_void(tmp_path: Path) -> None:
         assert load_model(run).recipe.clustering == best
 
 
+def test_figures_of_training_images_say_so_in_a_bundle(tmp_path: Path, data: Path) -> None:
+    run = make_run(tmp_path / "run", 2)
+    names = sorted(path.stem for path in (data / "images").iterdir())
+    (run / "split.json").write_text(json.dumps({"train": names[:1], "val": names[1:], "test": []}))
+    result = tune_model(str(run), data / "images", data / "labels", methods=["instance"])
+    assert "trained on 1 of these images" in result.warnings[0]
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["validation"]["n_trained_on"] == 1
+    options = ExportOptions("Disks of noise", ("Jane Doe",), formats=("pytorch_state_dict",))
+    export(run, tmp_path / "bundle", options)
+    assert "trained on 1 of these" in (tmp_path / "bundle" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["split.json", "metrics.json"])
+def test_damaged_files_of_a_run_are_named_before_the_work(
+    name: str, tmp_path: Path, data: Path
+) -> None:
+    run = make_run(tmp_path / "run", 2)
+    (run / name).write_text('{"train": [')
+    with pytest.raises(BundleError, match=rf"as training wrote them.*{name}"):
+        tune_model(str(run), data / "images", data / "labels", methods=["instance"])
+    assert not (run / "tuning").exists()
+
+
 def test_a_run_can_be_left_as_it_is(tmp_path: Path, data: Path) -> None:
     run = make_run(tmp_path / "run", 2)
     before = {path.name: path.read_bytes() for path in run.iterdir()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 import warnings
 from pathlib import Path
 
@@ -12,9 +13,9 @@ from PIL import Image
 
 from spoco_zoo import ngff
 from spoco_zoo.config import TrainConfig
-from spoco_zoo.errors import DataError
+from spoco_zoo.errors import DataError, StoreError
 from spoco_zoo.train.data import load_samples
-from spoco_zoo.train.files import pair_files, read_array
+from spoco_zoo.train.files import left_out, pair_files, read_array
 
 from .pictures import load, pair, picture
 
@@ -137,7 +138,7 @@ def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
     """One of the two would have been lost without a word."""
     pair(tmp_path, "image", *picture())
     pair(tmp_path, "image.ome", *picture())
-    with pytest.raises(DataError, match=r"image\.ome\.tif and image\.tif"):
+    with pytest.raises(DataError, match=r"image\.ome\.tif and .*/image\.tif"):
         pair_files(tmp_path / "images", tmp_path / "labels")
 
 
@@ -173,3 +174,90 @@ def test_names_with_several_dots_were_taken_for_one(tmp_path: Path) -> None:
     found = pair_files(tmp_path / "images", tmp_path / "labels")
     assert {one.image.name: one.labels.name for one in found} == names
     assert {one.name for one in found} == {"exp 1.0 20x", "exp 1.1 20x", "B"}
+
+
+def test_a_stack_was_trained_on_as_channels(tmp_path: Path) -> None:
+    image, _ = picture()
+    for axes in ("ZYX", "TYX"):
+        stack = np.stack([image] * 5).astype(np.uint16)
+        tifffile.imwrite(tmp_path / "a.tif", stack, imagej=True, metadata={"axes": axes})
+        with pytest.raises(DataError, match=rf"one plane; found 5 along {axes[0]} in a\.tif"):
+            read_array(tmp_path / "a.tif", ndim=2)
+        assert read_array(tmp_path / "a.tif", ndim=3).shape == stack.shape
+    films = np.zeros((2, 5, *image.shape), np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", films, imagej=True, metadata={"axes": "TZYX"})
+    with pytest.raises(DataError, match="one volume; found 2 along T, 5 along Z"):
+        read_array(tmp_path / "a.tif", ndim=3)
+    tifffile.imwrite(tmp_path / "a.tif", films[0], imagej=True, metadata={"axes": "CYX"})
+    assert read_array(tmp_path / "a.tif", ndim=2).shape == films[0].shape
+
+
+@pytest.mark.parametrize(
+    "odd", [np.zeros((0, 0)), np.zeros((8, 8), complex), np.zeros((8, 8), [("a", int)])]
+)
+def test_images_of_no_real_numbers_are_refused(tmp_path: Path, odd: np.ndarray) -> None:
+    np.save(tmp_path / "a.npy", odd)
+    np.save(tmp_path / "l.npy", np.zeros(odd.shape, int))
+    (pair,) = pair_files(tmp_path / "a.npy", tmp_path / "l.npy")
+    with pytest.raises(DataError, match=r"real numbers; found .* in a\.npy"):
+        load_samples([pair], TrainConfig())
+
+
+def test_labels_with_infinity_are_refused(tmp_path: Path) -> None:
+    image, labels = picture()
+    np.save(tmp_path / "a.npy", image)
+    np.save(tmp_path / "l.npy", np.where(labels == labels.max(), np.inf, labels))
+    (pair,) = pair_files(tmp_path / "a.npy", tmp_path / "l.npy")
+    for annotation in ("dense", "sparse"):
+        with pytest.raises(DataError, match="labels must be integers"):
+            load_samples([pair], TrainConfig(annotation=annotation))
+
+
+def test_masks_of_cellpose_may_lie_beside_the_images(tmp_path: Path) -> None:
+    image, labels = picture()
+    for name in "ab":
+        tifffile.imwrite(tmp_path / f"{name}.tif", image)
+        tifffile.imwrite(tmp_path / f"{name}_cp_masks.tif", labels.astype(np.uint16))
+    found = pair_files(tmp_path, tmp_path)
+    assert [(p.name, p.image.name, p.labels.name) for p in found] == [
+        (name, f"{name}.tif", f"{name}_cp_masks.tif") for name in "ab"
+    ]
+
+
+def test_names_of_a_mac_are_those_of_others(tmp_path: Path) -> None:
+    image, labels = picture()
+    for folder, form, array in (("i", "NFD", image), ("l", "NFC", labels)):
+        (tmp_path / folder).mkdir()
+        name = unicodedata.normalize(form, "Z\u00e4hler.tif")
+        tifffile.imwrite(tmp_path / folder / name, array)
+    (found,) = pair_files(tmp_path / "i", tmp_path / "l")
+    assert found.image.name != found.labels.name
+
+
+def test_labels_without_a_readable_image_are_told_of(tmp_path: Path) -> None:
+    image, labels = picture()
+    for name in "abc":
+        pair(tmp_path, name, image, labels)
+    assert left_out(tmp_path / "images", tmp_path / "labels") == ""
+    (tmp_path / "images" / "b.tif").rename(tmp_path / "images" / "b.jpg")
+    (tmp_path / "images" / "c.tif").unlink()
+    said = left_out(tmp_path / "images", tmp_path / "labels")
+    assert "2 label files have no image and are left out, such as 'b'" in said
+    assert "b.jpg is of a type that is not read" in said
+
+
+def test_of_several_labels_in_an_ome_zarr_one_is_named(tmp_path: Path) -> None:
+    image, labels = picture()
+    tifffile.imwrite(tmp_path / "a.tif", image)
+    store = tmp_path / "a.ome.zarr"
+    ngff.convert(tmp_path / "a.tif", store)
+    for name, values in (("mine", labels), ("theirs", labels * 0 + 1)):
+        target = ngff.plan_label(ngff.open_image(store), name=name)
+        ngff.create_label(target, dtype=np.uint32, shard=labels.shape, chunk=labels.shape)
+        ngff.open_label_array(target, 0)[...] = values.astype(np.uint32)
+        ngff.publish_label(target)
+    pairs = pair_files(store, store)
+    with pytest.raises(StoreError, match=r"one that the image lists.*--label-name"):
+        load_samples(pairs, TrainConfig())
+    (sample,) = load_samples(pairs, TrainConfig(label_name="mine"))
+    assert len(sample.centres) == len(np.unique(labels)) - 1

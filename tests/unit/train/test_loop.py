@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from typer.testing import CliRunner
 
 from spoco_zoo.cli import app
 from spoco_zoo.config import TrainConfig
-from spoco_zoo.errors import ConfigError, TrainingError
+from spoco_zoo.errors import ConfigError, LedgerError, TrainingError
 from spoco_zoo.nets.model import load_run
 from spoco_zoo.nets.receptive import pooling_factor
 from spoco_zoo.segment.cluster import cluster
@@ -88,6 +89,37 @@ def test_patience_ends_a_run_that_gets_no_better(data: Path, tmp_path: Path) -> 
     )
     assert resumed is not None
     assert resumed.metrics["iterations"] == 6
+
+
+def test_a_run_goes_on_with_its_network_or_not_at_all(data: Path, tmp_path: Path) -> None:
+    """Periods follow the objects' size: mended labels changed them, and the network under way."""
+    for folder in ("images", "labels"):
+        shutil.copytree(data / folder, tmp_path / folder)
+    changes = {"rotary": None, "features": (4, 8)}
+    run(tmp_path, tmp_path / "run", **changes)
+    (tmp_path / "run" / "best.pt").unlink()
+
+    def resumed() -> TrainResult | None:
+        return train(
+            tmp_path / "images",
+            tmp_path / "labels",
+            tmp_path / "run",
+            TINY.model_copy(update=changes),
+            clusterer=cluster,
+            resume=True,
+        )
+
+    for path in (tmp_path / "labels").iterdir():
+        labels = tifffile.imread(path)
+        tifffile.imwrite(path, np.where(labels == 2, 0, labels)[:, ::-1])
+    with pytest.raises(LedgerError, match=r"ask for rotary .* instead of .*Bring them back"):
+        resumed()
+    for path in (data / "labels").iterdir():
+        shutil.copy(path, tmp_path / "labels")
+    for path in (tmp_path / "images").iterdir():
+        tifffile.imwrite(path, np.stack([tifffile.imread(path)] * 2))
+    with pytest.raises(LedgerError, match="in_channels 2 instead of 1"):
+        resumed()
 
 
 def test_a_loss_that_is_not_finite_names_the_images(data: Path, tmp_path: Path) -> None:

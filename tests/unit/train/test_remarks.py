@@ -117,6 +117,23 @@ def test_one_small_image_shrank_the_crops_of_all_without_a_word(
     assert not doubt_crop(samples[2:], crop, CROP[2])  # no other is larger
 
 
+def test_validation_images_that_are_trained_on_are_told_of(tmp_path: Path) -> None:
+    data = folder_of(tmp_path, drawn())
+    also = ["--val-images", str(data / "images"), "--val-labels", str(data / "labels")]
+    assert "3 of 3 validation images are trained on, too" in train(data, *also)
+
+
+def test_a_background_label_that_is_nowhere_is_told_of(tmp_path: Path) -> None:
+    strokes = drawn()
+    strokes[14:16, ::4] = strokes[14:16, 1::4] = 254  # strokes, in pieces
+    data = folder_of(tmp_path, strokes)
+    said = train(data, "--annotation", "sparse", "--background-label", "255")
+    assert "no label file holds 255, which --background-label says is background" in said
+    shutil.rmtree(data / "run")
+    said = train(data, "--annotation", "sparse", "--background-label", "254")
+    assert "no label file" not in said
+
+
 def test_what_is_said_of_training_data_is_in_the_report(tmp_path: Path) -> None:
     data = folder_of(tmp_path, (drawn() > 0).astype(np.uint8) * 255)
     assert train(data).count("one value for all objects") == 1
@@ -160,7 +177,12 @@ def test_the_voxel_size_in_training_files_was_ignored(tmp_path, sizes, expected,
 def test_training_stacks_without_z_spacing_are_noted(tmp_path: Path) -> None:
     size, note = stated_voxel_size(calibrated(tmp_path, 0.2, 0.2, spacing=0.5), 3)
     assert size == pytest.approx((0.5, 0.2, 0.2))
-    size, note = stated_voxel_size(calibrated(tmp_path, 0.2, 0.2, spacing=0.0), 3)
+    flat = {"axes": "ZYX", "PhysicalSizeX": 0.2, "PhysicalSizeY": 0.2}
+    stack = tmp_path / "0.ome.tif"
+    tifffile.imwrite(
+        stack, np.zeros((4, 16, 16), np.uint8), photometric="minisblack", metadata=flat
+    )
+    size, note = stated_voxel_size([Pair("0", stack, stack)], 3)
     assert size is None
     assert "but no z" in note
 
