@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 EPS = 1e-6
-LARGEST = {2: 512, 3: 64}
+LARGEST = {2: 512, 3: 32}
 """Voxels per axis beyond which a test tensor would only make the bundle large."""
 
 

@@ -105,7 +105,7 @@ def test_a_page_that_could_not_be_drawn_cost_the_result(exported_2d: Exported, i
     display = Rough()
     result = segment_with_pictures(str(image), exported_2d.run, SegmentConfig(), display)
     assert result.objects > 0
-    assert "not their page: the input must exist" in display.notes[-1]
+    assert "but not the page and settings beside: the input must exist" in display.notes[-1]
 
 
 def test_a_loaded_model_was_taken_for_the_path_of_one(exported_2d: Exported, image: Path) -> None:
