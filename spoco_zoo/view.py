@@ -265,7 +265,7 @@ class ViewServer:
         where = [slice(0, n) for n in image.spatial_shape()]
         times = [image.read(0, time, [channel], where)[0] for time in range(image.n_times)]
         values = np.stack(times) if "t" in image.axes else times[0]
-        lead = [*image.axes[:1]] if "t" in image.axes else []
+        lead = ["t"] if "t" in image.axes else []
         space = ng.CoordinateSpace(
             names=[*lead, *image.spatial],
             units=[*("" for _ in lead), *("m" for _ in image.spatial)],

@@ -49,7 +49,7 @@ def checklist(rdf: dict[str, Any]) -> tuple[Item, ...]:
         Item(bool(card.get("modality")), "The microscopy (`--modality`)."),
         Item(
             bool(card.get("evaluations")),
-            "The data behind the figures, with its address (`--dataset`).",
+            "The data of the figures, with its address (`--dataset`).",
         ),
         Item(len(rdf.get("cite") or []) > 1, "A citation of the training data (`--cite`)."),
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +25,8 @@ from spoco_zoo.segment.scale import Look, choose_scale
 from spoco_zoo.segment.tiling import choose_tiling
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from spoco_zoo.config import ModelRecipe, SegmentConfig
     from spoco_zoo.intensities import Statistics
     from spoco_zoo.nets.model import Embedder, Model
@@ -93,7 +96,7 @@ def find_scale(image: Image, model: Model, config: SegmentConfig) -> tuple[float
     if not first.count:
         # As in the gaps of a mosaic: what is looked at must hold something, or it tells nothing.
         best = _lightest(image, config.level, shown.channels, region)
-        shown = _shown(image, model, config, best)
+        shown = replace(shown, centres=[*shown.centres, best])
         first = shown.look(1 / 2, _part(region, best, EDGE))
     seen = {(1 / 2, 1.0): first}
 
@@ -113,9 +116,20 @@ class _Shown:
     image: Image
     level: int
     channels: tuple[int, ...]
-    statistics: Statistics
+    invert: bool
+    centres: Sequence[tuple[int, int]]
+    """Of the parts that tell how to normalise: by its own, one without objects is all noise."""
     network: Embedder
     recipe: ModelRecipe
+
+    @cached_property
+    def statistics(self) -> Statistics:
+        """Of these parts together."""
+        whole = _whole(self.image, self.level)
+        parts = dict.fromkeys(_part(whole, centre, EDGE) for centre in self.centres)
+        # Kept, because they may be gone through twice: from a server that would be read twice.
+        pixels = [_read(self.image, self.level, self.channels, part) for part in parts]
+        return statistics_of(lambda: pixels)._replace(inverted=self.invert)
 
     def look(self, zoom: float, part: Box) -> Look:
         """Segment a part at a zoom."""
@@ -125,24 +139,19 @@ class _Shown:
         return _look(pixels, self.network, self.recipe)
 
 
-def _shown(
-    image: Image, model: Model, config: SegmentConfig, more: tuple[int, int] | None = None
-) -> _Shown:
-    """By statistics of parts of all of the image, and of one `more`; the run measures the whole.
-
-    By its own a part without objects would be all noise.
-    """
+def _shown(image: Image, model: Model, config: SegmentConfig) -> _Shown:
+    """By statistics of parts of all of the image; the run measures the whole."""
     level, recipe = config.level, model.recipe
     channels, _ = choose_channels(image, level, config.channel, recipe)
-    shape = image.spatial_shape(level)
-    whole = Box((0,) * len(shape), shape)
-    places = [*_places(whole), *([more] if more else [])]
-    parts = dict.fromkeys(_part(whole, centre, EDGE) for centre in places)
-    # Kept, because they may be gone through twice: from a server that would be read twice.
-    pixels = [_read(image, level, channels, part) for part in parts]
-    statistics = statistics_of(lambda: pixels)._replace(inverted=config.invert)
     network = made_ready(model.network, torch.device("cpu"), "float32")
-    return _Shown(image, level, channels, statistics, network, recipe)
+    return _Shown(
+        image, level, channels, config.invert, _places(_whole(image, level)), network, recipe
+    )
+
+
+def _whole(image: Image, level: int) -> Box:
+    shape = image.spatial_shape(level)
+    return Box((0,) * len(shape), shape)
 
 
 def _read(image: Image, level: int, channels: tuple[int, ...], part: Box) -> np.ndarray:

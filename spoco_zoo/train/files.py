@@ -86,7 +86,7 @@ def left_out(images: Path, labels: Path) -> str:
     if not lone:
         return ""
     odd = sorted(path.name for path in files if path.stem in lone)
-    text = f"{len(lone)} label files have no image and are left out, such as {min(lone)!r}."
+    text = f"Label files without an image are left out: {len(lone)}, such as {min(lone)!r}."
     return text + (f" {odd[0]} is of a type that is not read: save it as TIFF." if odd else "")
 
 

@@ -242,7 +242,7 @@ def test_labels_without_a_readable_image_are_told_of(tmp_path: Path) -> None:
     (tmp_path / "images" / "b.tif").rename(tmp_path / "images" / "b.jpg")
     (tmp_path / "images" / "c.tif").unlink()
     said = left_out(tmp_path / "images", tmp_path / "labels")
-    assert "2 label files have no image and are left out, such as 'b'" in said
+    assert "without an image are left out: 2, such as 'b'" in said
     assert "b.jpg is of a type that is not read" in said
 
 
