@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import EllipsisType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,16 +23,17 @@ PANEL = (600, 400)
 
 
 def cover_image(example: Example) -> NDArray[np.uint8]:
-    """Image, embeddings and labels side by side; the middle slice of a volume.
+    """Image, embeddings and labels side by side; of a volume the slice with most in it.
 
     Returns
     -------
     uint8, shape (600, 1200, 3)
     """
+    where = fullest_slice(example.labels)
     panels = [
-        grey_rgb(_middle(example.image[0].mean(axis=0))),
-        embedding_rgb(np.stack([_middle(channel) for channel in example.embeddings[0]])),
-        label_rgb(_middle(example.labels)),
+        grey_rgb(example.image[0].mean(axis=0)[where]),
+        embedding_rgb(np.stack([channel[where] for channel in example.embeddings[0]])),
+        label_rgb(example.labels[where]),
     ]
     return np.concatenate([_fit(panel) for panel in panels], axis=1)
 
@@ -43,9 +45,16 @@ def write_cover(path: Path, example: Example) -> None:
     Image.fromarray(cover_image(example)).save(path, optimize=True)
 
 
-def _middle(volume: NDArray[Any]) -> NDArray[Any]:
-    """The plane itself in 2D, the middle slice in 3D."""
-    return volume if volume.ndim == 2 else volume[volume.shape[0] // 2]
+def fullest_slice(labels: NDArray[Any]) -> EllipsisType | int:
+    """The slice of a volume with most voxels in objects, of equals that nearest to the middle.
+
+    In 2D the plane itself.
+    """
+    if labels.ndim == 2:
+        return ...
+    filled = np.count_nonzero(labels, axis=(1, 2))
+    away = np.abs(np.arange(len(filled)) - len(filled) // 2)
+    return int(np.lexsort((away, -filled))[0])
 
 
 def _fit(panel: NDArray[np.uint8]) -> NDArray[np.uint8]:

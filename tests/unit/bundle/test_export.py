@@ -21,6 +21,7 @@ from PIL import Image
 import spoco_zoo
 from spoco_zoo.bundle import layout
 from spoco_zoo.bundle.description import exact_scale
+from spoco_zoo.bundle.cover import fullest_slice
 from spoco_zoo.bundle.export import ExportOptions, _move, export
 from spoco_zoo.bundle.formats import OnnxNetwork, compare, load_torchscript, write_weights
 from spoco_zoo.bundle.layout import FORMATS, tile_geometry
@@ -360,3 +361,11 @@ def test_a_halo_in_voxels_survives_its_way_through_micrometres(size: float, halo
     found = exact_scale(size, halo)
     assert halo * found / found == halo
     assert found == pytest.approx(size, rel=1e-14)
+
+
+def test_the_cover_of_a_volume_shows_its_fullest_slice() -> None:
+    labels = np.zeros((9, 6, 6), np.int32)
+    labels[2:4, :3] = labels[7, 2:5] = 1
+    assert fullest_slice(labels) == 3
+    assert fullest_slice(labels[0]) is ...
+    assert fullest_slice(labels * 0) == 4
