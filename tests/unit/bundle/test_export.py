@@ -20,8 +20,8 @@ from PIL import Image
 
 import spoco_zoo
 from spoco_zoo.bundle import layout
-from spoco_zoo.bundle.description import exact_scale
 from spoco_zoo.bundle.cover import fullest_slice
+from spoco_zoo.bundle.description import exact_scale
 from spoco_zoo.bundle.export import ExportOptions, _move, export
 from spoco_zoo.bundle.formats import OnnxNetwork, compare, load_torchscript, write_weights
 from spoco_zoo.bundle.layout import FORMATS, tile_geometry
