@@ -1,6 +1,6 @@
 """Labels from the network's voxel size back to the image's own.
 
-Every voxel takes the label of the network voxel that its centre lies in, so that
+Every voxel takes the label of the network voxel that its centre lies in or at, so that
 no new label arises and neighbours in different write units fit together. Where the
 network's voxels are the finer ones, some are taken by none: what lies in those alone
 is no object, and gets no id.
@@ -44,11 +44,16 @@ class Stretch(AxisStep):
     whole_fine: int = 1
 
     def picks(self, start: int, stop: int) -> np.ndarray:
-        """The network voxel under the centre of each image voxel."""
+        """The network voxel under the centre of each image voxel.
+
+        Where that lies between two, as at twice the size, they are taken in turns: always the
+        same one would move all objects by a quarter of a voxel.
+        """
         # Twice the centre, in whole numbers: no rounding, whatever the size.
-        twice = 2 * (self.first + np.arange(start, stop, dtype=np.int64)) + 1
-        under = twice * self.whole_fine // (2 * self.whole) - self.first_fine
-        return np.clip(under, 0, self.fine - 1)
+        place = self.first + np.arange(start, stop, dtype=np.int64)
+        under, rest = np.divmod((2 * place + 1) * self.whole_fine, 2 * self.whole)
+        under -= (rest == 0) & (place % 2 == 0)
+        return np.asarray(np.clip(under - self.first_fine, 0, self.fine - 1))
 
 
 def shown_voxels(steps: Sequence[AxisStep], core: Box) -> tuple[np.ndarray, ...]:

@@ -342,3 +342,18 @@ def test_an_image_without_a_voxel_size_was_taken_for_the_models_without_a_word(
         assert planned(tmp_path / "b.tif", known, **settings).notes == ()
     unknown = known.model_copy(update={"voxel_size": None})
     assert planned(tmp_path / "c.tif", unknown).notes == ()
+
+
+@pytest.mark.parametrize("ratio", [1, 2, 3, 4, 6])
+@pytest.mark.parametrize("first", [0, 3, 8])
+def test_labels_of_an_enlarged_image_were_moved_by_a_quarter_voxel(ratio: int, first: int) -> None:
+    size = 40
+    part = Stretch(
+        size * ratio, size, None, first, first * ratio, whole=100, whole_fine=100 * ratio
+    )
+    picks = part.picks(0, size)
+    centres = (picks + 0.5) / ratio - 0.5
+    assert np.abs(centres - np.arange(size)).max() < 0.5 / ratio + 1e-9
+    assert np.mean(centres - np.arange(size)) == pytest.approx(0)
+    np.testing.assert_array_equal(part.picks(7, 30), picks[7:30])
+    assert (np.diff(picks) > 0).all()
