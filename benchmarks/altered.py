@@ -26,6 +26,7 @@ from skimage.transform import resize
 
 from spoco_zoo.config import SegmentConfig
 from spoco_zoo.segment import segment
+from spoco_zoo.segment.resize import Stretch
 from spoco_zoo.train.metrics import mean, score
 
 if TYPE_CHECKING:
@@ -64,8 +65,12 @@ def zoomed(factor: float) -> Callable[[NDArray[Any], NDArray[Any]], Pair]:
     def change(image: NDArray[Any], labels: NDArray[Any]) -> Pair:
         shape = [round(n * factor) for n in image.shape]
         larger = resize(image, shape, order=1, preserve_range=True, anti_aliasing=factor < 1)
-        near = resize(labels, shape, order=0, preserve_range=True, anti_aliasing=False)
-        return larger, near.astype(np.int32)
+        # As `segment` takes labels back: always the same of two voxels would move all objects.
+        rows = [
+            Stretch(n, m, None, whole=m, whole_fine=n).picks(0, m)
+            for n, m in zip(labels.shape, shape, strict=True)
+        ]
+        return larger, labels[np.ix_(*rows)].astype(np.int32)
 
     return change
 
