@@ -15,21 +15,12 @@ import argparse
 import json
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from torch import nn
-
+from benchmarks.judge import judged
 from spoco_zoo.config import TrainConfig
 from spoco_zoo.nets.model import load_run
-from spoco_zoo.nets.receptive import pooling_factor
-from spoco_zoo.segment.cluster import cluster
 from spoco_zoo.train.data import load_samples
 from spoco_zoo.train.files import pair_files
-from spoco_zoo.train.validate import embed_cases, score_cases
-
-if TYPE_CHECKING:
-    from spoco_zoo.nets.model import Model
-    from spoco_zoo.train.files import Pair
 
 TWICE, THRICE = 0.9, 0.75
 
@@ -44,7 +35,11 @@ def main() -> None:
     every = {name for part in split.values() for name in part}
     pairs = {p.name: p for p in pair_files(asked.images, asked.labels) if p.name in every}
     model = load_run(asked.run)
-    copies = {name: times(average_precision(model, pairs[name])) for name in split["train"]}
+    settings = TrainConfig(ndim=model.recipe.net.ndim)
+    copies = {
+        name: times(judged(model, load_samples([pairs[name]], settings)).ap50)
+        for name in split["train"]
+    }
     more = [(name, f"{name}-{i}") for name, n in copies.items() for i in range(1, n)]
     for kind in ("images", "labels"):
         (asked.out / kind).mkdir(parents=True)
@@ -55,15 +50,6 @@ def main() -> None:
     split["train"] += [name for _, name in more]
     (asked.out / "split.json").write_text(json.dumps(split, indent=2) + "\n")
     print(json.dumps({"images": Counter(copies.values()), "listed": len(split["train"])}))
-
-
-def average_precision(model: Model, pair: Pair) -> float:
-    """AP@0.5 of one image."""
-    recipe = model.recipe
-    assert isinstance(model.network, nn.Module)
-    samples = load_samples([pair], TrainConfig(ndim=recipe.net.ndim))
-    cases = embed_cases(model.network, samples, pooling_factor(recipe.net))
-    return score_cases(cases, cluster, recipe.clustering, recipe.background).ap50
 
 
 def times(score: float) -> int:

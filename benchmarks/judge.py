@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch import nn
 
@@ -26,6 +27,13 @@ from spoco_zoo.train.checkpoint import RunFolder
 from spoco_zoo.train.data import load_samples
 from spoco_zoo.train.files import pair_files
 from spoco_zoo.train.validate import embed_cases, score_cases
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from spoco_zoo.nets.model import Model
+    from spoco_zoo.train.data import Sample
+    from spoco_zoo.train.metrics import Scores
 
 
 def main() -> None:
@@ -42,24 +50,31 @@ def main() -> None:
         parser.error("--store is for test scores; training stores those of validation itself")
     names = set(json.loads(asked.split.read_text())[asked.part])
     pairs = [pair for pair in pair_files(asked.images, asked.labels) if pair.name in names]
-    for run in asked.runs:
-        model = load_run(run)
-        recipe = model.recipe
-        assert isinstance(model.network, nn.Module)
-        samples = load_samples(pairs, TrainConfig(ndim=recipe.net.ndim))
-        factor = pooling_factor(recipe.net)
-        cases = (embed_cases(model.network, [sample], factor)[0] for sample in samples)
-        scores = score_cases(cases, cluster, recipe.clustering, recipe.background)
+    models = {run: load_run(run) for run in asked.runs}
+    (ndim,) = {model.recipe.net.ndim for model in models.values()}
+    samples = load_samples(pairs, TrainConfig(ndim=ndim))
+    for run, model in models.items():
+        scores = judged(model, samples)
         if asked.store:
             store(run, {"n_images": len(samples), **scores.to_dict()})
         figures = {name: round(value, 4) for name, value in scores.to_dict().items()}
         print(json.dumps({"run": run.name, "part": asked.part, "images": len(samples), **figures}))
 
 
+def judged(model: Model, samples: Sequence[Sample]) -> Scores:
+    """Mean scores of a model's own clustering; one image is embedded at a time."""
+    recipe = model.recipe
+    assert isinstance(model.network, nn.Module)
+    network, factor = model.network, pooling_factor(recipe.net)
+    cases = (embed_cases(network, [sample], factor)[0] for sample in samples)
+    return score_cases(cases, cluster, recipe.clustering, recipe.background)
+
+
 def store(run: Path, figures: dict[str, float]) -> None:
     """Put test scores into a run's ``metrics.json``."""
-    metrics = json.loads((run / run_folder.METRICS).read_text())
-    RunFolder(run).write_json(run_folder.METRICS, {**metrics, "test": figures})
+    folder = RunFolder(run)
+    metrics = folder.read_json(run_folder.METRICS)
+    folder.write_json(run_folder.METRICS, {**metrics, "test": figures})
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def cover_image(example: Example) -> NDArray[np.uint8]:
     where = fullest_slice(example.labels)
     panels = [
         grey_rgb(example.image[0].mean(axis=0)[where]),
-        embedding_rgb(np.stack([channel[where] for channel in example.embeddings[0]])),
+        embedding_rgb(example.embeddings[0][:, where]),
         label_rgb(example.labels[where]),
     ]
     return np.concatenate([_fit(panel) for panel in panels], axis=1)

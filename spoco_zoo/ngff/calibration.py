@@ -35,12 +35,12 @@ def missing_files(tiff: tifffile.TiffFile) -> list[str]:
     if not (tiff.is_ome and tiff.ome_metadata):
         return []
     root = ElementTree.fromstring(tiff.ome_metadata)
-    named = {node.get("FileName") for node in root.iter() if node.tag.endswith("UUID")}
-    own, folder = tiff.filename, os.path.dirname(tiff.filehandle.path)
-    # A file that was renamed names itself by what it was called.
-    others = sorted(name for name in named if name and name != own)
-    several = len({name for name in named if name}) > 1
-    return [n for n in others if several and not os.path.exists(os.path.join(folder, n))]
+    uuids = (node for node in root.iter() if node.tag.endswith("UUID"))
+    named = {name for node in uuids if (name := node.get("FileName"))}
+    if len(named) < 2:
+        return []  # a single file that was renamed names itself by what it was called
+    folder = os.path.dirname(tiff.filehandle.path)
+    return sorted(name for name in named if not os.path.exists(os.path.join(folder, name)))
 
 
 def incomplete(sizes: Mapping[str, float], axes: Sequence[str]) -> str:

@@ -116,7 +116,7 @@ def _open_file(path: str, series: int, numbers: bool) -> Image:
     except OSError as error:
         raise StoreError(
             "the input must be readable",
-            f"{one_line(error)}",
+            one_line(error),
             "Check its permissions, and the disk that it lies on.",
         ) from error
     if magic in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):

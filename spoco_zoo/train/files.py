@@ -35,8 +35,12 @@ class Pair:
 def stem(path: Path) -> str:
     """Name of an image without its suffix, or of its labels without what that program appends."""
     # macOS takes letters and accents apart, other systems do not.
-    name = unicodedata.normalize("NFC", path.name)
-    for endings in (SUFFIXES, (".ome",), LABEL_ENDINGS):
+    return _without(unicodedata.normalize("NFC", path.name), SUFFIXES, (".ome",), LABEL_ENDINGS)
+
+
+def _without(name: str, *kinds: Sequence[str]) -> str:
+    """A name without one ending of each kind, in that order, in small letters or capitals."""
+    for endings in kinds:
         ending = next((e for e in endings if name.lower().endswith(e)), "")
         name = name[: len(name) - len(ending)]
     return name
@@ -57,7 +61,7 @@ def pair_files(images: Path, labels: Path) -> list[Pair]:
     shared = images.is_dir() and labels.is_dir() and images.resolve() == labels.resolve()
     for folder, what in ((images, "images"), (labels, "labels")):
         check_folder(folder, what)
-        files = sorted(p for p in visible(folder.iterdir()) if p.suffix.lower() in SUFFIXES)
+        files = listed(folder)
         if shared and any(map(is_named_labels, files)):
             files = [p for p in files if is_named_labels(p) == (what == "labels")]
         if not files:
@@ -72,20 +76,22 @@ def pair_files(images: Path, labels: Path) -> list[Pair]:
 
 def is_named_labels(path: Path) -> bool:
     """Whether a name has what a program appends to that of an image to name its labels."""
-    plain = path.name.lower().removesuffix(path.suffix.lower()).removesuffix(".ome")
-    return plain.endswith(LABEL_ENDINGS)
+    return _without(path.name, SUFFIXES, (".ome",)).lower().endswith(LABEL_ENDINGS)
+
+
+def listed(folder: Path) -> list[Path]:
+    """The files of a folder that can be read, in order."""
+    return sorted(p for p in visible(folder.iterdir()) if p.suffix.lower() in SUFFIXES)
 
 
 def left_out(images: Path, labels: Path) -> str:
     """What to say of label files in a folder whose images are not in the other; empty if none."""
     if not (images.is_dir() and labels.is_dir()) or images.resolve() == labels.resolve():
         return ""
-    files = [path for path in visible(images.iterdir()) if path.suffix]
-    read = {stem(path) for path in files if path.suffix.lower() in SUFFIXES}
-    lone = {stem(p) for p in visible(labels.iterdir()) if p.suffix.lower() in SUFFIXES} - read
+    lone = {stem(path) for path in listed(labels)} - {stem(path) for path in listed(images)}
     if not lone:
         return ""
-    odd = sorted(path.name for path in files if path.stem in lone)
+    odd = sorted(p.name for p in visible(images.iterdir()) if p.suffix and p.stem in lone)
     text = f"Label files without an image are left out: {len(lone)}, such as {min(lone)!r}."
     return text + (f" {odd[0]} is of a type that is not read: save it as TIFF." if odd else "")
 

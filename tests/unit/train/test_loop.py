@@ -52,10 +52,17 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(data: Path, out: Path, initial: Initial | None = None, **changes: Any) -> TrainResult:
-    config = TINY.model_copy(update=changes)
+def run(
+    data: Path, out: Path, initial: Initial | None = None, *, resume: bool = False, **changes: Any
+) -> TrainResult:
     result = train(
-        data / "images", data / "labels", out, config, clusterer=cluster, initial=initial
+        data / "images",
+        data / "labels",
+        out,
+        TINY.model_copy(update=changes),
+        clusterer=cluster,
+        initial=initial,
+        resume=resume,
     )
     assert result is not None
     return result
@@ -79,15 +86,7 @@ def test_patience_ends_a_run_that_gets_no_better(data: Path, tmp_path: Path) -> 
     assert result.metrics["iterations"] == 6
     assert result.metrics["stopped_early"]
     assert log(tmp_path / "run")[-1]["step"] == 6
-    resumed = train(
-        data / "images",
-        data / "labels",
-        tmp_path / "run",
-        TINY.model_copy(update=changes),
-        clusterer=cluster,
-        resume=True,
-    )
-    assert resumed is not None
+    resumed = run(data, tmp_path / "run", resume=True, **changes)
     assert resumed.metrics["iterations"] == 6
 
 
@@ -99,27 +98,17 @@ def test_a_run_goes_on_with_its_network_or_not_at_all(data: Path, tmp_path: Path
     run(tmp_path, tmp_path / "run", **changes)
     (tmp_path / "run" / "best.pt").unlink()
 
-    def resumed() -> TrainResult | None:
-        return train(
-            tmp_path / "images",
-            tmp_path / "labels",
-            tmp_path / "run",
-            TINY.model_copy(update=changes),
-            clusterer=cluster,
-            resume=True,
-        )
-
     for path in (tmp_path / "labels").iterdir():
         labels = tifffile.imread(path)
         tifffile.imwrite(path, np.where(labels == 2, 0, labels)[:, ::-1])
     with pytest.raises(LedgerError, match=r"ask for rotary .* instead of .*Bring them back"):
-        resumed()
+        run(tmp_path, tmp_path / "run", resume=True, **changes)
     for path in (data / "labels").iterdir():
         shutil.copy(path, tmp_path / "labels")
     for path in (tmp_path / "images").iterdir():
         tifffile.imwrite(path, np.stack([tifffile.imread(path)] * 2))
     with pytest.raises(LedgerError, match="in_channels 2 instead of 1"):
-        resumed()
+        run(tmp_path, tmp_path / "run", resume=True, **changes)
 
 
 def test_a_loss_that_is_not_finite_names_the_images(data: Path, tmp_path: Path) -> None:
