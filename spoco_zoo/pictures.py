@@ -12,8 +12,8 @@ from spoco_zoo.report.figures import overlay
 from spoco_zoo.report.page import Figure, html_page
 from spoco_zoo.report.seams import doubt_panels
 from spoco_zoo.report.sections import segment_sections
+from spoco_zoo.scene import Coloured, look_commands
 from spoco_zoo.segment import embed_part
-from spoco_zoo.view import Coloured, look_commands
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

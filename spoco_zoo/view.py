@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shlex
 import socket
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,15 +17,14 @@ from urllib.parse import quote
 
 import numpy as np
 
-from spoco_zoo import ngff
-from spoco_zoo.errors import ConfigError, StoreError
+from spoco_zoo.errors import ConfigError
+from spoco_zoo.scene import is_served
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from spoco_zoo.ngff import Image
+    from spoco_zoo.scene import Coloured, Scene
 
-__all__ = ["Coloured", "Scene", "ViewServer", "find_scene", "look_commands"]
+__all__ = ["ViewServer"]
 
 COLOURS = ("#ffffff", "#ff4fd8", "#35e0ff", "#ffd23f", "#7dff6a", "#ff7a45")
 """Of one channel alone, and of several."""
@@ -38,113 +35,10 @@ COLOURED = """void main() {
                toNormalized(getDataValue(2))));
 }
 """
-TIFF_VOXELS = 2**28
-"""A TIFF is shown from memory, up to this size."""
 SHADER = """#uicontrol invlerp normalized
 #uicontrol vec3 colour color(default="{colour}")
 void main() {{ float v = normalized(); emitRGBA(vec4(colour * v, v)); }}
 """
-
-
-@dataclass(frozen=True)
-class Coloured:
-    """A part of a volume in colours of its own, such as those of embeddings.
-
-    Attributes
-    ----------
-    name : str
-    rgb : ndarray
-        uint8 ([Z,] Y, X, 3).
-    start : tuple of int
-        Its first voxel ([Z,] Y, X).
-    voxel_size : tuple of float or None
-        Micrometres per axis; None where it is unknown.
-    """
-
-    name: str
-    rgb: np.ndarray
-    start: tuple[int, ...]
-    voxel_size: tuple[float, ...] | None
-
-
-@dataclass(frozen=True)
-class Scene:
-    """What is shown: an image, labels, or both, and parts in colours."""
-
-    image: Image | None
-    labels: tuple[Image, ...]
-    coloured: tuple[Coloured, ...] = ()
-
-    @property
-    def first(self) -> Image:
-        """The image, or else the first label."""
-        return self.image or self.labels[0]
-
-
-def find_scene(path: str, labels: Sequence[str] = ()) -> Scene:
-    """Find out what there is to see.
-
-    Parameters
-    ----------
-    path : str
-        An OME-Zarr image, shown with all labels that it lists; a label image,
-        shown over its image where it says which that is; or a TIFF.
-    labels : sequence of str
-        Further label images.
-
-    Raises
-    ------
-    StoreError
-        If something is not there, or a TIFF is too large to be shown from memory.
-    """
-    image = ngff.open_image(path)
-    found = [ngff.find_labels(label) for label in labels]
-    if image.is_label:
-        origin = ngff.labelled_image(image)
-        scene = Scene(origin, (image, *found))
-    else:
-        own = [ngff.find_labels(image.uri, name) for name in ngff.label_names(image)]
-        image = ngff.as_labelled(image, found[0]) if found else image
-        scene = Scene(image, (*own, *found))
-    for shown in (scene.image, *scene.labels):
-        if shown is None or is_served(shown):
-            continue
-        if prod(shown.levels[0].shape) > TIFF_VOXELS:
-            zarr = shown.kind == "ome-zarr"
-            raise StoreError(
-                f"an image of more than {TIFF_VOXELS:,} values must be an OME-Zarr of integers "
-                "or float32 to be shown",
-                f"{shown.dtype}, {shown.levels[0].shape} in {shown.uri}",
-                "Save it with such a type."
-                if zarr
-                else "Convert it first: spoco-zoo convert IN.tif OUT.ome.zarr",
-            )
-    return scene
-
-
-def look_commands(source: str, output: str) -> tuple[str, str]:
-    """Commands that show a result: in the browser, and in napari.
-
-    Parameters
-    ----------
-    source : str
-        The image.
-    output : str
-        Its labels: inside of it, or anywhere else.
-    """
-    inside = output.startswith(os.path.join(os.path.abspath(source), ""))
-    inside = inside or f"{os.path.basename(source.rstrip('/'))}/labels/" in output
-    image, labels = shlex.quote(source), shlex.quote(output)
-    tiff = ngff.is_tiff_name(output)
-    napari = "napari" if tiff else "napari --plugin napari-ome-zarr"
-    if inside:
-        return f"spoco-zoo view {image}", f"{napari} {image}"
-    return f"spoco-zoo view {image} --labels {labels}", f"{napari} {image} {labels}"
-
-
-def is_served(image: Image) -> bool:
-    """Whether the page reads an image from its store; others are shown from memory."""
-    return image.kind == "ome-zarr" and image.dtype.name not in ("float16", "float64", "bool")
 
 
 class ViewServer:

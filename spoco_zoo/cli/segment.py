@@ -183,7 +183,7 @@ def segment(
         show({**plan.summary(), "time": guess.text()})
         return
     from spoco_zoo.ngff import is_tiff_name
-    from spoco_zoo.view import look_commands
+    from spoco_zoo.scene import look_commands
     from spoco_zoo.workflow import measure_result, segment_with_pictures
 
     with display() as shown:

@@ -39,7 +39,8 @@ def view(
     Example: spoco-zoo view stack.ome.zarr
     """
     from spoco_zoo.report.progress import printable
-    from spoco_zoo.view import ViewServer, find_scene
+    from spoco_zoo.scene import find_scene
+    from spoco_zoo.view import ViewServer
 
     if roi is not None and embeddings is None:
         raise ConfigError(
@@ -48,7 +49,7 @@ def view(
             "Add --embeddings MODEL, or leave --roi out.",
         )
     scene = find_scene(path, labels or ())
-    for note in scene.first.notes:
+    for note in scene.notes:
         say(printable(note))
     if embeddings is not None:
         from spoco_zoo.config import SegmentConfig

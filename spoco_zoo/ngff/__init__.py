@@ -1,5 +1,6 @@
 """Images and labels on disk: OME-Zarr 0.4 and 0.5, local and remote, and TIFF."""
 
+from spoco_zoo.ngff.colours import palette_error
 from spoco_zoo.ngff.convert import convert
 from spoco_zoo.ngff.image import Image, Level, find_channels, planes_as_channels
 from spoco_zoo.ngff.labels import as_labelled, find_labels, label_names, labelled_image, open_labels
@@ -47,6 +48,7 @@ __all__ = [
     "open_label_array",
     "open_labels",
     "open_scratch",
+    "palette_error",
     "plan_label",
     "planes_as_channels",
     "publish_label",

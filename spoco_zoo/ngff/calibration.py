@@ -9,9 +9,10 @@ from xml.etree import ElementTree
 
 import tifffile
 
+from spoco_zoo.errors import StoreError
 from spoco_zoo.ngff.metadata import UNITS, micrometres
 
-__all__ = ["calibration", "incomplete", "missing_files"]
+__all__ = ["calibration", "check_files", "incomplete"]
 
 PRINTED = 25.0
 """Micrometres: larger pixels are those of a page, of 1,000 per inch, not of a microscope."""
@@ -30,17 +31,29 @@ def calibration(tiff: tifffile.TiffFile, series: int) -> tuple[dict[str, float],
     return ({} if any(size > PRINTED for size in sizes.values()) else sizes), ()
 
 
-def missing_files(tiff: tifffile.TiffFile) -> list[str]:
-    """Names of files that the OME-XML of an image refers to and that are not beside it."""
+def check_files(tiff: tifffile.TiffFile, path: str) -> None:
+    """Refuse an image some of whose files, which its OME-XML names, are not beside it.
+
+    Raises
+    ------
+    StoreError
+        If so: tifffile would give zeros in place of their planes.
+    """
     if not (tiff.is_ome and tiff.ome_metadata):
-        return []
+        return
     root = ElementTree.fromstring(tiff.ome_metadata)
     uuids = (node for node in root.iter() if node.tag.endswith("UUID"))
     named = {name for node in uuids if (name := node.get("FileName"))}
     if len(named) < 2:
-        return []  # a single file that was renamed names itself by what it was called
+        return  # a single file that was renamed names itself by what it was called
     folder = os.path.dirname(tiff.filehandle.path)
-    return sorted(name for name in named if not os.path.exists(os.path.join(folder, name)))
+    absent = sorted(name for name in named if not os.path.exists(os.path.join(folder, name)))
+    if absent:
+        raise StoreError(
+            "the files that an OME-TIFF names must lie beside it",
+            f"{len(absent)} are not there, the first is {absent[0]}, for {path}",
+            "Copy all files of the image into one folder.",
+        )
 
 
 def incomplete(sizes: Mapping[str, float], axes: Sequence[str]) -> str:

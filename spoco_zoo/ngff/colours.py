@@ -9,7 +9,7 @@ import tifffile
 
 from spoco_zoo.errors import StoreError
 
-__all__ = ["check_colours", "is_indexed"]
+__all__ = ["check_colours", "is_indexed", "palette_error"]
 
 JPEGS = (
     "JPEG",
@@ -55,3 +55,12 @@ def is_indexed(page: Any) -> bool:
     steps = np.diff(np.asarray(palette, np.float64).sum(axis=0))
     steps = steps[steps != 0]  # entries that are not in use are all black
     return bool(steps.size and (steps > 0).mean() < RISING)
+
+
+def palette_error(path: str) -> StoreError:
+    """What to raise where intensities are needed and values are numbers of colours."""
+    return StoreError(
+        "values must be intensities",
+        f"numbers of colours in a palette in {path}",
+        "Save it as RGB, in Fiji: Image > Type > RGB Color.",
+    )

@@ -18,7 +18,7 @@ import zarr
 from numpy.typing import NDArray
 
 from spoco_zoo.errors import StoreError, one_line
-from spoco_zoo.ngff.calibration import calibration, incomplete, missing_files
+from spoco_zoo.ngff.calibration import calibration, check_files, incomplete
 from spoco_zoo.ngff.colours import check_colours, is_indexed
 from spoco_zoo.ngff.metadata import AXES
 
@@ -163,12 +163,7 @@ def inspect_tiff(path: str | Path, series: int = 0) -> TiffInfo:
                 )
             chosen = tiff.series[series]
             check_colours(chosen.keyframe, path)
-            if absent := missing_files(tiff):
-                raise StoreError(
-                    "the files that an OME-TIFF names must lie beside it",
-                    f"{len(absent)} are not there, the first is {absent[0]}, for {path}",
-                    "Copy all files of the image into one folder.",
-                )
+            check_files(tiff, path)
             axes, order = _axis_order(chosen.axes, chosen.shape, path)
             shapes = tuple(tuple(level.shape[i] for i in order) for level in chosen.levels)
             sizes, names = calibration(tiff, series)

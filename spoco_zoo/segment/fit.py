@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from spoco_zoo.errors import ConfigError, StoreError
-from spoco_zoo.ngff import find_channels, planes_as_channels
+from spoco_zoo.ngff import find_channels, palette_error, planes_as_channels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -192,11 +192,7 @@ def choose_channels(
     """
     needed = recipe.net.in_channels
     if image.indexed:
-        raise StoreError(
-            "values must be intensities",
-            f"numbers of colours in a palette in {image.uri}",
-            "Save it as RGB, in Fiji: Image > Type > RGB Color.",
-        )
+        raise palette_error(image.uri)
     # The one channel of a plane may have a name, which many images then share.
     given = [name for name in image.channel_names if not name.isdecimal()]
     if wanted is not None and "c" not in image.axes and str(wanted) not in given:

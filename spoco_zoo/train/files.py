@@ -165,7 +165,7 @@ def read_array(
     suffix = path.suffix.lower()
     try:
         if suffix in (".tif", ".tiff"):
-            return _read_tiff(path, ndim)
+            return _read_tiff(path, ndim, labels=labels)
         if suffix == ".png":
             from spoco_zoo.ngff.picture import read_picture
 
@@ -199,15 +199,22 @@ def read_array(
         ) from error
 
 
-def _read_tiff(path: Path, ndim: int) -> NDArray[Any]:
+def _read_tiff(path: Path, ndim: int, *, labels: bool) -> NDArray[Any]:
     """The first series, named channels first; transparency that hides nothing is left out.
 
-    Others of its shape are images too, smaller ones are thumbnails.
+    Others of its shape are images too, smaller ones are thumbnails. Labels may have a palette.
     """
     import tifffile
 
+    from spoco_zoo.ngff.calibration import check_files
+    from spoco_zoo.ngff.colours import check_colours, is_indexed, palette_error
+
     with tifffile.TiffFile(path) as file:
         first = file.series[0]
+        check_files(file, path.name)
+        check_colours(first.keyframe, path.name)
+        if not labels and is_indexed(first.keyframe):
+            raise palette_error(path.name)
         alike = sum(series.shape == first.shape for series in file.series)
         if alike > 1:
             raise DataError(

@@ -110,7 +110,7 @@ def wrap(network: nn.Module, ranks: Ranks, *, compiled: bool) -> nn.Module:
     """What training calls: the network itself, averaging gradients or compiled if asked to."""
     called: nn.Module = network
     if ranks.world > 1:
-        called = DistributedDataParallel(network, broadcast_buffers=False)
+        called = DistributedDataParallel(network)
     if compiled:
         called = torch.compile(called)  # type: ignore[assignment]
     return called

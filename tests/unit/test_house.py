@@ -39,9 +39,10 @@ MAY_IMPORT = {
     "tuning": {*PARTS, "report"},
     "complete": {*PARTS},
     "measure": {"ngff"},
-    "view": {"ngff"},
-    "pictures": {"config", "ngff", "report", "segment", "view"},
-    "workflow": {*PARTS, "evaluate", "measure", "pictures", "report", "view"},
+    "scene": {"ngff"},
+    "view": {"ngff", "scene"},
+    "pictures": {"config", "ngff", "report", "segment", "scene"},
+    "workflow": {*PARTS, "evaluate", "measure", "pictures", "report"},
     "api": {*PARTS, "evaluate", "report", "workflow"},
     "demo": {*PARTS, "evaluate", "report", "workflow"},
 }

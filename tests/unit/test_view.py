@@ -25,6 +25,7 @@ from spoco_zoo.config import SegmentConfig
 from spoco_zoo.demo.synth import crowded_cells
 from spoco_zoo.errors import ConfigError, StoreError
 from spoco_zoo.pictures import colour_embeddings
+from spoco_zoo.scene import find_scene, look_commands
 from spoco_zoo.segment import embed_part
 
 pytest.importorskip("neuroglancer", reason="needs the extra `view`")
@@ -71,7 +72,7 @@ def sources(server: view.ViewServer) -> list[str]:
 def test_page_and_chunks_come_over_http(tmp_path: Path, version: str) -> None:
     store = write_cells(tmp_path, 2, version)
     (tmp_path / "secret.txt").write_text("not yours")
-    server = view.ViewServer(view.find_scene(str(store)))
+    server = view.ViewServer(find_scene(str(store)))
     try:
         page = fetch(server.url).decode()
         scripts = re.findall(r'src="([^"]+\.js)"', page)
@@ -119,9 +120,9 @@ def drawn(server: view.ViewServer, folder: Path) -> np.ndarray:
 @pytest.mark.parametrize(("ndim", "kind"), [(2, "0.5"), (3, "0.4"), (2, "tiff")])
 def test_a_browser_shows_image_and_labels(tmp_path: Path, ndim: int, kind: str) -> None:
     store = write_cells(tmp_path, ndim, "0.5" if kind == "tiff" else kind)
-    scene = view.find_scene(str(store))
+    scene = find_scene(str(store))
     if kind == "tiff":
-        scene = view.find_scene(str(tmp_path / "cells.ome.tif"), [str(tmp_path / "labels.tif")])
+        scene = find_scene(str(tmp_path / "cells.ome.tif"), [str(tmp_path / "labels.tif")])
     server = view.ViewServer(scene)
     try:
         picture = drawn(server, tmp_path)
@@ -147,7 +148,7 @@ def test_a_browser_shows_all_frames_of_a_film_and_any_type(tmp_path: Path, dtype
     if dtype == "float64":
         ngff.convert(film, tmp_path / "film.ome.zarr")
         film = tmp_path / "film.ome.zarr"
-    scene = view.find_scene(str(film))
+    scene = find_scene(str(film))
     server = view.ViewServer(scene)
     try:
         picture = drawn(server, tmp_path)
@@ -168,7 +169,7 @@ def test_a_browser_shows_embeddings_where_they_were_computed(tmp_path: Path, ndi
     roi = ((4, 12), (20, 60), (10, 50)) if ndim == 3 else ((60, 180), (50, 170))
     coloured = colour_embeddings(str(store), "nuclei-fluo-2d", SegmentConfig(roi=roi, zoom=1))
     assert coloured.rgb.shape == (*(b - a for a, b in roi), 3)
-    scene = replace(view.find_scene(str(store)), labels=(), coloured=(coloured,))
+    scene = replace(find_scene(str(store)), labels=(), coloured=(coloured,))
     server = view.ViewServer(scene)
     try:
         picture = drawn(server, tmp_path)
@@ -215,41 +216,54 @@ def test_a_region_of_no_embeddings_was_ignored_without_a_word(tmp_path: Path) ->
 
 def test_a_label_alone_is_shown_over_its_image(tmp_path: Path) -> None:
     store = write_cells(tmp_path, 2, "0.5")
-    scene = view.find_scene(str(store / "labels/spoco"))
+    scene = find_scene(str(store / "labels/spoco"))
     assert scene.image is not None
     assert scene.image.uri == str(store)
     assert [label.name for label in scene.labels] == ["spoco"]
 
 
+def test_labels_lie_on_their_image_and_odd_ones_are_told_of(tmp_path: Path) -> None:
+    store = write_cells(tmp_path, 2, "0.5")
+    truth = tifffile.imread(tmp_path / "labels.tif")
+    tifffile.imwrite(tmp_path / "bare.tif", truth)
+    tifffile.imwrite(tmp_path / "half.tif", truth[:120])
+    scene = find_scene(str(store), [str(tmp_path / "bare.tif")])
+    # Without the size of the image they would be drawn five times as large.
+    assert [label.voxel_size() for label in scene.labels] == [pytest.approx((0.2, 0.2))] * 2
+    assert scene.notes == ()
+    (note,) = find_scene(str(store), [str(tmp_path / "half.tif")]).notes
+    assert note.startswith("half.tif covers 120 x 300 voxels, cells.ome.zarr 48 x 60 um:")
+
+
 def test_what_cannot_be_shown_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(view, "TIFF_VOXELS", 10)
+    monkeypatch.setattr("spoco_zoo.scene.TIFF_VOXELS", 10)
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((8, 8), np.uint8))
     with pytest.raises(StoreError, match="convert"):
-        view.find_scene(str(tmp_path / "a.tif"))
+        find_scene(str(tmp_path / "a.tif"))
     done = CliRunner().invoke(app, ["view", str(tmp_path / "nothing.ome.zarr")])
     assert done.exit_code == 2
     assert "nothing at" in done.stderr
 
 
 def test_commands_to_look_at_a_result() -> None:
-    inside = view.look_commands("my data/a.ome.zarr", "/d/my data/a.ome.zarr/labels/spoco")
+    inside = look_commands("my data/a.ome.zarr", "/d/my data/a.ome.zarr/labels/spoco")
     assert inside == (
         "spoco-zoo view 'my data/a.ome.zarr'",
         "napari --plugin napari-ome-zarr 'my data/a.ome.zarr'",
     )
-    beside = view.look_commands("a.ome.zarr", "/d/b.ome.zarr")
+    beside = look_commands("a.ome.zarr", "/d/b.ome.zarr")
     assert beside == (
         "spoco-zoo view a.ome.zarr --labels /d/b.ome.zarr",
         "napari --plugin napari-ome-zarr a.ome.zarr /d/b.ome.zarr",
     )
-    assert view.look_commands("a.tif", "/d/b.tif")[1] == "napari a.tif /d/b.tif"
+    assert look_commands("a.tif", "/d/b.tif")[1] == "napari a.tif /d/b.tif"
 
 
 def test_a_port_in_use_is_one_line(tmp_path: Path) -> None:
     import socket
 
     tifffile.imwrite(tmp_path / "a.tif", np.arange(64, dtype=np.uint8).reshape(8, 8))
-    scene = view.find_scene(str(tmp_path / "a.tif"))
+    scene = find_scene(str(tmp_path / "a.tif"))
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()

@@ -261,3 +261,16 @@ def test_of_several_labels_in_an_ome_zarr_one_is_named(tmp_path: Path) -> None:
         load_samples(pairs, TrainConfig())
     (sample,) = load_samples(pairs, TrainConfig(label_name="mine"))
     assert len(sample.centres) == len(np.unique(labels)) - 1
+
+
+def test_numbers_of_colours_are_labels_but_no_image(tmp_path: Path) -> None:
+    mixed = np.random.default_rng(0).integers(0, 2**16, (3, 256)).astype(np.uint16)
+    _, labels = picture()
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, labels.astype(np.uint8), photometric="palette", colormap=mixed)
+    np.testing.assert_array_equal(read_array(path, labels=True), labels)
+    with pytest.raises(StoreError, match=r"intensities; found numbers of colours.*a\.tif"):
+        read_array(path)
+    tifffile.imwrite(path, np.zeros((8, 8, 4), np.uint8), photometric="separated")
+    with pytest.raises(StoreError, match="red, green and blue; found CMYK"):
+        read_array(path)
