@@ -14,7 +14,7 @@ from spoco_zoo.errors import StoreError
 from spoco_zoo.ngff.store import discard_blocks
 from spoco_zoo.segment.pyramid import coarse_block
 from spoco_zoo.segment.relabel import apply_table
-from spoco_zoo.segment.slabs import checksum
+from spoco_zoo.segment.slabs import AGAIN, checksum
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,7 +69,7 @@ def relabel_block(
         raise StoreError(
             "the staged labels of a block must be those that it wrote",
             f"others for block {item.number}",
-            "Start again with --overwrite.",
+            AGAIN,
         )
     ids = np.load(table, mmap_mode="r")[item.start : item.stop]
     found = apply_table(labels, np.asarray(ids))

@@ -11,18 +11,20 @@ from __future__ import annotations
 
 import math
 import shutil
+from contextlib import contextmanager
 from functools import partial
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spoco_zoo import ngff
-from spoco_zoo.errors import BlocksFailed, SpocoError
+from spoco_zoo.errors import BlocksFailed, SpocoError, StoreError
 from spoco_zoo.segment.checks import check_same_image
 from spoco_zoo.segment.closing import DOUBTS, REPORT, read_report, write_report
 from spoco_zoo.segment.execute import InProcess
 from spoco_zoo.segment.final import CoreItem, fill_coarse, relabel_block
 from spoco_zoo.segment.ledger import Ledger
+from spoco_zoo.segment.mending import StagedItem, is_whole, staged_items
 from spoco_zoo.segment.normalise import measure
 from spoco_zoo.segment.outcome import (
     Count,
@@ -39,10 +41,10 @@ from spoco_zoo.segment.relabel import Numbering, write_table
 from spoco_zoo.segment.resize import network_folder, network_labels, resize_steps
 from spoco_zoo.segment.rows import Lost, label_row, listed_row, longest_row, rows_of
 from spoco_zoo.segment.target import TiffTarget
-from spoco_zoo.segment.tasks import Common, FaceItem, join_faces
+from spoco_zoo.segment.tasks import Common, FaceItem, join_faces, make_common
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from spoco_zoo.nets.model import Clusterer
     from spoco_zoo.segment.execute import Executor
@@ -67,6 +69,7 @@ class Run:
         for entry in ledger.entries():
             self.progress.add(entry)
         self.resumed = self.progress.blocks_done
+        self._measured_before = bool(self.progress.statistics)
         self.failures: list[Failure] = []
         self.seconds: dict[str, float] = {}
 
@@ -75,6 +78,8 @@ class Run:
         if self.progress.finished and (self.plan.folder / REPORT).is_file():
             return self.finish()
         common = self.prepare(model, cluster, device)
+        if self.progress.gap:
+            self.find_damage(common)
         self.label_blocks(common)
         self.join_faces(common)
         numbering = self.number()
@@ -94,8 +99,6 @@ class Run:
     def prepare(self, model: ModelRef, cluster: Clusterer, device: str) -> Common:
         """Statistics of the image, the staging array, and what workers must know."""
         plan, grid = self.plan, self.plan.grid
-        if self.progress.statistics and 0 < self.resumed < grid.total:
-            check_same_image(plan, self.progress.statistics[0])
         for when in range(len(self.progress.statistics), grid.times):
             turned = plan.config.invert
             found = measure(plan.image, plan.level, when, plan.channels, inverted=turned)
@@ -109,28 +112,28 @@ class Run:
             (1, *plan.chunk),
             (1, *grid.block),
         )
-        return Common(
-            image=plan.image,
-            level=plan.level,
-            channels=plan.channels,
-            offset=plan.region.start,
-            grid=grid,
-            field=plan.field,
-            statistics=tuple(self.progress.statistics),
-            model=model,
-            clustering=plan.clustering,
-            cluster=cluster,
-            rule=plan.rule,
-            device=device,
-            precision=plan.config.precision,
-            folder=str(plan.folder),
-            local=local,
-            steps=resize_steps(plan, 0) if plan.rescaled else (),
+        statistics = tuple(self.progress.statistics)
+        return make_common(plan, statistics, local, model, cluster, device)
+
+    def find_damage(self, common: Common) -> None:
+        """Forget the blocks whose staged files are no longer what they were."""
+        items = staged_items(self.progress)
+
+        def result(item: StagedItem, whole: bool) -> None:
+            if not whole:
+                self._record({"phase": "lost", "n": item.number})
+
+        task = partial(is_whole, common)
+        self._phase(
+            "check", "lost", task, items, len(items), 0, result, lambda i: self._place(i.number)
         )
+        self.resumed = self.progress.blocks_done
 
     def label_blocks(self, common: Common) -> None:
         """Embed and cluster every block, row by row."""
         grid, here = self.plan.grid, isinstance(self.executor, InProcess)
+        if self._measured_before and self.progress.blocks_done < grid.total:
+            check_same_image(self.plan, self.progress.statistics[0])
         longest = grid.counts[-1] if here else longest_row(grid, self.executor.workers)
         # In one process a row is the whole axis, too long to wait for after Ctrl-C.
         task = partial(label_row, stop=self.executor.stop) if here else listed_row
@@ -183,7 +186,8 @@ class Run:
 
     def number(self) -> Numbering:
         """Final ids of all objects."""
-        numbering = self.progress.number(self.plan.folder)
+        with self._noting_damage():
+            numbering = self.progress.number(self.plan.folder)
         write_table(numbering, self._table)
         return numbering
 
@@ -290,9 +294,15 @@ class Run:
 
     def report(self, numbering: Numbering) -> None:
         """Write the report, then the ledger line that says that all is done."""
-        write_report(
-            self.plan, self.progress, numbering, self.seconds, self.failures, resumed=self.resumed
-        )
+        with self._noting_damage():
+            write_report(
+                self.plan,
+                self.progress,
+                numbering,
+                self.seconds,
+                self.failures,
+                resumed=self.resumed,
+            )
         self._record(self._later({"phase": "published", "failed": len(self.failures)}))
 
     def finish(self) -> SegmentResult:
@@ -338,6 +348,20 @@ class Run:
         self.ledger.append(entry)
         self.progress.add(entry)
 
+    def _note_gap(self) -> None:
+        """Record that something has no result: the next process looks for what is damaged."""
+        if not self.progress.gap:
+            self._record(self._later({"phase": "gap"}))
+
+    @contextmanager
+    def _noting_damage(self) -> Iterator[None]:
+        """Of staged files that the driver itself reads."""
+        try:
+            yield
+        except StoreError:
+            self._note_gap()
+            raise
+
     def _count(self, name: str, kind: str, total: int, done: int) -> Count:
         hope = kind in self.progress.succeeded
         return Count(name, total, done, self.on_event, self.failures, self.seconds, hope=hope)
@@ -361,8 +385,7 @@ class Run:
             count.succeeded()
 
         def failure(item: Any, reason: str) -> None:
-            if not self.progress.gap:
-                self._record(self._later({"phase": "gap"}))
+            self._note_gap()
             count.failed(place(item), reason)
 
         self.executor.run(task, items, success, failure)

@@ -46,6 +46,7 @@ class Progress:
         self.statistics: list[Statistics] = []
         self.succeeded: set[str] = set()
         self.blocks = BlockTally()
+        self._lost: set[int] = set()
         self.epoch = -1
         self._forget_later()
 
@@ -155,7 +156,15 @@ class Progress:
         n = entry["n"]
         self.objects[n], self.owned[n] = entry["objects"], entry["owned"]
         self.checksums[n] = entry["crc"]
-        self.blocks += BlockTally(**entry["tally"])
+        if n not in self._lost:  # else it was counted when it was made for the first time
+            self.blocks += BlockTally(**entry["tally"])
+
+    def _add_lost(self, entry: dict[str, Any]) -> None:
+        n = entry["n"]
+        self.objects[n] = self.owned[n] = -1
+        self._lost.add(n)
+        # When it is there again as many blocks are done as before, so the epoch does not tell.
+        self._forget_later()
 
     def _add_face(self, entry: dict[str, Any]) -> None:
         self._faces[entry["n"]] = True

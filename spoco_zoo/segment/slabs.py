@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from spoco_zoo.segment.blocks import BlockGrid
 
 __all__ = [
+    "AGAIN",
     "block_file",
+    "check_staged",
     "checksum",
     "edge_file",
     "read_labels",
@@ -35,6 +37,8 @@ __all__ = [
 ]
 
 PARTS = ("labels", "ids", "means")
+AGAIN = "The same command makes that block again."
+"""What to do about a damaged staged file: see `spoco_zoo.segment.mending`."""
 
 
 def block_file(folder: str | Path, number: int) -> Path:
@@ -120,8 +124,18 @@ def read_staged(path: Path, member: str) -> np.ndarray:
         raise StoreError(
             "what a run has staged must be as it was written",
             f"{reason[:100]} ({path})",
-            "Start again with --overwrite.",
+            AGAIN,
         ) from error
+
+
+def check_staged(path: Path) -> None:
+    """Read all arrays of a file that an earlier step of this run wrote.
+
+    Raises whatever its damage makes of it.
+    """
+    with path.open("rb") as stream, np.load(stream) as file:
+        for member in file.files:
+            np.asarray(file[member])
 
 
 def checksum(labels: np.ndarray) -> int:

@@ -24,7 +24,7 @@ from spoco_zoo.segment.inference import worth_graphs
 from spoco_zoo.segment.models import obtain_model
 from spoco_zoo.segment.normalise import check_finite
 from spoco_zoo.segment.planes import cluster_planes, planewise
-from spoco_zoo.segment.resize import shown_voxels
+from spoco_zoo.segment.resize import resize_steps, shown_voxels
 from spoco_zoo.segment.slabs import block_file, checksum, read_side, write_edges, write_sides
 from spoco_zoo.segment.stitch import match
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from spoco_zoo.segment.embed import Embedded, Kept
     from spoco_zoo.segment.field import Field
     from spoco_zoo.segment.models import ModelRef
+    from spoco_zoo.segment.plan import Plan
     from spoco_zoo.segment.pyramid import AxisStep
     from spoco_zoo.segment.stitch import Rule
 
@@ -50,6 +51,7 @@ __all__ = [
     "embed_block",
     "file_block",
     "join_faces",
+    "make_common",
     "read_block",
 ]
 
@@ -82,6 +84,35 @@ class Common:
     """Staging array of local ids (T, [Z,] Y, X)."""
     steps: tuple[AxisStep, ...] = ()
     """From the network's voxels to those of the label, per axis; empty if they are the same."""
+
+
+def make_common(
+    plan: Plan,
+    statistics: tuple[Statistics, ...],
+    local: Any,
+    model: ModelRef,
+    cluster: Clusterer,
+    device: str,
+) -> Common:
+    """What the items of a planned run share."""
+    return Common(
+        image=plan.image,
+        level=plan.level,
+        channels=plan.channels,
+        offset=plan.region.start,
+        grid=plan.grid,
+        field=plan.field,
+        statistics=statistics,
+        model=model,
+        clustering=plan.clustering,
+        cluster=cluster,
+        rule=plan.rule,
+        device=device,
+        precision=plan.config.precision,
+        folder=str(plan.folder),
+        local=local,
+        steps=resize_steps(plan, 0) if plan.rescaled else (),
+    )
 
 
 class BlockInput(NamedTuple):

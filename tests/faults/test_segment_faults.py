@@ -156,8 +156,8 @@ def test_an_unfinished_run_is_not_continued_with_another_clustering(
 
 
 @pytest.mark.parametrize("damage", ["remove", "empty", "swap"])
-def test_damaged_staging_is_never_published_as_if_whole(
-    place: Path, tmp_path: Path, damage: str
+def test_damaged_staging_is_never_published_as_if_whole_and_made_again(
+    place: Path, undisturbed: dict[str, str], tmp_path: Path, damage: str
 ) -> None:
     output = tmp_path / "o.zarr"
     drive(place, output, "plain", kill_after=BLOCKS + 2)
@@ -172,6 +172,10 @@ def test_damaged_staging_is_never_published_as_if_whole(
     again = drive(place, output, "plain")
     assert again.returncode == 3
     assert "block 5 " in again.stderr
+    mended = drive(place, output, "plain")
+    assert mended.returncode == 0, mended.stderr
+    assert int(mended.stdout.split()[1]) == BLOCKS - 1
+    assert store_bytes(output) == undisturbed
 
 
 def test_a_damaged_image_is_named_and_can_be_mended(

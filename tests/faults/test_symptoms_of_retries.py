@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "segment"))
 from planted import code_model, exact_cluster, read_labels, store_bytes, write_image
 
 from spoco_zoo.config import SegmentConfig
-from spoco_zoo.errors import BlocksFailed, Interrupted, LedgerError
+from spoco_zoo.errors import BlocksFailed, Interrupted, LedgerError, StoreError
 from spoco_zoo.segment import Event, segment
 
 CONFIG = SegmentConfig(block=(64, 64), overlap=(16, 16), patch=(64, 64), halo=(2, 2))
@@ -69,18 +69,17 @@ def test_a_block_that_was_not_relabelled_once_stayed_empty_in_other_levels_after
     run(config, output=tmp_path / "alone.zarr")
     with pytest.raises(BlocksFailed, match="relabel block 1"):
         run(config, output=output, on_event=after("faces", lambda: shard.rename(away)))
-    with pytest.raises(BlocksFailed, match="relabel block 1"):
-        run(config, output=output)  # still away: the rest is there, the exit code is the same
-    away.rename(shard)
-    assert run(config, output=output).objects == 5
+    again = run(config, output=output)  # still away: the block is made again
+    assert (again.objects, again.resumed) == (5, 1)
     assert store_bytes(output) == store_bytes(tmp_path / "alone.zarr")
 
 
-def test_damaged_views_of_a_slab_were_a_riddle_that_the_same_command_was_to_solve(
+def test_damaged_views_of_a_slab_were_a_riddle_that_the_same_command_did_not_solve(
     run: Callable[..., Any], tmp_path: Path
 ) -> None:
-    output = tmp_path / "o.zarr"
+    output, alone = tmp_path / "o.zarr", tmp_path / "alone.zarr"
     file = tmp_path / "o.zarr.spoco-run" / "blocks" / "000000" / "000000001.npz"
+    whole = run(CONFIG, output=alone)
 
     def damage() -> None:
         with zipfile.ZipFile(file) as views:
@@ -89,8 +88,39 @@ def test_damaged_views_of_a_slab_were_a_riddle_that_the_same_command_was_to_solv
             for name, content in members.items():
                 views.writestr(name, content[:-9] if "labels" in name else content)
 
-    with pytest.raises(BlocksFailed, match=r"faces block 0 .*--overwrite"):
+    with pytest.raises(BlocksFailed, match=r"faces block 0 .*makes that block again"):
         run(CONFIG, output=output, on_event=after("blocks", damage))
+    again = run(CONFIG, output=output)
+    assert (again.objects, again.resumed) == (5, 1)
+    assert store_bytes(output) == store_bytes(alone)
+    # A block that was made twice counts once.
+    counted = ("blocks", "local_objects", "voxels", "kept_voxels")
+    assert all(again.summary["blocks"][k] == whole.summary["blocks"][k] for k in counted)
+
+
+def test_damage_that_the_report_meets_is_mended_by_the_same_command(
+    run: Callable[..., Any], tmp_path: Path
+) -> None:
+    output, alone = tmp_path / "o.zarr", tmp_path / "alone.zarr"
+    file = tmp_path / "o.zarr.spoco-run" / "blocks" / "000000" / "000000001.npz"
+    run(CONFIG, output=alone)
+    with pytest.raises(StoreError, match="makes that block again"):
+        run(CONFIG, output=output, on_event=after("relabel", file.unlink))
+    assert run(CONFIG, output=output).objects == 5
+    assert store_bytes(output) == store_bytes(alone)
+
+
+def test_a_block_is_not_made_again_of_another_image(
+    run: Callable[..., Any], tmp_path: Path
+) -> None:
+    output = tmp_path / "o.zarr"
+    shard = tmp_path / "o.zarr.spoco-run" / "local.zarr" / "c" / "0" / "0" / "1"
+    with pytest.raises(BlocksFailed):
+        run(CONFIG, output=output, on_event=after("blocks", shard.unlink))
+    stored = zarr.open_array(tmp_path / "image.ome.zarr" / "0", mode="r+")
+    stored[...] = stored[...] // 2 + 7
+    with pytest.raises(LedgerError, match="other intensities"):
+        run(CONFIG, output=output)
 
 
 def test_labels_were_those_of_two_images_if_it_was_replaced_before_the_retry(
