@@ -15,7 +15,13 @@ from spoco_zoo.ngff.store import (
     scratch_array,
     write_blocks,
 )
-from spoco_zoo.ngff.target import LabelTarget, check_label_name, check_outside, plan_label
+from spoco_zoo.ngff.target import (
+    LabelTarget,
+    check_label_name,
+    check_outside,
+    plan_label,
+    state_of,
+)
 from spoco_zoo.ngff.tiff import read_tiff
 from spoco_zoo.ngff.write import (
     create_label,
@@ -58,6 +64,7 @@ __all__ = [
     "resampled",
     "rescale_image",
     "scratch_array",
+    "state_of",
     "write_blocks",
     "write_label_tiff",
 ]

@@ -33,7 +33,6 @@ def write_report(
     numbering: Numbering,
     seconds: Mapping[str, float],
     failures: Sequence[Failure],
-    *,
     resumed: int,
 ) -> None:
     """Write the report of a run into its folder, and the views that its pictures need.

@@ -201,7 +201,9 @@ class Run:
             if not self.progress.relabelling:
                 shutil.rmtree(path, ignore_errors=True)
             return [ngff.scratch_array(path, target.shape, numbering.dtype, chunk, shard)]
-        if not (self.progress.published or self.progress.publishing):
+        if self.progress.publishing and ngff.state_of(target.path) == "absent":
+            self._record(self._later({"phase": "again"}))  # moved away since it was shown
+        if not self.progress.publishing:
             ngff.create_label(
                 target,
                 dtype=numbering.dtype,
@@ -296,12 +298,7 @@ class Run:
         """Write the report, then the ledger line that says that all is done."""
         with self._noting_damage():
             write_report(
-                self.plan,
-                self.progress,
-                numbering,
-                self.seconds,
-                self.failures,
-                resumed=self.resumed,
+                self.plan, self.progress, numbering, self.seconds, self.failures, self.resumed
             )
         self._record(self._later({"phase": "published", "failed": len(self.failures)}))
 

@@ -160,9 +160,9 @@ class Run:
         return done
 
     def struck_at_the_last_step(self) -> bool:
-        """All was done but for giving back the lock: the command now says that the label exists."""
+        """All was done but perhaps for giving back the lock; the command now says: a label exists."""
         names = {p.name for p in self.scratch.iterdir()} if self.scratch.is_dir() else set()
-        return names == {"segment.json", "lock.json"}
+        return names - {"lock.json"} == {"segment.json"}
 
     def attempt(self, **faults: Any) -> Ended:
         """One attempt from begin to end."""
@@ -338,8 +338,8 @@ class Run:
             process.join(PATIENCE)
         codes = sorted(self.end(*one).code for one in started)
         # What was damaged before may be refused, and failed blocks be named, by the one that
-        # ran, or by both, one after the other.
-        if codes != [0, 2] and not (self.damaged and codes in ([2, 2], [2, 3], [3, 3])):
+        # ran, or by both, one after the other, and the second may mend what the first met.
+        if codes != [0, 2] and not (self.damaged and codes in ([2, 2], [2, 3], [3, 3], [0, 3])):
             raise LostError(f"two runs ended with {codes}")
         return True
 

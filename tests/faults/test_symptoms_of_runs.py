@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import signal
 import sys
 from functools import partial
@@ -83,6 +84,12 @@ def test_labels_of_an_abandoned_run_showed_where_its_successor_has_none(run: Run
     other = run.result / "0" / "c" / "1" / "0"
     other.write_bytes(stray.read_bytes())
     assert run.attempt(overwrite=True).code == 0
+
+
+def test_a_label_that_was_moved_away_kept_its_run_from_ever_ending(run: Run) -> None:
+    strike_until(run, '"phase": "publishing"')
+    shutil.rmtree(run.result)
+    assert run.attempt().code == 0
 
 
 def test_a_damaged_file_of_matches_ended_in_a_traceback_or_other_labels(run: Run) -> None:
