@@ -160,7 +160,7 @@ class Run:
         return done
 
     def struck_at_the_last_step(self) -> bool:
-        """All was done but perhaps for giving back the lock; the command now says: a label exists."""
+        """All was done but perhaps for giving back the lock: the label exists, we are told."""
         names = {p.name for p in self.scratch.iterdir()} if self.scratch.is_dir() else set()
         return names - {"lock.json"} == {"segment.json"}
 
