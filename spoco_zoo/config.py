@@ -330,6 +330,6 @@ class SegmentConfig(Config):
     """Resample an image whose voxel size is far from the training's; labels keep full size."""
     invert: bool = False
     """Let bright and dark change places, for dark objects and a model of bright ones."""
-    zoom: Annotated[float, Field(gt=0)] | None = None
+    zoom: Annotated[float, Field(ge=0.001, le=100)] | None = None
     """Enlarge (2) or shrink (0.5) the image for the network, whatever its voxel size. None: as
     voxel sizes tell, or its objects where these are not known (`spoco_zoo.segment.scale`)."""

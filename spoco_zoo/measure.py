@@ -162,7 +162,7 @@ def measure(
             f"{found.n_channels} in {found.uri}",
             "Save each channel's labels as an image of their own.",
         )
-    source = ngff.as_labelled(ngff.open_image(image), found)
+    source, found = ngff.laid_on(ngff.open_image(image), found, len(start) if start else None)
     if level is None:
         level, offset = align(found, source)
     else:
@@ -180,12 +180,13 @@ def measure(
         merged = rows = 0
         for number, where in enumerate(blocks):
             ids = found.read(0, when, None, where)[0]
-            if ids.min() < 0:
-                raise DataError(
-                    "labels must be 0 for background, and positive for objects",
-                    f"{ids.min()} in {found.uri}",
-                    "Number the objects from 1.",
-                )
+            for odd in (ids.min(), ids.max()):
+                if not 0 <= odd < 2**63:
+                    raise DataError(
+                        "labels must be 0 for background, and positive for objects (below 2^63)",
+                        f"{odd} in {found.uri}",
+                        "Number the objects from 1.",
+                    )
             if ids.any():
                 there = [slice(w.start + o, w.stop + o) for w, o in zip(where, offset, strict=True)]
                 values = source.read(level, when, None, there)

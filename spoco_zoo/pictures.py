@@ -43,7 +43,8 @@ def write_segmentation_page(source: str, result: SegmentResult, config: SegmentC
     middle = result.report.with_suffix(".png")
     doubts = middle.with_name("segment-doubts.png")
     labels = ngff.find_labels(result.output)
-    image = ngff.as_labelled(ngff.open_image(source), labels)
+    ndim = len(config.roi) if config.roi else None
+    image, labels = ngff.laid_on(ngff.open_image(source), labels, ndim)
     draw_middle(image, labels, config, middle)
     figures = [Figure(middle, "The middle of the image, and the outlines of its labels.")]
     if draw_doubts(image, labels, result, config, doubts):

@@ -3,7 +3,14 @@
 from spoco_zoo.ngff.colours import palette_error
 from spoco_zoo.ngff.convert import convert
 from spoco_zoo.ngff.image import Image, Level, find_channels, planes_as_channels
-from spoco_zoo.ngff.labels import as_labelled, find_labels, label_names, labelled_image, open_labels
+from spoco_zoo.ngff.labels import (
+    as_labelled,
+    find_labels,
+    label_names,
+    labelled_image,
+    laid_on,
+    open_labels,
+)
 from spoco_zoo.ngff.opening import open_image
 from spoco_zoo.ngff.reduce import mean_cells, mode_cells, pyramid_factors
 from spoco_zoo.ngff.rescale import resampled, rescale_image
@@ -25,6 +32,7 @@ from spoco_zoo.ngff.target import (
 from spoco_zoo.ngff.tiff import read_tiff
 from spoco_zoo.ngff.write import (
     create_label,
+    label_is_whole,
     open_label_array,
     publish_label,
     remove_label,
@@ -46,8 +54,10 @@ __all__ = [
     "is_label_tiff",
     "is_remote",
     "is_tiff_name",
+    "label_is_whole",
     "label_names",
     "labelled_image",
+    "laid_on",
     "mean_cells",
     "mode_cells",
     "open_image",

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from spoco_zoo.errors import StoreError
-from spoco_zoo.ngff.image import Image, planes_as_channels
+from spoco_zoo.ngff.image import Image, Level, planes_as_channels
 from spoco_zoo.ngff.opening import open_image
 from spoco_zoo.ngff.parse import ome_block
 from spoco_zoo.ngff.store import is_remote, local_path, open_group
 
 if TYPE_CHECKING:
     import xarray as xr
+    from numpy.typing import NDArray
 
-__all__ = ["as_labelled", "find_labels", "label_names", "labelled_image", "open_labels"]
+__all__ = [
+    "as_labelled",
+    "find_labels",
+    "label_names",
+    "labelled_image",
+    "laid_on",
+    "names_in",
+    "open_labels",
+]
 
 
 def find_labels(
@@ -109,6 +121,63 @@ def as_labelled(image: Image, labels: Image) -> Image:
     return planes_as_channels(image) if flat else image
 
 
+def laid_on(image: Image, labels: Image, ndim: int | None = None) -> tuple[Image, Image]:
+    """An image and its labels with the same spatial axes.
+
+    TIFF drops the z axis of the labels of one plane: they get it back if the image has one.
+
+    Parameters
+    ----------
+    image, labels : Image
+    ndim : int, optional
+        Spatial axes of what was segmented, where that is known; else planes without a name are
+        channels if the labels are flat.
+    """
+    if ndim != 3:
+        image = as_labelled(image, labels)
+    if "z" not in image.axes or "z" in labels.axes:
+        return image, labels
+    at = len(labels.axes) - 2
+    step = image.spatial_scale()[0]
+
+    def lifted(values: Sequence[Any], one: Any) -> tuple[Any, ...]:
+        return (*values[:at], one, *values[at:])
+
+    levels = [
+        Level(
+            old.path,
+            lifted(old.shape, 1),
+            lifted(old.scale, step),
+            lifted(old.translation, 0.0),
+        )
+        for old in labels.levels
+    ]
+    unit = image.units[image.axes.index("z")] if labels.units[-1] else None
+    kept = {f.name: getattr(labels, f.name) for f in fields(Image) if f.init}
+    kept.update(axes=lifted(labels.axes, "z"), units=lifted(labels.units, unit))
+    return image, PlaneOfStack(**{**kept, "levels": tuple(levels)}, origin=labels)
+
+
+@dataclass(frozen=True)
+class PlaneOfStack(Image):
+    """A flat image with a z axis of one voxel."""
+
+    origin: Image | None = None
+
+    def read_region(self, level: int, region: Sequence[slice]) -> NDArray[Any]:
+        """See `Image.read_region`."""
+        assert self.origin is not None
+        at = self.axes.index("z")
+        values = self.origin.read_region(level, (*region[:at], *region[at + 1 :]))
+        return np.expand_dims(values, at)
+
+    def chunks(self, level: int = 0) -> tuple[int, ...]:
+        """See `Image.chunks`."""
+        assert self.origin is not None
+        at, flat = self.axes.index("z"), self.origin.chunks(level)
+        return (*flat[:at], 1, *flat[at:])
+
+
 def label_names(image: Image) -> tuple[str, ...]:
     """Names of the labels that an image lists; none if it is a TIFF or has no labels.
 
@@ -146,7 +215,25 @@ def _listed(image: Image) -> tuple[str, ...] | None:
             return None
         raise
     block = ome_block(dict(group.attrs), group.metadata.zarr_format, place)
-    return tuple(str(entry) for entry in block.get("labels", []))
+    return tuple(names_in(block, place))
+
+
+def names_in(block: Mapping[str, Any], place: str) -> list[str]:
+    """The list of labels in the attributes of their group; null is an empty one.
+
+    Raises
+    ------
+    StoreError
+        If it is no list.
+    """
+    names = block.get("labels") or []
+    if not isinstance(names, (list, tuple)):
+        raise StoreError(
+            "labels must be listed by their names",
+            f"{names!r:.40} in {place}",
+            "Mend the metadata.",
+        )
+    return [str(name) for name in names]
 
 
 def _choose(image: Image, name: str | None) -> Image:

@@ -11,6 +11,9 @@ from spoco_zoo.ngff.metadata import AXES, AXIS_KIND, UNITS, Dataset
 
 __all__ = ["Multiscale", "ome_block", "parse_multiscale"]
 
+LARGEST = 1e100
+"""Scale or translation; products of a few must stay finite."""
+
 _OPEN_A_LEAF = {
     "plate": "Give one field of the plate, e.g. STORE/A/1/0.",
     "well": "Give one field of the well, e.g. STORE/0.",
@@ -197,7 +200,7 @@ def _transform(entries: Any, ndim: int, where: str, required: bool) -> Dataset:
         kind = _mapping(entry, "a transformation", where).get("type")
         if kind == "scale":
             factors = _numbers(entry, "scale", ndim, where)
-            if min(factors) <= 0:
+            if min(factors) < 1 / LARGEST:
                 raise StoreError("scales must be positive", f"{factors} in {where}", "Mend them.")
             scale = tuple(a * b for a, b in zip(scale, factors, strict=True))
             translation = tuple(a * b for a, b in zip(translation, factors, strict=True))
@@ -223,7 +226,7 @@ def _numbers(entry: Mapping[str, Any], key: str, ndim: int, where: str) -> tuple
     values = entry.get(key)
     good = isinstance(values, Sequence) and len(values) == ndim
     if not good or not all(
-        isinstance(value, (int, float)) and abs(value) < float("inf") for value in values or ()
+        isinstance(value, (int, float)) and abs(value) <= LARGEST for value in values or ()
     ):
         raise StoreError(
             f"a {key} must hold one finite number per axis, {ndim} here",

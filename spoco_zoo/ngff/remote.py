@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from zarr.storage import FsspecStore
@@ -78,7 +79,7 @@ def remote_files(uri: str, options: Mapping[str, Any] | None = None) -> tuple[An
 def place_of(uri: str, options: Mapping[str, Any] | None = None) -> Any:
     """What Zarr opens for a path or an address: the path itself, or a `RemoteStore`."""
     if not is_remote(uri):
-        return uri
+        return Path(uri)  # of a text with "::" Zarr would make a chain of file systems
     remote_files(uri, options)  # says what is not installed
     return RemoteStore.from_url(uri, storage_options=_options(uri, options))
 

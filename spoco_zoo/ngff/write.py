@@ -28,6 +28,7 @@ import zarr
 
 from spoco_zoo.errors import RemoteError, StoreError
 from spoco_zoo.ngff.image import dataset_of
+from spoco_zoo.ngff.labels import names_in
 from spoco_zoo.ngff.metadata import multiscale_attributes
 from spoco_zoo.ngff.remote import ask, is_remote, place_of
 from spoco_zoo.ngff.store import create_array, open_scratch
@@ -107,6 +108,18 @@ def open_label_array(
     return open_scratch(os.path.join(target.path, target.levels[level].path), mode)
 
 
+def label_is_whole(target: LabelTarget) -> bool:
+    """Whether all arrays of a label that was made are still there."""
+    try:
+        for level in range(len(target.levels)):
+            open_label_array(target, level, "r")
+    except RemoteError:
+        raise
+    except StoreError:
+        return False
+    return True
+
+
 def publish_label(target: LabelTarget) -> None:
     """Write the label's metadata, then list it in ``labels/``: the last two writes.
 
@@ -173,8 +186,11 @@ def remove_label(target: LabelTarget) -> None:
         _remove_remote(target.path)
         return
     # Renamed first, so that an interrupted removal leaves no half label behind.
-    doomed = f"{target.path}.{uuid4().hex}{_REMOVED}"
-    os.rename(target.path, doomed)
+    place = os.path.realpath(target.path)
+    doomed = f"{place}.{uuid4().hex}{_REMOVED}"
+    os.rename(place, doomed)
+    if os.path.islink(target.path):
+        os.mkdir(place)  # a link stays, and what it names is written anew
     shutil.rmtree(doomed)
 
 
@@ -239,8 +255,8 @@ def _create_arrays(
 
 def _ensure_labels_group(target: LabelTarget, zarr_format: Literal[2, 3]) -> None:
     """Make ``labels/`` with an empty, valid list if it is not there."""
-    place = os.path.join(target.store, "labels")
-    os.makedirs(place, exist_ok=True)
+    place = Path(target.store, "labels")
+    place.mkdir(parents=True, exist_ok=True)
     with _list_held(target):
         parent = zarr.open_group(place, mode="a", zarr_format=zarr_format)
         if "labels" not in parent.attrs and "ome" not in parent.attrs:
@@ -262,16 +278,14 @@ def _list_held(target: LabelTarget) -> Iterator[None]:
 
 def _listed(target: LabelTarget) -> list[str]:
     """Names that ``labels/`` lists."""
-    parent = zarr.open_group(os.path.join(target.store, "labels"), mode="r", use_consolidated=False)
+    parent = zarr.open_group(Path(target.store, "labels"), mode="r", use_consolidated=False)
     attributes: Any = parent.attrs if target.version == "0.4" else parent.attrs.get("ome", {})
-    return [str(name) for name in attributes.get("labels", [])]
+    return names_in(attributes, target.store)
 
 
 def _write_list(target: LabelTarget, names: list[str]) -> None:
     """Replace the list in ``labels/``, keeping its other attributes."""
-    parent = zarr.open_group(
-        os.path.join(target.store, "labels"), mode="r+", use_consolidated=False
-    )
+    parent = zarr.open_group(Path(target.store, "labels"), mode="r+", use_consolidated=False)
     if target.version == "0.4":
         parent.attrs["labels"] = names
     else:
@@ -281,9 +295,12 @@ def _write_list(target: LabelTarget, names: list[str]) -> None:
 
 def _refresh_consolidated(store: str) -> None:
     """Renew consolidated metadata where the store has them, else they hide the label."""
-    root = zarr.open_group(store, mode="r")
+    try:
+        root = zarr.open_group(Path(store), mode="r")
+    except Exception:  # damaged ones, which fail in many ways and hide the image as well
+        return
     if root.metadata.consolidated_metadata is not None:
         with warnings.catch_warnings():
             # Consolidation is no part of the Zarr 3 specification, as this store accepted.
             warnings.simplefilter("ignore")
-            zarr.consolidate_metadata(store)
+            zarr.consolidate_metadata(Path(store))

@@ -35,14 +35,16 @@ def check_planes(recipe: ModelRecipe, config: SegmentConfig, ndim: int) -> None:
             )
 
 
-def check_same_image(plan: Plan, known: Statistics) -> None:
+def check_same_image(plan: Plan, when: int, known: Statistics) -> None:
     """Whether an image is still the one that an unfinished run has measured.
 
     Parameters
     ----------
     plan : Plan
+    when : int
+        Time point.
     known : Statistics
-        Of the first time point, as they were when the run began.
+        Of that time point, as they were when the run began.
 
     Raises
     ------
@@ -52,7 +54,7 @@ def check_same_image(plan: Plan, known: Statistics) -> None:
         If the store of the image is away.
     """
     try:
-        now = measure(plan.image, plan.level, 0, plan.channels)
+        now = measure(plan.image, plan.level, when, plan.channels)
     except RemoteError:
         raise
     except InputError:

@@ -82,8 +82,7 @@ def fill_coarse(
     fine: Any,
     coarse: Any,
     steps: Sequence[AxisStep],
-    where: tuple[slice, ...],
-    written: int | None = None,
+    unit: tuple[int, tuple[slice, ...], int | None],
 ) -> int | None:
     """Write one write unit of a coarser level, unless an earlier process did and it is there.
 
@@ -93,16 +92,16 @@ def fill_coarse(
         Two successive levels ([T,] [Z,] Y, X).
     steps : sequence of AxisStep
         One per axis of the arrays.
-    where : tuple of slice
-        The write unit, in voxels of the coarse level.
-    written : int, optional
-        CRC-32 of what an earlier process wrote there.
+    unit : (int, tuple of slice, int or None)
+        The write unit: its number, where it lies in voxels of the coarse level, and the CRC-32
+        of what an earlier process wrote there, if one did.
 
     Returns
     -------
     int or None
         CRC-32 of the labels; None if they were there.
     """
+    _, where, written = unit
     if _is_written(coarse, where, written):
         return None
     labels = np.asarray(coarse_block(fine, steps, where), coarse.dtype)

@@ -133,6 +133,12 @@ class Ledger:
 
     def _compare(self, fingerprint: Mapping[str, str]) -> None:
         earlier = next(self._lines()).get("fingerprint", {})
+        if not isinstance(earlier, dict):
+            raise LedgerError(
+                "a ledger must begin with what its run depends on",
+                f"{earlier!r:.40} in {self.path}",
+                "Start again with --overwrite.",
+            )
         for key in sorted({*earlier, *fingerprint}):
             was, now = earlier.get(key, "absent"), fingerprint.get(key, "absent")
             if was != now:

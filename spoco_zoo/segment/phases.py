@@ -40,6 +40,7 @@ from spoco_zoo.segment.pyramid import AxisStep, pyramid_steps
 from spoco_zoo.segment.relabel import Numbering, write_table
 from spoco_zoo.segment.resize import network_folder, network_labels, resize_steps
 from spoco_zoo.segment.rows import Lost, label_row, listed_row, longest_row, rows_of
+from spoco_zoo.segment.slabs import damaged
 from spoco_zoo.segment.target import TiffTarget
 from spoco_zoo.segment.tasks import Common, FaceItem, join_faces, make_common
 
@@ -75,7 +76,8 @@ class Run:
 
     def all(self, model: ModelRef, cluster: Clusterer, device: str) -> SegmentResult:
         """The story."""
-        if self.progress.finished and (self.plan.folder / REPORT).is_file():
+        finished = self.progress.finished and (self.plan.folder / REPORT).is_file()
+        if finished and ngff.state_of(self.plan.output) != "absent":
             return self.finish()
         common = self.prepare(model, cluster, device)
         if self.progress.gap:
@@ -132,8 +134,10 @@ class Run:
     def label_blocks(self, common: Common) -> None:
         """Embed and cluster every block, row by row."""
         grid, here = self.plan.grid, isinstance(self.executor, InProcess)
-        if self._measured_before and self.progress.blocks_done < grid.total:
-            check_same_image(self.plan, self.progress.statistics[0])
+        if self._measured_before:
+            # The least that tells an image that was replaced in between from the former one.
+            for when in sorted({grid.time(n) for n in self._pending()}):
+                check_same_image(self.plan, when, self.progress.statistics[when])
         longest = grid.counts[-1] if here else longest_row(grid, self.executor.workers)
         # In one process a row is the whole axis, too long to wait for after Ctrl-C.
         task = partial(label_row, stop=self.executor.stop) if here else listed_row
@@ -155,8 +159,8 @@ class Run:
             else:
                 count.failed(self._place(row[0]), reason)
 
-        pending = (n for n in range(grid.total) if not self.progress.has_block(n))
-        self.executor.run(partial(task, common), rows_of(pending, grid, longest), success, failure)
+        rows = rows_of(self._pending(), grid, longest)
+        self.executor.run(partial(task, common), rows, success, failure)
         self.executor.run(partial(task, common), rows_of(orphans, grid, 1), success, failure)
         count.close()
         if not self.progress.blocks_done:
@@ -201,8 +205,8 @@ class Run:
             if not self.progress.relabelling:
                 shutil.rmtree(path, ignore_errors=True)
             return [ngff.scratch_array(path, target.shape, numbering.dtype, chunk, shard)]
-        if self.progress.publishing and ngff.state_of(target.path) == "absent":
-            self._record(self._later({"phase": "again"}))  # moved away since it was shown
+        if self.progress.publishing and not ngff.label_is_whole(target):
+            self._record(self._later({"phase": "again"}))  # moved away since, or damaged
         if not self.progress.publishing:
             ngff.create_label(
                 target,
@@ -269,7 +273,7 @@ class Run:
         self._phase(
             name,
             "coarse",
-            partial(_coarse_unit, fine, coarse, steps),
+            partial(fill_coarse, fine, coarse, steps),
             units,
             total,
             0,
@@ -288,9 +292,12 @@ class Run:
             config = self.plan.config
             size = config.voxel_size or self.plan.source.voxel_size(config.level)
             axes = "".join(target.axes).upper()
-            ngff.write_label_tiff(
-                target.path, levels[0], size, axes=axes, highest=numbering.objects
-            )
+            try:
+                ngff.write_label_tiff(
+                    target.path, levels[0], size, axes=axes, highest=numbering.objects
+                )
+            except ValueError as error:  # a checksum of Zarr
+                raise damaged(error, levels[0].store_path) from error
         elif not self.progress.published:
             ngff.publish_label(target)
 
@@ -319,6 +326,10 @@ class Run:
     @property
     def _table(self) -> Path:
         return self.plan.folder / "table.npy"
+
+    def _pending(self) -> Iterator[int]:
+        """Blocks without a result."""
+        return (n for n in range(self.plan.grid.total) if not self.progress.has_block(n))
 
     def _faces(self, number: int) -> tuple[int, ...]:
         """Axes along which a block and its neighbour above both hold objects."""
@@ -387,9 +398,3 @@ class Run:
 
         self.executor.run(task, items, success, failure)
         count.close()
-
-
-def _coarse_unit(
-    fine: Any, coarse: Any, steps: Any, unit: tuple[int, tuple[slice, ...], int | None]
-) -> int | None:
-    return fill_coarse(fine, coarse, steps, *unit[1:])

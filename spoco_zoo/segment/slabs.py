@@ -28,6 +28,7 @@ __all__ = [
     "block_file",
     "check_staged",
     "checksum",
+    "damaged",
     "edge_file",
     "read_labels",
     "read_side",
@@ -120,12 +121,16 @@ def read_staged(path: Path, member: str) -> np.ndarray:
             return np.asarray(file[member])
     # A damaged file fails in the zip, the codec or the array's header, each with its own kind.
     except Exception as error:
-        reason = one_line(error)
-        raise StoreError(
-            "what a run has staged must be as it was written",
-            f"{reason[:100]} ({path})",
-            AGAIN,
-        ) from error
+        raise damaged(error, path) from error
+
+
+def damaged(error: Exception, path: object) -> StoreError:
+    """What to raise where a file that a run has staged is gone or damaged."""
+    return StoreError(
+        "what a run has staged must be as it was written",
+        f"{one_line(error)[:100]} ({path})",
+        AGAIN,
+    )
 
 
 def check_staged(path: Path) -> None:

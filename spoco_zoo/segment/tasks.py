@@ -15,6 +15,7 @@ import numpy as np
 
 from spoco_zoo.intensities import normalise
 from spoco_zoo.nets.device import find_device
+from spoco_zoo.ngff.store import discard_blocks
 from spoco_zoo.segment.audit import BlockTally, FaceTally, count_cut, count_dropped
 from spoco_zoo.segment.blocks import owned_first
 from spoco_zoo.segment.cluster import cluster as own_cluster
@@ -225,8 +226,7 @@ def file_block(common: Common, field: BlockField) -> BlockResult:
     local = np.where(labels[core] > len(sizes), 0, labels[core]) if shown else labels[core]
     if objects and embeddings is not None:
         write_sides(common.folder, grid, number, labels, embeddings, sizes)
-        # One item writes one whole shard; nobody else ever does.
-        common.local[(grid.time(number), *grid.core(number).slices)] = local
+        _stage(common.local, (grid.time(number), *grid.core(number).slices), local)
     clock.append(time.perf_counter())
     found = field.found
     seams = found.disagreement if found else Disagreement()
@@ -247,6 +247,17 @@ def file_block(common: Common, field: BlockField) -> BlockResult:
         dropped_voxels=dropped[1],
     )
     return BlockResult(objects, len(sizes), checksum(local), tally)
+
+
+def _stage(array: Any, where: tuple[Any, ...], labels: np.ndarray) -> None:
+    """Write one whole shard, which nobody else ever does."""
+    try:
+        array[where] = labels
+    except OSError:
+        raise
+    except Exception:  # of a shard at the array's end zarr reads what is there: damaged, if so
+        discard_blocks(array, where)
+        array[where] = labels
 
 
 def join_faces(common: Common, item: FaceItem) -> FaceResult:

@@ -211,7 +211,16 @@ def test_background_below_zero_was_an_object(tmp_path: Path) -> None:
     labels[2:4, 2:4] = 1
     tifffile.imwrite(tmp_path / "l.tif", labels)
     tifffile.imwrite(tmp_path / "i.tif", np.ones((8, 9), np.uint8))
-    with pytest.raises(DataError, match=r"positive for objects; found -1 .*Number"):
+    with pytest.raises(DataError, match=r"positive for objects .*; found -1 .*Number"):
+        measure(tmp_path / "l.tif", tmp_path / "i.tif")
+
+
+def test_ids_beyond_63_bits_became_negative(tmp_path: Path) -> None:
+    labels = np.zeros((8, 9), np.uint64)
+    labels[2:4, 2:4] = 2**63 + 5
+    tifffile.imwrite(tmp_path / "l.tif", labels)
+    tifffile.imwrite(tmp_path / "i.tif", np.ones((8, 9), np.uint8))
+    with pytest.raises(DataError, match=r"below 2\^63"):
         measure(tmp_path / "l.tif", tmp_path / "i.tif")
 
 

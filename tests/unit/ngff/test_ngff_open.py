@@ -259,6 +259,14 @@ BROKEN: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         lambda a: first(a)["datasets"][0].update(coordinateTransformations=scale("a", 1, 1)),
         "finite number",
     ),
+    "scale of 10^400": (
+        lambda a: first(a)["datasets"][0].update(coordinateTransformations=scale(10**400, 1, 1)),
+        "finite number",
+    ),
+    "scale of 1e-200": (
+        lambda a: first(a)["datasets"][0].update(coordinateTransformations=scale(1e-200, 1, 1)),
+        "positive",
+    ),
     "affine": (
         lambda a: first(a)["datasets"][0].update(coordinateTransformations=[{"type": "affine"}]),
         "affine",
