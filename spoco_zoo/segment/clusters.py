@@ -111,7 +111,13 @@ def start_cluster(
         env = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
         if gpus:
             env["CUDA_VISIBLE_DEVICES"] = str(gpus[i % len(gpus)])
-        options = {"nthreads": 1, "env": env, "silence_logs": logging.ERROR}
+        options = {
+            "nthreads": 1,
+            "env": env,
+            "silence_logs": logging.ERROR,
+            # Else a worker of one thread is killed that takes more than one core's share.
+            "memory_limit": 0,
+        }
         specs[f"worker-{i}"] = {"cls": FirmNanny, "options": options}
     options = {
         "host": "127.0.0.1",

@@ -58,6 +58,24 @@ class Fragile(InProcess):
                 super().run(task, [item], on_result, on_failure)
 
 
+def test_dask_kills_no_worker_for_its_memory(tmp_path: Path) -> None:
+    import dask
+
+    truth = tissue((100, 150), 20, seed=1)
+    image = write_image(tmp_path / "image.ome.zarr", truth, "YX")
+    # As on a machine of many cores, of which one has a share that is soon exceeded.
+    with dask.config.set({"distributed.worker.memory.terminate": 0.001}):
+        segment(
+            image,
+            code_model(truth),
+            SMALL,
+            output=tmp_path / "o.zarr",
+            workers=1,
+            cluster=exact_cluster,
+        )
+    assert same_partition(read_labels(tmp_path / "o.zarr"), truth)
+
+
 def test_blocks_of_a_lost_row_are_tried_one_by_one(tmp_path: Path) -> None:
     truth = tissue((100, 150), 20, seed=1)
     image = write_image(tmp_path / "image.ome.zarr", truth, "YX")
