@@ -6,7 +6,7 @@ import torch
 
 from spoco_zoo.errors import ConfigError
 
-__all__ = ["check_device", "choose_device", "find_device"]
+__all__ = ["check_device", "choose_device", "find_device", "has_bfloat16"]
 
 
 def find_device(name: str) -> torch.device:
@@ -14,6 +14,13 @@ def find_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a device computes bfloat16 in hardware; where it does not, float32 is faster."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu._is_avx512_bf16_supported())
 
 
 def check_device(name: str, *, here: bool = True) -> torch.device:

@@ -198,7 +198,7 @@ def _remove_leftovers(path: str) -> None:
     """Remove what removals left that were interrupted: by a name that nobody else gives."""
     if is_remote(path):
         return
-    folder, name = os.path.split(path)
+    folder, name = os.path.split(os.path.realpath(path))
     with contextlib.suppress(OSError):  # whatever is wrong there is said when it is written to
         for entry in os.listdir(folder):
             if re.fullmatch(rf"{re.escape(name)}\.[0-9a-f]{{32}}{re.escape(_REMOVED)}", entry):

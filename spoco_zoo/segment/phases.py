@@ -135,7 +135,7 @@ class Run:
         """Embed and cluster every block, row by row."""
         grid, here = self.plan.grid, isinstance(self.executor, InProcess)
         if self._measured_before:
-            # The least that tells an image that was replaced in between from the former one.
+            # Of an image that was replaced in between the labels would be those of two.
             for when in sorted({grid.time(n) for n in self._pending()}):
                 check_same_image(self.plan, when, self.progress.statistics[when])
         longest = grid.counts[-1] if here else longest_row(grid, self.executor.workers)

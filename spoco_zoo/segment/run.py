@@ -24,7 +24,7 @@ from spoco_zoo import ngff
 from spoco_zoo.config import SegmentConfig
 from spoco_zoo.errors import InputError, Interrupted, RemoteError, SpocoError, StoreError, one_line
 from spoco_zoo.locking import RunLock
-from spoco_zoo.nets.device import find_device
+from spoco_zoo.nets.device import find_device, has_bfloat16
 from spoco_zoo.nets.model import Model
 from spoco_zoo.segment.closing import REPORT
 from spoco_zoo.segment.cluster import check_momentum
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 
 __all__ = ["dry_run", "segment"]
 
+SLOW = "bfloat16 is not in this processor's hardware: --precision float32 would be faster"
 STOPPING = "stopping after the blocks in flight; Ctrl-C again stops at once"
 MODEL = "model.pickle"
 DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -189,6 +190,9 @@ def segment(
     told = on_event or (lambda event: None)
     for note in plan.notes:
         told(Event("plan", 1, 1, note))
+    asked_low = config.precision == "bfloat16" and scheduler is None
+    if asked_low and not has_bfloat16(find_device(device)):
+        told(Event("plan", 1, 1, SLOW))
     with (
         _one_line(),
         _locked(plan.folder),

@@ -10,6 +10,7 @@ import torch
 
 from spoco_zoo.config import NetConfig
 from spoco_zoo.errors import ConfigError
+from spoco_zoo.nets.device import has_bfloat16
 from spoco_zoo.nets.receptive import pooling_factor
 from spoco_zoo.nets.widen import can_widen
 from spoco_zoo.train.augment import Photometry
@@ -227,8 +228,4 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     """bfloat16 where the processor computes it in hardware, float32 elsewhere."""
     if name != "auto":
         return PRECISIONS[name]
-    if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        fast = torch.cpu._is_avx512_bf16_supported()
-    return torch.bfloat16 if fast else torch.float32
+    return torch.bfloat16 if has_bfloat16(device) else torch.float32

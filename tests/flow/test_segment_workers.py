@@ -76,6 +76,27 @@ def test_dask_kills_no_worker_for_its_memory(tmp_path: Path) -> None:
     assert same_partition(read_labels(tmp_path / "o.zarr"), truth)
 
 
+def test_bfloat16_that_would_be_slower_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truth = tissue((60, 60), 6, seed=1)
+    image = write_image(tmp_path / "image.ome.zarr", truth, "YX")
+    low = SMALL.model_copy(update={"precision": "bfloat16"})
+    for has in (True, False):
+        monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda has=has: has)
+        said: list[str] = []
+        segment(
+            image,
+            code_model(truth),
+            low,
+            output=tmp_path / f"{has}.zarr",
+            device="cpu",
+            cluster=exact_cluster,
+            on_event=lambda event, said=said: said.append(event.message),
+        )
+        assert any("float32 would be faster" in text for text in said) == (not has)
+
+
 def test_blocks_of_a_lost_row_are_tried_one_by_one(tmp_path: Path) -> None:
     truth = tissue((100, 150), 20, seed=1)
     image = write_image(tmp_path / "image.ome.zarr", truth, "YX")
