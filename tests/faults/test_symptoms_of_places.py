@@ -18,14 +18,14 @@ import zarr
 from typer.testing import CliRunner
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "segment"))
-from planted import code_model, exact_cluster, read_labels, write_image
+from planted import after, code_model, exact_cluster, read_labels, write_image
 
 from spoco_zoo import ngff
 from spoco_zoo.cli import app
 from spoco_zoo.config import SegmentConfig
 from spoco_zoo.errors import BlocksFailed, Interrupted, LedgerError, StoreError
 from spoco_zoo.measure import measure
-from spoco_zoo.segment import Event, segment
+from spoco_zoo.segment import segment
 
 CONFIG = SegmentConfig(block=(64, 64), overlap=(16, 16), patch=(64, 64), halo=(2, 2))
 OBJECTS = 4
@@ -41,17 +41,6 @@ def run(tmp_path: Path) -> Callable[..., Any]:
     return partial(segment, image, code_model(TRUTH), CONFIG, cluster=exact_cluster)
 
 
-def at(phase: str, done: int, act: Callable[[], Any]) -> Callable[[Event], None]:
-    """An `on_event` that does something once, when so many items of a phase are done."""
-    waiting = [act]
-
-    def told(event: Event) -> None:
-        if event.phase == phase and event.done == done and waiting:
-            waiting.pop()()
-
-    return told
-
-
 def interrupt() -> None:
     signal.raise_signal(signal.SIGINT)
 
@@ -61,7 +50,7 @@ def test_a_shard_that_was_damaged_before_its_ledger_line_could_never_be_written(
 ) -> None:
     output = tmp_path / "o.zarr"
     with pytest.raises(Interrupted):
-        run(output=output, on_event=at("blocks", 1, interrupt))
+        run(output=output, on_event=after("blocks", interrupt, 1))
     for part in ("1", "2"):
         shard = tmp_path / "o.zarr.spoco-run" / "local.zarr" / "c" / "0" / "0" / part
         shard.parent.mkdir(parents=True, exist_ok=True)
@@ -74,7 +63,7 @@ def test_a_later_time_point_that_was_replaced_gave_labels_of_two_images(tmp_path
     image = write_image(tmp_path / "image.ome.zarr", truth, "TYX")
     begin = partial(segment, image, code_model(TRUTH), CONFIG, cluster=exact_cluster)
     with pytest.raises(Interrupted):
-        begin(output=tmp_path / "o.zarr", on_event=at("blocks", 4, interrupt))
+        begin(output=tmp_path / "o.zarr", on_event=after("blocks", interrupt, 4))
     stored = zarr.open_array(image / "0", mode="r+")
     stored[1] = stored[1] // 2 + 7
     with pytest.raises(LedgerError, match="other intensities"):
@@ -148,7 +137,7 @@ def test_damaged_labels_of_a_tiff_to_be_ended_in_a_traceback(
         shard.write_bytes(shard.read_bytes()[:-7])
 
     with pytest.raises(StoreError, match="makes that block again"):
-        run(output=output, on_event=at("relabel", 3, damage))
+        run(output=output, on_event=after("relabel", damage, 3))
     assert run(output=output).objects == OBJECTS
 
 
@@ -188,7 +177,7 @@ def test_a_ledger_that_begins_with_something_else_is_refused(
 ) -> None:
     output = tmp_path / "o.zarr"
     with pytest.raises(Interrupted):
-        run(output=output, on_event=at("blocks", 1, interrupt))
+        run(output=output, on_event=after("blocks", interrupt, 1))
     ledger = tmp_path / "o.zarr.spoco-run" / "progress.jsonl"
     rest = ledger.read_text().partition("\n")[2]
     for first in (5, None):

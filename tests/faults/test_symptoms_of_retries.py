@@ -15,7 +15,7 @@ import pytest
 import zarr
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "segment"))
-from planted import code_model, exact_cluster, read_labels, store_bytes, write_image
+from planted import after, code_model, exact_cluster, read_labels, store_bytes, write_image
 
 from spoco_zoo.config import SegmentConfig
 from spoco_zoo.errors import BlocksFailed, Interrupted, LedgerError, StoreError
@@ -32,17 +32,6 @@ def run(tmp_path: Path) -> Callable[..., Any]:
     truth[10:30, 50:80], truth[40:50, 10:20], truth[40:60, 90:120] = 1, 2, 3
     image = write_image(tmp_path / "image.ome.zarr", truth, "YX")
     return partial(segment, image, code_model(truth), cluster=exact_cluster)
-
-
-def after(phase: str, act: Callable[[], Any]) -> Callable[[Event], None]:
-    """An `on_event` that does something once, when a phase is over."""
-    waiting = [act]
-
-    def told(event: Event) -> None:
-        if event.phase == phase and event.done == event.total and waiting:
-            waiting.pop()()
-
-    return told
 
 
 @pytest.mark.parametrize("zoom", [None, 0.5])

@@ -6,9 +6,11 @@ its own point of the embedding space. What comes out wrong is the pipeline's fau
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -20,6 +22,7 @@ from torch import Tensor
 from spoco_zoo import ngff
 from spoco_zoo.config import ClusteringConfig, ModelRecipe, NetConfig
 from spoco_zoo.nets.model import Model
+from spoco_zoo.segment import Event
 
 CODE = 3
 """Length of an embedding."""
@@ -114,6 +117,17 @@ def read_labels(path: Path, time: int = 0, level: int = 0) -> np.ndarray:
     image = ngff.open_image(path)
     everything = tuple(slice(0, n) for n in image.spatial_shape(level))
     return image.read(level, time, None, everything)[0]
+
+
+def after(phase: str, act: Callable[[], Any], done: int | None = None) -> Callable[[Event], None]:
+    """An `on_event` that does something once: when a phase is over, or so many of its items."""
+    waiting = [act]
+
+    def told(event: Event) -> None:
+        if event.phase == phase and event.done == (done or event.total) and waiting:
+            waiting.pop()()
+
+    return told
 
 
 def write_image(path: Path, values: np.ndarray, axes: str, version: str = "0.5") -> Path:
