@@ -161,7 +161,8 @@ def publish_label(target: LabelTarget) -> None:
                 names = _listed(target)
                 if target.name not in names:
                     _write_list(target, [*names, target.name])
-                _refresh_consolidated(target.store)
+            for store in _enclosing(target.store):
+                _refresh_consolidated(store)
     except OSError as error:
         raise StoreError("the output must be writable", str(error), "Run again.") from error
 
@@ -263,10 +264,15 @@ def _ensure_labels_group(target: LabelTarget, zarr_format: Literal[2, 3]) -> Non
             _write_list(target, [])
 
 
-@contextlib.contextmanager
-def _list_held(target: LabelTarget) -> Iterator[None]:
+def _list_held(target: LabelTarget) -> contextlib.AbstractContextManager[None]:
     """Keep other runs on the same image from writing the list in ``labels/`` meanwhile."""
-    folder = os.open(os.path.join(target.store, "labels"), os.O_RDONLY)
+    return _held(os.path.join(target.store, "labels"))
+
+
+@contextlib.contextmanager
+def _held(path: str) -> Iterator[None]:
+    """Keep other runs that ask for the same folder waiting."""
+    folder = os.open(path, os.O_RDONLY)
     try:
         # Some network file systems have no locks: there two runs must not end at one moment.
         with contextlib.suppress(OSError):
@@ -293,14 +299,23 @@ def _write_list(target: LabelTarget, names: list[str]) -> None:
         parent.attrs["ome"] = {**ome, "version": "0.5", "labels": names}
 
 
+def _enclosing(store: str) -> Iterator[str]:
+    """The group of an image and those above it: a well and its plate, or a conversion's root."""
+    folder = Path(os.path.realpath(store))
+    while any((folder / name).is_file() for name in ("zarr.json", ".zgroup")):
+        yield str(folder)
+        folder = folder.parent
+
+
 def _refresh_consolidated(store: str) -> None:
     """Renew consolidated metadata where the store has them, else they hide the label."""
-    try:
-        root = zarr.open_group(Path(store), mode="r")
-    except Exception:  # damaged ones, which fail in many ways and hide the image as well
-        return
-    if root.metadata.consolidated_metadata is not None:
-        with warnings.catch_warnings():
-            # Consolidation is no part of the Zarr 3 specification, as this store accepted.
-            warnings.simplefilter("ignore")
-            zarr.consolidate_metadata(Path(store))
+    with _held(store):
+        try:
+            root = zarr.open_group(Path(store), mode="r")
+        except Exception:  # damaged ones, which fail in many ways and hide the image as well
+            return
+        if root.metadata.consolidated_metadata is not None:
+            with warnings.catch_warnings():
+                # Consolidation is no part of the Zarr 3 specification, as this store accepted.
+                warnings.simplefilter("ignore")
+                zarr.consolidate_metadata(Path(store))

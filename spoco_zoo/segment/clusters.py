@@ -23,10 +23,6 @@ __all__ = ["connect", "start_cluster"]
 PATIENCE = 120.0
 """Seconds that a scheduler may take to write its file."""
 SETTINGS = {
-    # Tasks hold everything outside of dask, so there is nothing to spill.
-    "distributed.worker.memory.target": False,
-    "distributed.worker.memory.spill": False,
-    "distributed.worker.memory.pause": False,
     # A clustering step may hold the interpreter for longer than a heartbeat.
     "distributed.scheduler.worker-ttl": "30 minutes",
     "distributed.comm.timeouts.connect": "60s",

@@ -302,6 +302,23 @@ def test_consolidated_metadata_learn_of_the_label(make_image: Make) -> None:
     assert "cells" in zarr.open_consolidated(path)["labels"].attrs["labels"]
 
 
+@pytest.mark.parametrize(("version", "zarr_format"), [("0.4", 2), ("0.5", 3)])
+@pytest.mark.filterwarnings("ignore:Consolidated metadata")
+def test_consolidated_metadata_of_a_plate_learn_of_the_label(
+    make_image: Make, tmp_path: Path, version: str, zarr_format: int
+) -> None:
+    plate = tmp_path / "plate.zarr"
+    zarr.open_group(plate / "A" / "1", mode="w", zarr_format=zarr_format)
+    for group in (plate, plate / "A"):
+        zarr.open_group(group, mode="a", zarr_format=zarr_format)
+    field = shutil.move(make_image([ramp((20, 20))], "yx", version=version), plate / "A" / "1")
+    zarr.consolidate_metadata(plate)
+    write(plan_label(open_image(str(field)), name="cells"))
+    well = zarr.open_consolidated(plate)[f"A/1/{Path(field).name}"]
+    assert well["labels"].attrs.get("labels", well["labels"].attrs.get("ome"))
+    assert "cells" in well["labels"]
+
+
 def test_targets_and_arrays_pickle(make_image: Make) -> None:
     target = plan_label(open_image(make_image([ramp((20, 20))], "yx")), name="cells")
     write(target, publish=False)

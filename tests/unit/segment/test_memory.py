@@ -115,8 +115,8 @@ def test_workers_grew_for_minutes_with_records_and_scattered_memory() -> None:
 def test_settings_for_workers_are_not_left_to_the_users_own_dask() -> None:
     import dask
 
-    before = dask.config.get("distributed.worker.memory")
+    before = dask.config.get("distributed.scheduler")
     executor = make_executor(1, dashboard=False)
-    assert dask.config.get("distributed.worker.memory.spill") is False
+    assert dask.config.get("distributed.scheduler.worker-ttl") == "30 minutes"
     executor.close()
-    assert dask.config.get("distributed.worker.memory") == before
+    assert dask.config.get("distributed.scheduler") == before
