@@ -135,6 +135,24 @@ class NetConfig(Config):
         return 2 * self.ndim * len(self.rotary)
 
 
+class Scoring(Config):
+    """How touching regions become objects by their scores (`segment.cluster.scores`)."""
+
+    smoothness: float = Field(gt=0)
+    """In place of that of the clustering: smaller, so that there is more to choose from."""
+    reach: float = Field(gt=0)
+    """Distance of mean embeddings up to which touching regions may be one object."""
+    smallest: Positive = 8
+    """Objects of fewer voxels are dropped."""
+    least: Fraction = 0.3
+    """Objects with a lower score are dropped."""
+    centre: tuple[float, ...] = Field(min_length=8, max_length=8)
+    scale: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=8, max_length=8)
+    """Mean and standard deviation of the properties of objects."""
+    weights: tuple[float, ...] = Field(min_length=45, max_length=45)
+    """Of 1, the standardised properties, and their products."""
+
+
 class ClusteringConfig(Config):
     """How embeddings become labels. Distances are in units of the embedding space."""
 
@@ -149,6 +167,8 @@ class ClusteringConfig(Config):
     """Objects of fewer voxels are dropped, or given to a neighbour where there is no background."""
     fill_holes: bool = False
     """Whether background that one object alone encloses becomes part of that object."""
+    scoring: Scoring | None = None
+    """Instance only, and with a background: chooses objects instead of bandwidth and min_size."""
     min_samples: Positive = 5
     """HDBSCAN only: the neighbour on the grid whose distance is a voxel's core distance."""
     sample: Positive = 4096
@@ -164,9 +184,14 @@ class ClusteringConfig(Config):
         >>> asked = ClusteringConfig(method="meanshift", min_size=9)
         >>> tuned.overridden(asked).model_dump(include={"method", "bandwidth", "min_size"})
         {'method': 'meanshift', 'bandwidth': 0.8, 'min_size': 9}
+
+        What scores do without makes an end of them.
         """
         given = asked.model_fields_set if asked is not None else set()
-        return self.model_copy(update={name: getattr(asked, name) for name in given})
+        update = {name: getattr(asked, name) for name in given}
+        if given & {"bandwidth", "smoothness", "min_size"}:
+            update.setdefault("scoring", None)
+        return self.model_copy(update=update)
 
 
 class ModelRecipe(Config):
@@ -290,6 +315,8 @@ class TrainConfig(Config):
     clustering: ClusteringMethod = "instance"
     fill_holes: bool = False
     """Whether the clustering is tuned, and the model segments, with holes of objects filled."""
+    scoring: bool = True
+    """Whether scores are learned that choose objects, where many are annotated."""
 
     @property
     def thinned(self) -> bool:

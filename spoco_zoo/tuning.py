@@ -359,7 +359,7 @@ def sections(result: MethodResult) -> dict[str, list[tuple[float, float]]]:
         values = config.model_dump()
         changed = [name for name in values if values[name] != best[name]]
         names = changed if len(changed) == 1 else list(SEARCHED) if not changed else []
-        for name in names:
+        for name in set(names) & set(SEARCHED):
             found.setdefault(name, []).append((values[name], scores.merit))
     return {name: sorted(points) for name, points in found.items() if len(points) > 1}
 

@@ -19,6 +19,7 @@ from spoco_zoo.report.page import Figure, Section, html_page
 from spoco_zoo.report.sections import evaluation_sections, provenance, score_bars
 from spoco_zoo.segment import segment
 from spoco_zoo.segment.cluster import cluster
+from spoco_zoo.segment.cluster.learn import learn_scores
 from spoco_zoo.train.checkpoint import RunFolder
 from spoco_zoo.train.layouts import find_pairs
 from spoco_zoo.train.remarks import stated_voxel_size
@@ -156,6 +157,7 @@ def train_with_pictures(
         out,
         config,
         clusterer=cluster,
+        learner=learn_scores,
         listen=listen,
         say=say,
         resume=resume,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.resources
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,9 @@ from spoco_zoo.bundle.upload import write_checklist
 from spoco_zoo.errors import BundleError, ConfigError, ExportError
 from spoco_zoo.nets.registry import build_network_with_labels, label_kwargs
 
-__all__ = ["ExportOptions", "ExportResult", "export"]
+__all__ = ["ExportOptions", "ExportResult", "cluster_script", "export"]
+
+CLUSTER_SOURCES = ("portable.py", "regions.py", "scores.py")
 
 
 @dataclass(frozen=True)
@@ -114,13 +117,19 @@ def export(run: Path, out: Path, options: ExportOptions) -> ExportResult:
 
 
 def chosen_content(content: RunContent, options: ExportOptions) -> RunContent:
-    """The run without the momentum network, if it shall not travel.
+    """The run without the momentum network, if it shall not travel, and without scores for labels.
+
+    Labels inside of the network are made by bandwidth and smallest size.
 
     Raises
     ------
     ConfigError
         If the run's clustering needs that network.
     """
+    if options.with_labels:
+        clustering = content.recipe.clustering.model_copy(update={"scoring": None})
+        recipe = content.recipe.model_copy(update={"clustering": clustering})
+        content = dataclasses.replace(content, recipe=recipe)
     if options.momentum:
         return content
     if content.recipe.clustering.method == "consistency":
@@ -204,8 +213,14 @@ def architecture_source(*, with_labels: bool = False) -> bytes:
 
 
 def cluster_script() -> bytes:
-    """The clustering's source file, which travels byte by byte."""
-    return _package_file("segment", "cluster", "portable.py")
+    """The clustering's source files as one, without what they import from each other."""
+    first, *rest = (_package_file("segment", "cluster", name) for name in CLUSTER_SOURCES)
+    parts = [first, *(re.sub(rb"(?m)^from __future__ .*\n", b"", part) for part in rest)]
+    imports = rb"(?m)^from spoco_zoo\.\S+ import (?:\([^)]*\)|.*)\n+"
+    names = rb"(?m)^__all__ = \[[^\]]*\]\n+"
+    return b"\n\n".join(
+        [re.sub(imports, b"", parts[0]), *(re.sub(names, b"", part) for part in parts[1:])]
+    )
 
 
 def _package_file(*parts: str) -> bytes:

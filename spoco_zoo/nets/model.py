@@ -22,16 +22,17 @@ from spoco_zoo.nets.registry import build_network
 from spoco_zoo.replacing import replacing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     import numpy as np
     from numpy.typing import NDArray
 
-    from spoco_zoo.config import ClusteringConfig
+    from spoco_zoo.config import ClusteringConfig, Scoring
 
 __all__ = [
     "Clusterer",
     "Embedder",
+    "Learner",
     "Model",
     "load_run",
     "network_from_state",
@@ -60,6 +61,22 @@ class Clusterer(Protocol):
         momentum: Tensor | None = None,
     ) -> NDArray[np.int32]:
         """Connected objects 1..n; the same for the same input."""
+
+
+class Learner(Protocol):
+    """From embeddings with their truth to scores that choose objects, or None if it is too few."""
+
+    def __call__(
+        self,
+        cases: Iterable[tuple[Tensor, NDArray[np.int32]]],
+        config: ClusteringConfig,
+        background: tuple[float, ...],
+        /,
+        *,
+        delta_var: float,
+        delta_dist: float,
+    ) -> Scoring | None:
+        """See `spoco_zoo.segment.cluster.learn.learn_scores`."""
 
 
 def own_network(network: Embedder, rule: str, kind: type[nn.Module] = nn.Module) -> nn.Module:

@@ -45,6 +45,8 @@ def label_kwargs(recipe: ModelRecipe) -> dict[str, object]:
         "smoothness": clustering.smoothness,
         "min_size": clustering.min_size,
         "fill_holes": clustering.fill_holes,
+        # Left out where there is none: bundles made before it existed do not name it.
+        **({"scoring": clustering.scoring.model_dump(mode="json")} if clustering.scoring else {}),
     }
 
 

@@ -24,16 +24,16 @@ from spoco_zoo.train.parallel import join, share_of_batch
 from spoco_zoo.train.prepare import prepare
 from spoco_zoo.train.remarks import doubts
 from spoco_zoo.train.setup import check_network, resolve
-from spoco_zoo.train.validate import score_cases, tune
+from spoco_zoo.train.validate import choose_by_scores, score_cases, tune
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from torch import Tensor, nn
 
     from spoco_zoo.config import NetConfig, TrainConfig
-    from spoco_zoo.nets.model import Clusterer
+    from spoco_zoo.nets.model import Clusterer, Learner
     from spoco_zoo.train.data import Sample, Split
     from spoco_zoo.train.journal import Progress
     from spoco_zoo.train.validate import Case, Tuning
@@ -43,6 +43,7 @@ __all__ = ["Initial", "TrainResult", "train"]
 PATCH = {2: 512, 3: 128}
 TUNED_ON = 48  # validation images that the clustering is tuned on, at most
 FEW_OBJECTS = 50
+LEARNED_ON = 400  # training images that scores are learned from, at most
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ def train(
     config: TrainConfig,
     *,
     clusterer: Clusterer,
+    learner: Learner | None = None,
     val_images: Path | None = None,
     val_labels: Path | None = None,
     device: str = "auto",
@@ -107,6 +109,8 @@ def train(
         ``auto``, ``cpu``, ``cuda`` or ``cuda:I``.
     resume : bool
         Go on from the run's last checkpoint, or from its beginning if there is none yet.
+    learner : Learner, optional
+        Learns scores that choose objects: `spoco_zoo.segment.cluster.learn.learn_scores`.
     initial : Initial, optional
         Weights to start from, unless a run is resumed.
     listen : callable
@@ -166,16 +170,17 @@ def train(
             folder.trim_log(trainer.step)
         trainer.run(listen)
         trainer.part()
-        return publish(trainer) if ranks.main else None
+        return publish(trainer, learner) if ranks.main else None
 
 
-def publish(trainer: Trainer) -> TrainResult:
+def publish(trainer: Trainer, learner: Learner | None = None) -> TrainResult:
     """Choose the network, tune the clustering, score, and write the finished model."""
     folder, split, config = trainer.folder, trainer.split, trainer.config
     network, momentum = choose_network(trainer)
     sizes = object_sizes([*split.train, *split.val])
+    cases = trainer.embed(network, momentum, tuning_images(split))
     tuned = tune(
-        trainer.embed(network, momentum, tuning_images(split)),
+        cases,
         trainer.clusterer,
         trainer.clustering,
         trainer.background,
@@ -183,6 +188,8 @@ def publish(trainer: Trainer) -> TrainResult:
         delta_dist=config.loss.delta_dist,
         object_sizes=sizes,
     )
+    if learner is not None and config.scoring and tuned.best.method == "instance":
+        tuned = scored(trainer, network, momentum, cases, tuned, learner)
     recipe = make_recipe(trainer, tuned.best, sizes)
     metrics = measure(trainer, network, momentum, tuned)
     sample = split.val[0]
@@ -193,6 +200,32 @@ def publish(trainer: Trainer) -> TrainResult:
     states = {"network": network.state_dict(), "momentum": momentum.state_dict()}
     save_run_model(folder.path, recipe, states)
     return TrainResult(recipe, metrics, sample, trainer.embed(network, momentum, [sample])[0])
+
+
+def scored(
+    trainer: Trainer,
+    network: nn.Module,
+    momentum: nn.Module,
+    cases: Sequence[Case],
+    tuned: Tuning,
+    learner: Learner,
+) -> Tuning:
+    """The clustering with scores learned from training images, if `cases` are better with them."""
+    if trainer.background is None:
+        return tuned
+    images, loss = trainer.split.train, trainer.config.loss
+    some = images[:: -(-len(images) // LEARNED_ON)]
+    embedded = (trainer.embed(network, momentum, [sample])[0] for sample in some)
+    scoring = learner(
+        ((case.embeddings, case.labels) for case in embedded),
+        tuned.best,
+        trainer.background,
+        delta_var=loss.delta_var,
+        delta_dist=loss.delta_dist,
+    )
+    if scoring is None:
+        return tuned
+    return choose_by_scores(cases, trainer.clusterer, tuned, scoring, trainer.background)
 
 
 def first_clustering(config: TrainConfig, sizes: tuple[float, float, float]) -> ClusteringConfig:

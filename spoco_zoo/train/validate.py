@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from spoco_zoo.config import Scoring
     from spoco_zoo.nets.model import Clusterer
     from spoco_zoo.train.data import Sample
 
 __all__ = [
     "Case",
     "Tuning",
+    "choose_by_scores",
     "embed_cases",
     "roughly_tuned",
     "score_cases",
@@ -37,6 +39,7 @@ BORDERS = FOREGROUNDS[1:8]  # tried at every validation
 # Bandwidth and smoothness in units of delta_var, tried at every validation: trained for long,
 # networks want the wider ones, and one judged by the others looks worse than it is.
 RADII = ((2.0, 1.0), (4.0, 1.5))
+LEASTS = (0.2, 0.25, 0.3, 0.35, 0.4)  # scores below which objects are dropped
 MAX_VOXELS = 2**22  # larger validation images are judged on their central part
 
 
@@ -246,6 +249,32 @@ def tune(
 
     # A wide bandwidth joins what over-segmentation split, a narrow one keeps neighbours apart:
     # the way from one to the other leads through worse settings.
-    narrow = start.model_copy(update={"bandwidth": delta_var})
-    best = max((search(start), search(narrow)), key=judge)
+    plain = start.model_copy(update={"scoring": None})
+    narrow = plain.model_copy(update={"bandwidth": delta_var})
+    best = max((search(plain), search(narrow)), key=judge)
+    if start.scoring is not None and start.method == "instance":
+        grid = {"foreground": grid["foreground"]}
+        scored = search(start)
+        best = max((best, scored, *with_leasts(scored, start.scoring)), key=judge)
     return Tuning(best, tried[best.fingerprint()][1], tuple(tried.values()))
+
+
+def choose_by_scores(
+    cases: Sequence[Case],
+    clusterer: Clusterer,
+    tuned: Tuning,
+    scoring: Scoring,
+    background: tuple[float, ...],
+) -> Tuning:
+    """The tuned clustering with scores that choose objects, if that is better on these images."""
+    options = with_leasts(tuned.best, scoring)
+    scored = [(option, score_cases(cases, clusterer, option, background)) for option in options]
+    tried = (*tuned.tried, *scored)
+    best = max([(tuned.best, tuned.scores), *scored], key=lambda pair: pair[1].merit)
+    return Tuning(*best, tried)
+
+
+def with_leasts(config: ClusteringConfig, scoring: Scoring) -> list[ClusteringConfig]:
+    """A clustering by scores, with several limits."""
+    options = [scoring.model_copy(update={"least": least}) for least in LEASTS]
+    return [config.model_copy(update={"scoring": option}) for option in options]

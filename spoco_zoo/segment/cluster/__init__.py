@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from spoco_zoo.errors import ConfigError
-from spoco_zoo.segment.cluster import consistency, density, meanshift, portable
+from spoco_zoo.segment.cluster import consistency, density, meanshift, portable, regions
 from spoco_zoo.segment.cluster.field import TensorField, check_finite, local_field
 
 if TYPE_CHECKING:
@@ -112,8 +112,8 @@ def drop_or_absorb(
         sizes = np.zeros(count + 1, np.int64)
         for slab in portable.slabs(labels.shape):
             sizes += np.bincount(labels[slab].ravel(), minlength=count + 1)
-        table = portable.renumbering(sizes >= min_size)
+        table = regions.renumbering(sizes >= min_size)
     else:
-        regions = portable.measure(field, labels, count)
-        table = portable.absorb_small(regions, portable.contacts(labels), min_size)
+        found = portable.measure(field, labels, count)
+        table = regions.absorb_small(found, portable.contacts(labels), min_size)
     portable.apply(table, labels)

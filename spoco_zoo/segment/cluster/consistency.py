@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from spoco_zoo.segment.cluster import portable
+from spoco_zoo.segment.cluster import portable, regions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,5 +56,5 @@ def confirmed(
         common = (ball & inside).sum(1)
         iou = common / (ball.sum(1) + inside.sum() - common)
         keep[index] = float(iou.median()) >= config.iou
-    portable.apply(portable.renumbering(keep), labels)
+    portable.apply(regions.renumbering(keep), labels)
     return labels

@@ -21,6 +21,8 @@ so far apart objects may share an embedding and only neighbours are told apart.
 5. Foreground that no seed reached is an object of its own; objects of fewer than
    `min_size` voxels are dropped, or, where there is no background, given to the
    touching object with the nearest mean embedding.
+   With `scoring`, instead of 4 and of what is dropped in 5: regions are joined and dropped
+   so that what is left looks most like the objects that the scores were learned from.
 6. On request (`fill_holes`), background that one object alone encloses becomes
    part of that object.
 
@@ -35,8 +37,17 @@ import math
 
 import numpy as np
 from scipy import ndimage
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
+
+from spoco_zoo.segment.cluster.regions import (
+    Regions,
+    absorb_small,
+    alike,
+    components,
+    joined_pairs,
+    renumbering,
+    unique_pairs,
+)
+from spoco_zoo.segment.cluster.scores import Traits, scored
 
 __all__ = ["cluster"]
 
@@ -52,6 +63,7 @@ def cluster(
     smoothness=0.3,
     min_size=20,
     fill_holes=False,
+    scoring=None,
     **_other_methods,
 ):
     """Turn embeddings into instance labels.
@@ -68,16 +80,40 @@ def cluster(
         Smallest object in voxels.
     fill_holes : bool
         Whether background that one object encloses is given to it.
+    scoring : dict, optional
+        What `scored` needs, and a `smoothness` of its own. Only with a background prototype.
 
     Returns
     -------
     ndarray
         int32 ([Z,] Y, X): 0 is background, 1..n are connected objects.
     """
+    if background is None:
+        scoring = None
     field = embeddings if isinstance(embeddings, Field) else Field(embeddings)
     labels = np.zeros(field.shape, np.int32)
     if labels.size == 0:
         return labels
+    if scoring is not None:
+        regions = split(field, labels, background, foreground, scoring["smoothness"])
+        table = scored(regions.means, traits_of(field, labels, background), scoring)
+    else:
+        regions = split(field, labels, background, foreground, smoothness)
+        pairs = contacts(labels)
+        table = alike(regions, pairs, bandwidth)
+        regions, pairs = regions.joined(table), joined_pairs(pairs, table)
+        if background is None:
+            table = absorb_small(regions, pairs, min_size)[table]
+        else:
+            table = renumbering(regions.sizes >= min_size)[table]
+    apply(table, labels)
+    if fill_holes:
+        close_holes(labels)
+    return labels
+
+
+def split(field, labels, background, foreground, smoothness):
+    """Steps 1 to 3, and what no seed reached: number regions into `labels`, and measure them."""
     left = np.empty(labels.shape, bool)  # foreground without a label so far
 
     def seeds(slab):
@@ -89,18 +125,7 @@ def cluster(
     regions = measure(field, labels, count)
     grow(field, labels, left, regions)
     total = number_parts(labels, lambda slab: (ndimage.label(left[slab])[0], None), count)
-    regions = measure(field, labels, total, regions)
-    pairs = contacts(labels)
-    table = alike(regions, pairs, bandwidth)
-    regions, pairs = regions.joined(table), joined_pairs(pairs, table)
-    if background is None:
-        table = absorb_small(regions, pairs, min_size)[table]
-    else:
-        table = renumbering(regions.sizes >= min_size)[table]
-    apply(table, labels)
-    if fill_holes:
-        close_holes(labels)
-    return labels
+    return measure(field, labels, total, regions)
 
 
 class Field:
@@ -135,30 +160,6 @@ class Field:
         """Embeddings of voxels that are given by flat index, float32 (n, E)."""
         flat = self.values.reshape(self.dim, -1)
         return np.stack([channel[where] for channel in flat], axis=1).astype(np.float32)
-
-
-class Regions:
-    """Table of regions: voxel counts (n,) and sums of embeddings (n, E), float64; row 0 unused."""
-
-    def __init__(self, sizes, sums):
-        self.sizes, self.sums = sizes, sums
-
-    @property
-    def means(self):
-        """Mean embeddings, float32 (n, E)."""
-        return (self.sums / np.maximum(self.sizes, 1)[:, None]).astype(np.float32)
-
-    def add(self, ids, rows):
-        """Count voxels; only the range of ids that occurs is touched, which is short in a slab."""
-        low, high = int(ids.min()), int(ids.max()) + 1
-        self.sizes[low:high] += np.bincount(ids - low)
-        for channel in range(rows.shape[1]):
-            self.sums[low:high, channel] += np.bincount(ids - low, rows[:, channel])
-
-    def joined(self, table):
-        """Rows that `table` maps to one number, added up."""
-        columns = [np.bincount(table, column) for column in self.sums.T]
-        return Regions(np.bincount(table, self.sizes), np.stack(columns, axis=1))
 
 
 def measure(field, labels, count, known=None):
@@ -231,12 +232,6 @@ def number_parts(labels, split, first=0):
     parts = components(links, last - first) + np.int32(first + 1)
     apply(np.concatenate([np.arange(first + 1, dtype=np.int32), parts]), labels)
     return int(parts.max())
-
-
-def components(pairs, n):
-    """Number from 0 of the connected component of each of n nodes, in the order of first nodes."""
-    graph = coo_matrix((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
-    return connected_components(graph, directed=False)[1].astype(np.int32)
 
 
 def apply(table, labels):
@@ -325,63 +320,41 @@ def nearest_owner(field, labels, means, where):
     return owner, rows
 
 
-def contacts(labels):
-    """Pairs of different labels > 0 that share a face, int64 (n, 2), each once, smaller first."""
-    pairs = []
+def borders(labels):
+    """Labels on both sides of every face where they differ, (n,) each, slab by slab."""
     for slab in slabs(labels.shape):
         part = labels[max(slab.start - 1, 0) : slab.stop]
         for axis in range(labels.ndim):
-            turned = np.moveaxis(part, axis, 0)
+            # Faces across the last axes were seen with the slab before, in its last plane.
+            turned = np.moveaxis(part if axis == 0 else labels[slab], axis, 0)
             first, second = turned[:-1], turned[1:]
-            where = (first != second) & (first > 0) & (second > 0)
-            pairs.append(unique_pairs(first[where], second[where]))
+            where = first != second
+            yield first[where], second[where]
+
+
+def contacts(labels):
+    """Pairs of different labels > 0 that share a face, int64 (n, 2), each once, smaller first."""
+    pairs = [np.zeros((0, 2), np.int64)]
+    for first, second in borders(labels):
+        both = (first > 0) & (second > 0)
+        pairs.append(unique_pairs(first[both], second[both]))
     pairs = np.concatenate(pairs)
     return unique_pairs(pairs[:, 0], pairs[:, 1])
 
 
-def unique_pairs(first, second):
-    """Unordered pairs of labels below 2**31 - 1, each once, smaller first, int64 (n, 2)."""
-    span = max(int(first.max(initial=0)), int(second.max(initial=0))) + 1
-    low, high = np.minimum(first, second).astype(np.int64), np.maximum(first, second)
-    keys = np.unique(low * span + high)
-    return np.stack([keys // span, keys % span], axis=1)
-
-
-def joined_pairs(pairs, table):
-    """Pairs of what `table` makes of the labels, without those that it joins."""
-    both = table[pairs]
-    both = both[both[:, 0] != both[:, 1]]
-    return unique_pairs(both[:, 0], both[:, 1])
-
-
-def alike(regions, pairs, bandwidth):
-    """Table that joins touching regions whose mean embeddings are closer than `bandwidth`."""
-    means = regions.means
-    distance = ((means[pairs[:, 0]] - means[pairs[:, 1]]) ** 2).sum(1)
-    # Label 0 has no pairs and comes first, so it stays 0.
-    return components(pairs[distance < bandwidth**2], len(means))
-
-
-def absorb_small(regions, pairs, min_size):
-    """Table that gives each small region to the touching region with the nearest mean."""
-    table = np.arange(len(regions.sizes), dtype=np.int32)
-    while True:
-        both = np.concatenate([pairs, pairs[:, ::-1]])
-        both = both[regions.sizes[both[:, 0]] < min_size]
-        if not len(both):
-            return table
-        means = regions.means
-        distance = ((means[both[:, 0]] - means[both[:, 1]]) ** 2).sum(1)
-        order = np.lexsort((both[:, 1], distance, both[:, 0]))
-        first = order[np.r_[True, np.diff(both[order, 0]) > 0]]
-        step = components(both[first], len(means))
-        table, regions, pairs = step[table], regions.joined(step), joined_pairs(pairs, step)
-
-
-def renumbering(keep):
-    """Table that drops what is not kept, and row 0, and numbers the rest 1..n."""
-    keep = np.r_[False, keep[1:]]
-    return np.cumsum(keep, dtype=np.int32) * keep
+def traits_of(field, labels, background):
+    """What the scores of regions rest on, see `Traits`; row 0 is of no region."""
+    traits = Traits(int(labels.max(initial=0)) + 1, field.dim, labels.ndim)
+    for slab in slabs(labels.shape):
+        ids = labels[slab].reshape(-1)
+        where = np.flatnonzero(ids)
+        if where.size:
+            places = np.unravel_index(where + slab.start * labels[:1].size, labels.shape)
+            rows = field.rows(where + slab.start * labels[:1].size)
+            traits.add_voxels(ids[where], rows, background, places)
+    for first, second in borders(labels):
+        traits.add_faces(first, second)
+    return traits
 
 
 def close_holes(labels):

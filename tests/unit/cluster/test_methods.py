@@ -12,9 +12,10 @@ import torch
 from sklearn.cluster import MeanShift
 from sklearn.metrics import adjusted_rand_score
 
+from spoco_zoo.bundle.export import cluster_script
 from spoco_zoo.config import ClusteringConfig
 from spoco_zoo.errors import ConfigError
-from spoco_zoo.segment.cluster import cluster, portable
+from spoco_zoo.segment.cluster import cluster
 from spoco_zoo.segment.cluster.density import spanning_tree
 from spoco_zoo.segment.cluster.meanshift import assign, find_modes
 from spoco_zoo.train.metrics import score
@@ -48,7 +49,7 @@ class TestInstance(ClusteringSuite):
         field, _ = planted((48, 60), 5, background=True)
         np.save(tmp_path / "field.npy", field.numpy())
         script = tmp_path / "spoco_cluster.py"
-        script.write_text(Path(portable.__file__).read_text())
+        script.write_bytes(cluster_script())
         code = (
             "import sys, numpy as np; sys.path.insert(0, '.'); import spoco_cluster as s;"
             "np.save('labels.npy', s.cluster(np.load('field.npy'), background=[0] * 6,"
