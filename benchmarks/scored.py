@@ -1,7 +1,7 @@
 """Give a finished run scores that choose objects, as `train` does at its end.
 
-They are learned from the training images of a split file and taken if the validation images
-are better with them; the run's recipe and its validation figures are written anew, and those of
+They are learned from the training images of a split file, whose labels mean what they meant in
+the run's training, and taken if the validation images are better with them; the run's recipe and its validation figures are written anew, and those of
 test images, if it had any, are put aside. One line of JSON::
 
     python -m benchmarks.scored IMAGES LABELS benchmarks/splits/dsb2018-fluo.json RUN
@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     asked = parser.parse_args()
     model, parts = load_run(asked.run), json.loads(asked.split.read_text())
+    config = TrainConfig.build(asked.run / run_folder.CONFIG)
     recipe, network = model.recipe, model.network
     assert isinstance(network, nn.Module)
     assert recipe.background is not None
@@ -50,7 +51,7 @@ def main() -> None:
         names = set(parts[part])
         for pair in pair_files(asked.images, asked.labels):
             if pair.name in names:
-                samples = load_samples([pair], TrainConfig(ndim=recipe.net.ndim))
+                samples = load_samples([pair], config)
                 yield embed_cases(network, samples, pooling_factor(recipe.net))[0]
 
     plain = recipe.clustering.model_copy(update={"scoring": None})
