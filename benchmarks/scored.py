@@ -1,8 +1,9 @@
 """Give a finished run scores that choose objects, as `train` does at its end.
 
 They are learned from the training images of a split file, whose labels mean what they meant in
-the run's training, and taken if the validation images are better with them; the run's recipe and its validation figures are written anew, and those of
-test images, if it had any, are put aside. One line of JSON::
+the run's training, and taken if the validation images are better with them. The run's recipe and
+its validation figures are written anew; those of test images, if it had any, are put aside. One
+line of JSON::
 
     python -m benchmarks.scored IMAGES LABELS benchmarks/splits/dsb2018-fluo.json RUN
 """
@@ -49,10 +50,9 @@ def main() -> None:
 
     def cases(part: str) -> Iterator[Case]:
         names = set(parts[part])
-        for pair in pair_files(asked.images, asked.labels):
-            if pair.name in names:
-                samples = load_samples([pair], config)
-                yield embed_cases(network, samples, pooling_factor(recipe.net))[0]
+        pairs = [pair for pair in pair_files(asked.images, asked.labels) if pair.name in names]
+        for sample in load_samples(pairs, config):
+            yield embed_cases(network, [sample], pooling_factor(recipe.net))[0]
 
     plain = recipe.clustering.model_copy(update={"scoring": None})
     scoring = learn_scores(

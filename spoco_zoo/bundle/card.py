@@ -219,6 +219,10 @@ def _validation(content: RunContent) -> str:
     )
     if trained_on := content.metrics.validation.get("n_trained_on"):
         notes += f" The network was trained on {trained_on:g} of these: their figures flatter it."
+    if content.scores_left_out:
+        notes += (
+            " Objects were chosen by scores for them, which the labels of this bundle do without."
+        )
     tail = (
         "To validate on your own images, annotate a few of them fully, segment them, and compare: "
         "`spoco-zoo evaluate PREDICTION GROUND_TRUTH`."

@@ -126,10 +126,10 @@ def chosen_content(content: RunContent, options: ExportOptions) -> RunContent:
     ConfigError
         If the run's clustering needs that network.
     """
-    if options.with_labels:
+    if options.with_labels and content.recipe.clustering.scoring is not None:
         clustering = content.recipe.clustering.model_copy(update={"scoring": None})
         recipe = content.recipe.model_copy(update={"clustering": clustering})
-        content = dataclasses.replace(content, recipe=recipe)
+        content = dataclasses.replace(content, recipe=recipe, scores_left_out=True)
     if options.momentum:
         return content
     if content.recipe.clustering.method == "consistency":

@@ -54,6 +54,8 @@ class RunContent:
     metrics : Metrics
     config : TrainConfig
     sample : Sample
+    scores_left_out : bool
+        Whether the figures are of scores that chose objects, and `recipe` is without.
     """
 
     recipe: ModelRecipe
@@ -62,6 +64,7 @@ class RunContent:
     metrics: Metrics
     config: TrainConfig
     sample: Sample
+    scores_left_out: bool = False
 
 
 def read_run(run: Path) -> RunContent:

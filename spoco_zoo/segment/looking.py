@@ -217,6 +217,8 @@ def _look(pixels: np.ndarray, network: Embedder, recipe: ModelRecipe) -> Look:
     field = choose_tiling(recipe, shape, (0, 0), patch=whole).field(shape, "linear")
     region = Box((0, 0), shape)
     embeddings = embed(network, pixels, field, region, net=recipe.net).embeddings
-    labels = cluster(embeddings, recipe.clustering, recipe.background)
-    dropped = count_dropped(embeddings, labels, region.slices, recipe.clustering, recipe.background)
+    # Scores know objects of one size only; the limits of `scale` were found without them.
+    clustering = recipe.clustering.model_copy(update={"scoring": None})
+    labels = cluster(embeddings, clustering, recipe.background)
+    dropped = count_dropped(embeddings, labels, region.slices, clustering, recipe.background)
     return Look(tuple(np.bincount(labels.ravel())[1:].tolist()), *dropped, region.size)

@@ -42,8 +42,8 @@ def learn_scores(
 
     A logistic regression on how many of the IoU thresholds 0.5, 0.75 and 0.9 a node passes
     with the object that it matches best: the mean of AP at these is what clusterings are tuned
-    for. Seeds are kept apart where embeddings spread by `delta_var`, and joined up to
-    ``3 delta_dist``, half as far again as neighbours are pushed apart.
+    for. Seeds end where embeddings spread by `delta_var`, or less if `config` says so, and
+    are joined up to ``3 delta_dist``, half as far again as neighbours are pushed apart.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def learn_scores(
         Embeddings (E, [Z,] Y, X), and the annotation, int32 ([Z,] Y, X): objects above 0, -1 for
         background, 0 for what is not annotated; nodes with more than half there are left out.
     config : ClusteringConfig
-        Its `foreground` is used.
+        Its `foreground` and `smoothness` are used.
     background : tuple of float
         Background prototype, length E.
     delta_var, delta_dist : float
@@ -62,7 +62,7 @@ def learn_scores(
     Scoring or None
         None if fewer than 1,000 nodes match an object, or fewer than 100 do not.
     """
-    smoothness, reach = delta_var, 3 * delta_dist
+    smoothness, reach = min(config.smoothness, delta_var), 3 * delta_dist
     smallest = Scoring.model_fields["smallest"].default
     found = []
     for embeddings, truth in cases:

@@ -22,11 +22,20 @@ from spoco_zoo.bundle.layout import FORMATS
 from spoco_zoo.bundle.load import load_model
 from spoco_zoo.bundle.sample import zscore
 from spoco_zoo.bundle.verify import check_bundle
+from spoco_zoo.config import Scoring
 from spoco_zoo.errors import ExportError
-from spoco_zoo.segment.cluster import portable
+from spoco_zoo.nets.model import model_fingerprint
+from spoco_zoo.segment.cluster import cluster, portable
 
 OPTIONS = ExportOptions(name="With labels", authors=("A",), with_labels=True)
 WITHOUT_ONNX = FORMATS[:2]
+SCORING = {
+    "smoothness": 0.2,
+    "reach": 2.0,
+    "centre": [3.0] * 8,
+    "scale": [1.0] * 8,
+    "weights": [0.1, 1.0, *[0.0] * 43],
+}
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +44,7 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("labelled")
     run = make_run(place / "run", 2)
     recipe = json.loads((run / "model.json").read_text())
-    recipe["clustering"]["fill_holes"] = True
+    recipe["clustering"] |= {"fill_holes": True, "scoring": SCORING}
     (run / "model.json").write_text(json.dumps(recipe))
     result = export(run, place / "bundle", OPTIONS)
     assert [check.name for check in result.formats if check.passed] == list(FORMATS)
@@ -76,6 +85,31 @@ def test_the_example_has_holes_to_close(labelled: Path) -> None:
     assert np.count_nonzero(closed) > np.count_nonzero(left_open)
 
 
+def test_labels_inside_do_without_scores_and_the_card_says_so(labelled: Path) -> None:
+    spoco = yaml.safe_load((labelled / "rdf.yaml").read_text())["config"]["spoco"]
+    assert "scoring" not in spoco["cluster_script"]["parameters"]
+    assert load_model(labelled).recipe.clustering.scoring is None
+    assert "which the labels of this bundle do without" in (labelled / "README.md").read_text()
+
+
+def test_scores_travel_with_the_script(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", 2)
+    recipe = json.loads((run / "model.json").read_text())
+    recipe["clustering"]["scoring"] = SCORING
+    (run / "model.json").write_text(json.dumps(recipe))
+    options = dataclasses.replace(OPTIONS, with_labels=False, formats=("pytorch_state_dict",))
+    export(run, tmp_path / "bundle", options)
+    model = load_model(tmp_path / "bundle")
+    assert model.recipe.clustering.scoring == Scoring.checked(SCORING)
+    field = torch.from_numpy(np.load(tmp_path / "bundle" / "test_output.npy")[0])
+    labels = np.load(tmp_path / "bundle" / "test_labels.npy")
+    assert labels.max() > 1
+    found = cluster(field, model.recipe.clustering, model.recipe.background)
+    np.testing.assert_array_equal(found, labels)
+    plain = model.recipe.clustering.model_copy(update={"scoring": None})
+    assert (cluster(field, plain, model.recipe.background) != labels).any()
+
+
 def test_no_loop_tells_where_it_was_made(labelled: Path) -> None:
     content = (labelled / "weights.onnx").read_bytes()
     assert content.count(b"Loop") >= 4
@@ -107,7 +141,10 @@ def test_a_later_check_runs_every_format_without_trust(labelled: Path) -> None:
 
 def test_spoco_zoo_itself_takes_the_embeddings(labelled: Path) -> None:
     model, run = load_model(labelled), load_model(labelled.parent / "run")
-    assert model.fingerprint == run.fingerprint
+    clustering = run.recipe.clustering.model_copy(update={"scoring": None})
+    recipe = run.recipe.model_copy(update={"clustering": clustering})
+    states = {"network": run.network.state_dict()}
+    assert model.fingerprint == model_fingerprint(recipe, states)
 
 
 @pytest.mark.parametrize(("ndim", "recipe"), [(3, {}), (2, {"background": None})])

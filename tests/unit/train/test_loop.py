@@ -14,11 +14,11 @@ import torch
 from typer.testing import CliRunner
 
 from spoco_zoo.cli import app
-from spoco_zoo.config import TrainConfig
+from spoco_zoo.config import Scoring, TrainConfig
 from spoco_zoo.errors import ConfigError, LedgerError, TrainingError
 from spoco_zoo.nets.model import load_run
 from spoco_zoo.nets.receptive import pooling_factor
-from spoco_zoo.segment.cluster import cluster
+from spoco_zoo.segment.cluster import cluster, learn
 from spoco_zoo.train.data import load_samples
 from spoco_zoo.train.files import pair_files
 from spoco_zoo.train.run import Initial, TrainResult, train
@@ -73,6 +73,40 @@ def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "first"
     run(data, out)
     return out
+
+
+def test_scores_are_taken_only_where_validation_images_are_better_with_them(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(learn, "ENOUGH", 1)
+    asked: list[Scoring | None] = []
+
+    def learner(*args: Any, **settings: Any) -> Scoring | None:
+        asked.append(learn.learn_scores(*args, **settings))
+        return asked[-1]
+
+    def trained(out: str, **changes: Any) -> TrainResult:
+        result = train(
+            data / "images",
+            data / "labels",
+            tmp_path / out,
+            TINY.model_copy(update=changes),
+            clusterer=cluster,
+            learner=learner,
+        )
+        assert result is not None
+        return result
+
+    without = trained("without", scoring=False, iterations=80)
+    assert not asked
+    scored = trained("with", iterations=80)
+    assert asked != [None]
+    merits = [
+        sum(result.metrics["validation"][name] for name in ("ap50", "ap75", "ap90"))
+        for result in (without, scored)
+    ]
+    used = scored.recipe.clustering.scoring
+    assert merits[1] > merits[0] if used else merits[1] == merits[0]
 
 
 def log(out: Path) -> list[dict[str, Any]]:

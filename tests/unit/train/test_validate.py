@@ -6,11 +6,19 @@ import numpy as np
 import pytest
 import torch
 
-from spoco_zoo.config import ClusteringConfig, TrainConfig
+from spoco_zoo.config import ClusteringConfig, Scoring, TrainConfig
 from spoco_zoo.segment.cluster import cluster
 from spoco_zoo.train.data import BACKGROUND, UNKNOWN, Sample, make_sample
 from spoco_zoo.train.run import first_clustering
-from spoco_zoo.train.validate import Case, roughly_tuned, score_cases, select_voxels, tune
+from spoco_zoo.train.validate import (
+    Case,
+    Tuning,
+    choose_by_scores,
+    roughly_tuned,
+    score_cases,
+    select_voxels,
+    tune,
+)
 
 
 def sample(labels: np.ndarray) -> Sample:
@@ -91,3 +99,49 @@ def test_networks_trained_for_long_looked_worse_than_their_first_checkpoints() -
     assert found.smoothness == 0.75
     assert scores.ap50 == 1
     assert score_cases(cases, cluster, first, origin).ap50 < 1
+
+
+def scoring_by_size(weight: float) -> Scoring:
+    """Scores that fall (or rise) with the size alone."""
+    return Scoring(
+        smoothness=1.0,
+        reach=9.0,
+        centre=(6.0, *[0.0] * 7),
+        scale=(1.0,) * 8,
+        weights=(0.0, weight, *[0.0] * 43),
+    )
+
+
+def two_objects() -> list[Case]:
+    truth = np.full((40, 40), BACKGROUND, np.int32)
+    truth[8:32, 6:20], truth[8:32, 20:34] = 1, 2
+    embeddings = torch.from_numpy(np.random.default_rng(0).normal(0, 0.1, (2, 40, 40))).float()
+    embeddings[0, truth == 1] += 4
+    embeddings[1, truth == 2] += 4
+    return [Case(embeddings, None, truth, (slice(0, 40), slice(0, 40)))]
+
+
+@pytest.mark.parametrize(("bandwidth", "weight", "taken"), [(9.0, -1, True), (1.0, 1, False)])
+def test_scores_are_chosen_where_they_are_better(
+    bandwidth: float, weight: float, taken: bool
+) -> None:
+    cases, origin = two_objects(), (0.0, 0.0)
+    plain = ClusteringConfig(bandwidth=bandwidth, smoothness=1.0, min_size=9)
+    before = score_cases(cases, cluster, plain, origin)
+    tuned = Tuning(plain, before, ((plain, before),))
+    found = choose_by_scores(cases, cluster, tuned, scoring_by_size(weight), origin)
+    assert (found.best.scoring is not None) == taken
+    assert found.scores.ap50 == 1
+    assert len(found.tried) == 6
+
+
+def test_tuning_keeps_scores_that_no_bandwidth_can_match() -> None:
+    cases, origin = two_objects(), (0.0, 0.0)
+    start = ClusteringConfig(smoothness=1.0, min_size=9)
+    options = {"delta_var": 0.5, "delta_dist": 2.0, "object_sizes": (300.0, 336.0, 400.0)}
+    good = start.model_copy(update={"scoring": scoring_by_size(-1)})
+    bad = start.model_copy(update={"scoring": scoring_by_size(1)})
+    assert tune(cases, cluster, bad, origin, **options).best.scoring is None
+    found = tune(cases, cluster, good, origin, **options)
+    assert found.scores.merit == max(scores.merit for _, scores in found.tried)
+    assert any(config.scoring is not None for config, _ in found.tried)
