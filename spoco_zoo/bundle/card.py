@@ -175,8 +175,9 @@ def _origins(rotary: tuple[tuple[float, ...], ...]) -> str:
     periods = " and of ".join(f"({', '.join(f'{p:g}' for p in entry)})" for entry in rotary)
     return (
         " Embeddings turn with the position in the input (rotary position embedding), so tiles, "
-        f"halo included, must start at multiples of {periods} pixels; spoco-zoo turns them "
-        "itself and may start anywhere."
+        f"halo included, must start at multiples of {periods} pixels from each other; spoco-zoo "
+        "turns them itself and may start anywhere. Tiles of the sizes that the description "
+        "admits, each without its halo beside the next, do so where it can be kept."
     )
 
 

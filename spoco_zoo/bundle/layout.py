@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import lcm
 from typing import TYPE_CHECKING, Literal
 
 from spoco_zoo.nets.receptive import exact_halo, pooling_factor
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from spoco_zoo.config import ModelRecipe
 
 __all__ = ["CONFIG_EXTRA", "FORMATS", "TileGeometry", "WeightFormat", "tile_geometry"]
@@ -36,6 +39,8 @@ SAMPLE_LABELS = "sample_labels.tif"
 CLUSTER_SCRIPT = "spoco_cluster.py"
 TRAINING_CONFIG = "training_config.yaml"
 INPUT_TENSOR, OUTPUT_TENSOR, LABEL_TENSOR = "input", "embeddings", "labels"
+LONGEST_STEP = 512
+"""Between sizes that a bundle admits: beyond it, common periods of tiles are given up."""
 CONFIG_EXTRA = ("receptive_radius", "cluster_script", "figures")
 """Keys of ``config.spoco`` beside the recipe: for other programs, and for people."""
 
@@ -92,6 +97,8 @@ class TileGeometry:
 def tile_geometry(recipe: ModelRecipe) -> TileGeometry:
     """Sizes of a recipe's bundle.
 
+    Where embeddings turn with position, a step is a multiple of the periods as well: tiles of
+    any admitted size, laid side by side without their halos, then begin at the same angle.
     In 2D the halo makes tiled equal to whole. In 3D that halo can exceed the
     thickness of real stacks, so it is at most a quarter of the default patch.
     """
@@ -99,5 +106,26 @@ def tile_geometry(recipe: ModelRecipe) -> TileGeometry:
     if recipe.net.ndim == 3:
         quarter = [p // 4 // f * f for p, f in zip(recipe.patch, factor, strict=True)]
         halo = tuple(min(h, q) for h, q in zip(halo, quarter, strict=True))
-    minimum = tuple(2 * h + f for h, f in zip(halo, factor, strict=True))
-    return TileGeometry(minimum, factor, halo)
+    step = tuple(
+        common_step(f, [entry[axis] for entry in recipe.net.rotary])
+        for axis, f in enumerate(factor)
+    )
+    minimum = tuple(2 * h + s for h, s in zip(halo, step, strict=True))
+    return TileGeometry(minimum, step, halo)
+
+
+def common_step(factor: int, periods: Sequence[float]) -> int:
+    """Least common multiple of the pooling factor and the periods, or the factor alone.
+
+    >>> common_step(8, [48.0]), common_step(4, [6.0, 10.0]), common_step(8, [])
+    (48, 60, 8)
+
+    Periods that are not whole, or have too large a multiple, cannot be kept by tiles.
+
+    >>> common_step(8, [20.5]), common_step(8, [509.0])
+    (8, 8)
+    """
+    if any(period != round(period) for period in periods):
+        return factor
+    step = lcm(factor, *(round(period) for period in periods))
+    return step if step <= LONGEST_STEP else factor

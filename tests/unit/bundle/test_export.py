@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import hashlib
 import io
 import json
@@ -365,3 +366,39 @@ def test_the_cover_of_a_volume_shows_its_fullest_slice() -> None:
     assert fullest_slice(labels) == 3
     assert fullest_slice(labels[0]) is ...
     assert fullest_slice(labels * 0) == 4
+
+
+# The library leaves the architecture file open.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_tiles_of_turning_embeddings_did_not_fit_together_in_the_official_core(
+    tmp_path: Path,
+) -> None:
+    import bioimageio.core
+
+    run = make_run(tmp_path / "run", 2, rotary=((12.0, 12.0),))
+    geometry = tile_geometry(load_run(run).recipe)
+    assert geometry.step == (12, 12)
+    options = ExportOptions(name="Turning", authors=("A",), formats=("pytorch_state_dict",))
+    export(run, tmp_path / "bundle", options)
+    size = geometry.minimum[0] + 3 * geometry.step[0]
+    image = np.random.default_rng(0).random((1, 1, size, size), dtype=np.float32)
+
+    def embedded(**tiles: int) -> np.ndarray:
+        result = bioimageio.core.predict(
+            model=tmp_path / "bundle" / "rdf.yaml", inputs={"input": image}, **tiles
+        )
+        return result.members["embeddings"].data.to_numpy()[0]
+
+    inner = (slice(None), *(slice(halo, -halo) for halo in geometry.halo))
+    with torch.inference_mode():
+        whole = load_run(run).network(torch.from_numpy(zscore(image)))[0].numpy()
+    for parameter in (1, 2):
+        tiled = embedded(blocksize_parameter=parameter)
+        # All are turned by one angle: what lies between two voxels keeps its length. At the
+        # edges of the image the core mirrors it, where the network itself sees zeros.
+        for axis in (1, 2):
+            lengths = [
+                np.linalg.norm(np.diff(field[inner], axis=axis), axis=0) for field in (whole, tiled)
+            ]
+            np.testing.assert_allclose(*lengths, atol=1e-3)
+    gc.collect()
