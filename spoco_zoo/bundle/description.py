@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import math
 import re
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import torch
 from bioimageio.spec import ValidationContext
 from bioimageio.spec.common import FileDescr
@@ -62,7 +62,7 @@ def check_texts(options: ExportOptions) -> None:
         "license": lambda: LicenseId(options.license),
         "author": lambda: [_author(text) for text in options.authors],
         "cite": lambda: [Doi(doi) for _, doi in options.cite],
-        "dataset": lambda: options.dataset and v0_5.HttpUrl(options.dataset[1]),
+        "dataset": lambda: options.dataset and _dataset(*options.dataset),
         "model-version": lambda: v0_5.Version(options.version),
         "timestamp": lambda: _timestamp(options.timestamp),
     }
@@ -160,6 +160,10 @@ def _author(text: str) -> Author:
     return Author(name=name, affiliation=affiliation or None)
 
 
+def _dataset(name: str, address: str) -> tuple[v0_5.DatasetId, v0_5.HttpUrl]:
+    return v0_5.DatasetId(name), v0_5.HttpUrl(address)
+
+
 def _timestamp(text: str | None) -> datetime.datetime:
     """A point in time with a zone; UTC where none is given."""
     if text is None:
@@ -184,32 +188,30 @@ def _space(content: RunContent) -> str:
     return "zyx"[-content.recipe.net.ndim :]
 
 
-def _scales(content: RunContent, geometry: TileGeometry) -> list[dict[str, Any]]:
+def _scales(content: RunContent) -> list[dict[str, Any]]:
     """Voxel size per axis as the format wants it; nothing where it is unknown."""
     size = content.recipe.voxel_size
     if size is None:
         return [{} for _ in _space(content)]
-    pairs = zip(size, geometry.halo, strict=True)
-    return [{"scale": exact_scale(v, halo), "unit": "micrometer"} for v, halo in pairs]
+    return [{"scale": exact_scale(v), "unit": "micrometer"} for v in size]
 
 
-def exact_scale(size: float, halo: int) -> float:
-    """The float nearest to a voxel size for which ``halo * size / size`` is the halo.
+def exact_scale(size: float) -> float:
+    """A voxel size of so few digits that ``n * size / size`` is n for any number of voxels.
 
-    The format checks that, and 20 * 0.235 / 0.235 is 19.999999999999996.
+    The format and its official test rely on that, and 120 * 0.108 / 0.108 is
+    119.99999999999999. With the 24 bits of a float32 the product is exact.
+
+    >>> 120 * exact_scale(0.108) / exact_scale(0.108)
+    120.0
     """
-    below = above = float(size)
-    while True:
-        for candidate in (below, above):
-            if halo * candidate / candidate == halo:
-                return candidate
-        below, above = math.nextafter(below, 0), math.nextafter(above, math.inf)
+    return float(np.float32(size))
 
 
 def _input(folder: Path, content: RunContent, geometry: TileGeometry) -> v0_5.InputTensorDescr:
     space = _space(content)
     names = [_identifier(name) for name in content.recipe.channel_names]
-    sizes = zip(geometry.minimum, geometry.step, _scales(content, geometry), strict=True)
+    sizes = zip(geometry.minimum, geometry.step, _scales(content), strict=True)
     return v0_5.InputTensorDescr(
         id=v0_5.TensorId(layout.INPUT_TENSOR),
         description="raw intensities; channels are what the model was trained on",
@@ -242,7 +244,7 @@ def _embeddings(
     folder: Path, content: RunContent, geometry: TileGeometry
 ) -> v0_5.OutputTensorDescr:
     names = [f"emb{i}" for i in range(content.recipe.net.embedding_dim)]
-    axes = zip(_space(content), geometry.halo, _scales(content, geometry), strict=True)
+    axes = zip(_space(content), geometry.halo, _scales(content), strict=True)
     return v0_5.OutputTensorDescr(
         id=v0_5.TensorId(layout.OUTPUT_TENSOR),
         description=f"pixel embeddings; {layout.CLUSTER_SCRIPT} makes labels of them",
@@ -258,7 +260,7 @@ def _embeddings(
 
 def _labels(folder: Path, content: RunContent, geometry: TileGeometry) -> v0_5.OutputTensorDescr:
     """Labels, with the halo of the embeddings, so that both are cropped alike."""
-    axes = zip(_space(content), geometry.halo, _scales(content, geometry), strict=True)
+    axes = zip(_space(content), geometry.halo, _scales(content), strict=True)
     return v0_5.OutputTensorDescr(
         id=v0_5.TensorId(layout.LABEL_TENSOR),
         description="objects 1..n, 0 background; of a whole image, never of tiles",
@@ -354,14 +356,14 @@ def _evaluations(content: RunContent, options: ExportOptions) -> list[v0_5.Evalu
     """Figures in the format's own shape, which asks for an address of the data."""
     if options.dataset is None:
         return []
-    name, address = options.dataset
+    dataset_id, source = _dataset(*options.dataset)
     test = content.metrics.test
     figures = test or content.metrics.validation
     known = [key for key in METRIC_NAMES if key in figures]
     return [
         v0_5.Evaluation(
-            dataset_id=v0_5.DatasetId(name),
-            dataset_source=v0_5.HttpUrl(address),
+            dataset_id=dataset_id,
+            dataset_source=source,
             dataset_role="test" if test else "validation",
             sample_count=int(figures.get("n_images", 1)),
             evaluation_factors=["overall"],

@@ -10,11 +10,14 @@ import dataclasses
 import importlib.resources
 import re
 import tempfile
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+import yaml
 from torch import nn
 
 from spoco_zoo.bundle import layout
@@ -32,6 +35,9 @@ from spoco_zoo.bundle.sample import Example, choose_crop, embed, run_cluster_scr
 from spoco_zoo.bundle.upload import write_checklist
 from spoco_zoo.errors import BundleError, ConfigError, ExportError
 from spoco_zoo.nets.registry import build_network_with_labels, label_kwargs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["ExportOptions", "ExportResult", "cluster_script", "export"]
 
@@ -106,7 +112,7 @@ def export(run: Path, out: Path, options: ExportOptions) -> ExportResult:
         write_texts(members, run, content, options, geometry)
         description = describe(members, content, options, geometry)
         write_folder(description, package, options)
-        finished = write_zip(package, Path(work, out.name)) if out.suffix == ".zip" else package
+        finished = write_zip(package, Path(work, out.name)) if is_zip(out) else package
         result = official_test(finished, options.formats, known_users=options.taken_as_given)
         if not result.passed:
             raise ExportError(f"the official test says '{result.status}': {result.error}")
@@ -158,7 +164,7 @@ def write_example(
     Raises
     ------
     ExportError
-        If the network returns labels, and others than the script.
+        If the network returns labels, and others than the script, or none.
     """
     script = cluster_script()
     (folder / layout.CLUSTER_SCRIPT).write_bytes(script)
@@ -169,6 +175,11 @@ def write_example(
     np.save(folder / layout.TEST_INPUT, example.image)
     np.save(folder / layout.TEST_OUTPUT, example.embeddings)
     np.save(folder / layout.TEST_LABELS, example.labels)
+    if inside and not labels.any():
+        raise ExportError(
+            "the model finds no object in the example image, and the official test wants labels "
+            "that are not all 0: train longer, tune, or leave --with-labels out."
+        )
     for found in inside:
         check_labels(found[0, 0], labels, "the network")
         np.save(folder / layout.TEST_LABEL_OUTPUT, found)
@@ -240,7 +251,7 @@ def _write_tiff(path: Path, array: np.ndarray) -> None:
 
 
 def _check_destination(out: Path, options: ExportOptions) -> None:
-    if options.for_upload and out.suffix == ".zip":
+    if options.for_upload and is_zip(out):
         raise ConfigError(
             "a bundle for upload must be a folder", str(out), "Choose a name without .zip."
         )
@@ -248,20 +259,56 @@ def _check_destination(out: Path, options: ExportOptions) -> None:
         raise BundleError(
             "a bundle must not overwrite anything", f"{out} exists", "Choose another name."
         )
-    if out.exists() and not _may_be_replaced(out):
+    if out.exists() and (found := _hindrance(out)):
         raise BundleError(
             "--overwrite must replace a bundle or an empty folder, nothing else",
-            f"{out} is another {'folder' if out.is_dir() else 'file'}",
+            found,
             "Choose another name.",
         )
 
 
-def _may_be_replaced(out: Path) -> bool:
-    """Whether it is a zip file, or a folder that is empty or a bundle."""
+def is_zip(path: Path) -> bool:
+    """Whether a bundle of that name is a zip file rather than a folder."""
+    return path.suffix.lower() == ".zip"
+
+
+def _hindrance(out: Path) -> str:
+    """Why a file or folder must not be replaced; empty if it is a bundle or an empty folder."""
+    other = f"{out} is another {'folder' if out.is_dir() else 'file'}"
     if not out.is_dir():
-        return out.suffix == ".zip"
+        return "" if _holds_description(out) else other
     names = {path.name for path in out.iterdir()}
-    return not out.is_symlink() and (not names or layout.DESCRIPTION in names)
+    if out.is_symlink() or (names and layout.DESCRIPTION not in names):
+        return other
+    for name in sorted(names - _named_files(out)):
+        return f"{name!r} in {out}, which its {layout.DESCRIPTION} does not name"
+    return ""
+
+
+def _holds_description(file: Path) -> bool:
+    """Whether it is a zip file with a description at its root."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return layout.DESCRIPTION in archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return False
+
+
+def _named_files(folder: Path) -> set[str]:
+    """The description, and every text in it that could be the name of a file."""
+    try:
+        rdf = yaml.safe_load((folder / layout.DESCRIPTION).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        rdf = None
+    return {layout.DESCRIPTION, *_texts(rdf)}
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _texts(item)
 
 
 def _move(finished: Path, out: Path, aside: Path) -> None:

@@ -5,6 +5,7 @@ import gc
 import hashlib
 import io
 import json
+import shutil
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,13 +24,14 @@ import spoco_zoo
 from spoco_zoo.bundle import layout
 from spoco_zoo.bundle.cover import fullest_slice
 from spoco_zoo.bundle.description import exact_scale
-from spoco_zoo.bundle.export import ExportOptions, _move, export
+from spoco_zoo.bundle.export import ExportOptions, _check_destination, _move, export
 from spoco_zoo.bundle.formats import OnnxNetwork, compare, load_torchscript, write_weights
 from spoco_zoo.bundle.layout import FORMATS, tile_geometry
 from spoco_zoo.bundle.load import load_model, recipe_from_config
 from spoco_zoo.bundle.official import official_test
 from spoco_zoo.bundle.sample import Sample, choose_crop, zscore
 from spoco_zoo.bundle.verify import check_bundle
+from spoco_zoo.config import ClusteringConfig
 from spoco_zoo.errors import BundleError, ConfigError, ExportError
 from spoco_zoo.nets.model import load_run
 from spoco_zoo.nets.receptive import pooling_factor, receptive_radius
@@ -243,6 +245,7 @@ def test_cover_has_the_proportions_that_the_zoo_wants(exported: Exported) -> Non
         ({"timestamp": "yesterday"}, "timestamp"),
         ({"cite": (("a paper", "no doi"),)}, "cite"),
         ({"dataset": ("an-id", "no address")}, "dataset"),
+        ({"dataset": ("", "https://example.org/data")}, "--dataset"),
         ({"version": "first"}, "model-version"),
     ],
 )
@@ -262,9 +265,9 @@ def test_the_momentum_network_may_stay_behind(exported_2d: Exported, tmp_path: P
 
 
 def test_a_failed_export_leaves_nothing(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run", 2, background=(0.0, 0.0, 0.0, 0.0))
-    options = dataclasses.replace(OPTIONS, dataset=("", "https://example.org/data"))
-    with pytest.raises(ConfigError, match="must follow the"):
+    run = make_run(tmp_path / "run", 2, clustering=ClusteringConfig(min_size=10**6))
+    options = dataclasses.replace(OPTIONS, with_labels=True)
+    with pytest.raises(ExportError, match="no object in the example image"):
         export(run, tmp_path / "out" / "b.zip", options)
     assert list((tmp_path / "out").iterdir()) == []
 
@@ -277,17 +280,33 @@ def test_an_existing_bundle_is_not_overwritten(tmp_path: Path) -> None:
     assert (tmp_path / "b.zip").read_text() == "mine"
 
 
-@pytest.mark.parametrize("kind", ["folder", "file", "link"])
+@pytest.mark.parametrize("kind", ["folder", "file", "link", "archive", "damaged"])
 def test_overwrite_does_not_delete_what_is_no_bundle(kind: str, tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", 2)
     data = tmp_path / "my-data"
     data.mkdir()
     (data / "results.txt").write_text("mine")
     (tmp_path / "link").symlink_to(data)
-    out = {"folder": data, "file": data / "results.txt", "link": tmp_path / "link"}[kind]
+    with zipfile.ZipFile(tmp_path / "archive.zip", "w") as archive:
+        archive.writestr("inner/rdf.yaml", "{}")
+    (tmp_path / "damaged.zip").touch()
+    places = {"folder": data, "file": data / "results.txt", "link": tmp_path / "link"}
+    out = places.get(kind, tmp_path / f"{kind}.zip")
     with pytest.raises(BundleError, match=r"nothing else; found .*another f"):
         export(run, out, dataclasses.replace(OPTIONS, overwrite=True))
     assert (data / "results.txt").read_text() == "mine"
+    assert out.exists()
+
+
+def test_overwrite_deleted_foreign_files_in_a_bundle_s_folder(
+    exported_2d: Exported, tmp_path: Path
+) -> None:
+    shutil.copytree(exported_2d.folder, tmp_path / "b")
+    options = dataclasses.replace(exported_2d.options, overwrite=True)
+    _check_destination(tmp_path / "b", options)
+    (tmp_path / "b" / "results.txt").write_text("mine")
+    with pytest.raises(BundleError, match=r"nothing else; found 'results\.txt'"):
+        _check_destination(tmp_path / "b", options)
 
 
 @pytest.mark.parametrize("former", ["bundle", "empty", "zip"])
@@ -297,11 +316,12 @@ def test_overwrite_replaces_a_bundle_whole(former: str, tmp_path: Path) -> None:
     out = place / ("b.zip" if former == "zip" else "b")
     out.mkdir(parents=True)
     if former == "bundle":
-        (out / "rdf.yaml").write_text("{}")
+        (out / "rdf.yaml").write_text("attachments: [{source: old.txt}]")
         (out / "old.txt").write_text("old")
     if former == "zip":
         out.rmdir()
-        out.write_text("old")
+        with zipfile.ZipFile(out, "w") as archive:
+            archive.writestr("rdf.yaml", "{}")
     options = dataclasses.replace(OPTIONS, overwrite=True, formats=("pytorch_state_dict",))
     assert load_model(export(run, out, options).path).recipe.net.ndim == 2
     assert not (out / "old.txt").exists()
@@ -353,11 +373,27 @@ def test_crop_shows_the_objects_and_mirrors_small_images() -> None:
     assert small.image.shape == (1, 16, 16)
 
 
-@given(st.floats(1e-4, 1e3), st.integers(0, 400))
-def test_a_halo_in_voxels_survives_its_way_through_micrometres(size: float, halo: int) -> None:
-    found = exact_scale(size, halo)
-    assert halo * found / found == halo
-    assert found == pytest.approx(size, rel=1e-14)
+@given(st.floats(1e-4, 1e3), st.integers(0, 2**20))
+def test_voxels_survive_their_way_through_micrometres(size: float, voxels: int) -> None:
+    found = exact_scale(size)
+    assert voxels * found / found == voxels
+    assert found == pytest.approx(size, rel=1e-7)
+
+
+def test_sizes_in_voxels_were_one_too_small_for_many_voxel_sizes() -> None:
+    voxels = np.arange(1024)
+    for thousandths in range(50, 1001):
+        scale = exact_scale(thousandths / 1000)
+        assert np.array_equal((voxels * scale / scale).astype(int), voxels)
+
+
+def test_a_model_of_108_nm_could_not_be_exported(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", 2, voxel_size=(0.108, 0.108))
+    options = dataclasses.replace(OPTIONS, formats=("pytorch_state_dict",))
+    result = export(run, tmp_path / "b.ZIP", options)
+    assert all(check.passed for check in result.formats)
+    assert zipfile.is_zipfile(result.path)
+    assert load_model(result.path).recipe.voxel_size == (0.108, 0.108)
 
 
 def test_the_cover_of_a_volume_shows_its_fullest_slice() -> None:
