@@ -17,12 +17,13 @@ from torch import nn
 
 from spoco_zoo import run_folder
 from spoco_zoo.bundle.load import load_model
+from spoco_zoo.bundle.results import check_folder, make_folder
 from spoco_zoo.config import ClusteringMethod, SegmentConfig, TrainConfig
 from spoco_zoo.errors import BundleError, ConfigError
 from spoco_zoo.nets.device import choose_device
 from spoco_zoo.nets.receptive import pooling_factor
 from spoco_zoo.report.page import Figure, Section, html_page
-from spoco_zoo.report.trials import draw_trials
+from spoco_zoo.report.trials import SEARCHED, draw_trials, sections
 from spoco_zoo.segment.cluster import cluster
 from spoco_zoo.train.checkpoint import RunFolder
 from spoco_zoo.train.data import check_channels, load_samples, object_sizes
@@ -42,8 +43,6 @@ __all__ = ["MethodResult", "TuneResult", "tune_model"]
 SETTINGS_FILE = "segment.yaml"
 LABELS = ("annotation", "background_label", "label_name", "layout", "classes")  # what labels mean
 SHOWN = ("ap50", "ap75", "ap90", "sbd", "arand", "dic")
-SEARCHED = ("foreground", "bandwidth", "smoothness", "min_size", "min_samples", "iou")
-
 
 SHARED = {
     "train": "the network was trained on {n} of these images: what suits them may not suit others",
@@ -174,6 +173,7 @@ def tune_model(
             "tuning a bundle needs --out", "none", "Name a folder for the settings and the page."
         )
     folder = out if out is not None else Path(source) / "tuning"
+    check_folder(folder)
     asked = choose_methods(model, methods)
     recipe = model.recipe
     meaning = meaning_of_labels(run, recipe, annotation, background_label)
@@ -182,7 +182,9 @@ def tune_model(
     samples = [sample for sample in loaded if sample.annotated]
     shared = shared_names([sample.name for sample in samples], run)
     warnings = tuple(SHARED[part].format(n=n) for part, n in shared.items() if n)
-    cases = embed_all(model.to(choose_device(device)), samples, asked, listen)
+    make_folder(folder)
+    needed = (*asked, recipe.clustering.method)  # that of before is judged, too
+    cases = embed_all(model.to(choose_device(device)), samples, needed, listen)
     before = score_cases(cases, cluster, recipe.clustering, recipe.background)
     results = []
     for number, method in enumerate(asked):
@@ -209,7 +211,7 @@ def tune_model(
     )
     write_files(result, folder, source)
     if run is not None and store:
-        store_winner(run, recipe, result, shared.get("train", 0))
+        store_winner(run, recipe, result, shared)
     return result
 
 
@@ -311,7 +313,6 @@ def embed_all(
 
 def write_files(result: TuneResult, folder: Path, source: str) -> None:
     """Settings for ``segment --config``, the plot, and the page with the table."""
-    folder.mkdir(parents=True, exist_ok=True)
     files = RunFolder(folder)
     best = result.best.tuning
     settings = SegmentConfig(clustering=best.best).model_dump(mode="json", include={"clustering"})
@@ -334,7 +335,10 @@ def write_files(result: TuneResult, folder: Path, source: str) -> None:
     plot = folder / "tuning.png"
     draw_trials(
         {one.method: (one.tuning.scores.ap50, one.tuning.scores.ap75) for one in result.methods},
-        sections(result.best),
+        sections(
+            best.best.model_dump(),
+            ((config.model_dump(), scores.merit) for config, scores in best.tried),
+        ),
         plot,
     )
     text = (
@@ -351,35 +355,24 @@ def write_files(result: TuneResult, folder: Path, source: str) -> None:
     )
 
 
-def sections(result: MethodResult) -> dict[str, list[tuple[float, float]]]:
-    """Per parameter, (value, objective) of all trials that differ from the best in it alone."""
-    best = result.tuning.best.model_dump()
-    found: dict[str, list[tuple[float, float]]] = {}
-    for config, scores in result.tuning.tried:
-        values = config.model_dump()
-        changed = [name for name in values if values[name] != best[name]]
-        names = changed if len(changed) == 1 else list(SEARCHED) if not changed else []
-        for name in set(names) & set(SEARCHED):
-            found.setdefault(name, []).append((values[name], scores.merit))
-    return {name: sorted(points) for name, points in found.items() if len(points) > 1}
-
-
-def store_winner(run: Path, recipe: ModelRecipe, result: TuneResult, trained_on: int = 0) -> None:
+def store_winner(
+    run: Path, recipe: ModelRecipe, result: TuneResult, shared: dict[str, int]
+) -> None:
     """Put the winner into the run's recipe, and its scores in place of the older ones.
 
-    The figures of test images were taken with the settings of before; they are
-    kept under a name that says so, and no longer travel with an export. How many of the images
-    the network was trained on travels with the figures.
+    The figures of test images were taken with the settings of before, or on images that have
+    now chosen the settings; they are kept under a name that says so, and no longer travel with
+    an export. How many of the images the network was trained on travels with the figures.
     """
     folder = RunFolder(run)
     metrics_file = run / run_folder.METRICS
     metrics = folder.read_json(run_folder.METRICS) if metrics_file.is_file() else {}
     changed = result.best.tuning.best != recipe.clustering
-    if changed and "test" in metrics:
+    if (changed or shared.get("test")) and "test" in metrics:
         metrics["test_before_tuning"] = metrics.pop("test")
     metrics["validation"] = {
         "n_images": result.n_images,
-        **({"n_trained_on": trained_on} if trained_on else {}),
+        **({"n_trained_on": shared["train"]} if shared.get("train") else {}),
         **result.best.tuning.scores.to_dict(),
     }
     folder.write_json(run_folder.METRICS, metrics)

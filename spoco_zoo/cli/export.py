@@ -80,7 +80,7 @@ def export(
         name=name,
         authors=tuple(author or ["unknown"]),
         license=license,
-        formats=tuple(formats.split(",")),  # type: ignore[arg-type]  # checked by export
+        formats=tuple(map(str.strip, formats.split(","))),  # type: ignore[arg-type]  # checked by export
         with_labels=with_labels,
         momentum=momentum,
         github_user=github_user,

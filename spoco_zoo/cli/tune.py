@@ -42,7 +42,7 @@ def tune(
             images,
             labels,
             out=out,
-            methods=tuple(methods.split(",")) if methods else (),
+            methods=tuple(name.strip() for name in methods.split(",")) if methods else (),
             store=store,
             annotation=annotation,
             background_label=background_label,

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from spoco_zoo.report.figures import new_figure, save_figure
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["draw_trials"]
+__all__ = ["SEARCHED", "draw_trials", "sections"]
+
+SEARCHED = ("foreground", "bandwidth", "smoothness", "min_size", "min_samples", "iou")
+"""Parameters of the clustering that a search tries."""
 
 
 def draw_trials(
@@ -52,3 +55,16 @@ def draw_trials(
     for axes in (bars, *rest):
         axes.spines[["top", "right"]].set_visible(False)
     save_figure(figure, path)
+
+
+def sections(
+    best: Mapping[str, Any], tried: Iterable[tuple[Mapping[str, Any], float]]
+) -> dict[str, list[tuple[float, float]]]:
+    """Per parameter, (value, score) of all trials that differ from the best in it alone."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for values, merit in tried:
+        changed = [name for name in values if values[name] != best[name]]
+        names = changed if len(changed) == 1 else list(SEARCHED) if not changed else []
+        for name in set(names) & set(SEARCHED):
+            found.setdefault(name, []).append((values[name], merit))
+    return {name: sorted(points) for name, points in found.items() if len(points) > 1}

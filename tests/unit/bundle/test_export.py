@@ -5,7 +5,6 @@ import gc
 import hashlib
 import io
 import json
-import shutil
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +23,7 @@ import spoco_zoo
 from spoco_zoo.bundle import layout
 from spoco_zoo.bundle.cover import fullest_slice
 from spoco_zoo.bundle.description import exact_scale
-from spoco_zoo.bundle.export import ExportOptions, _check_destination, _move, export
+from spoco_zoo.bundle.export import ExportOptions, export
 from spoco_zoo.bundle.formats import OnnxNetwork, compare, load_torchscript, write_weights
 from spoco_zoo.bundle.layout import FORMATS, tile_geometry
 from spoco_zoo.bundle.load import load_model, recipe_from_config
@@ -270,71 +269,6 @@ def test_a_failed_export_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="no object in the example image"):
         export(run, tmp_path / "out" / "b.zip", options)
     assert list((tmp_path / "out").iterdir()) == []
-
-
-def test_an_existing_bundle_is_not_overwritten(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run", 2)
-    (tmp_path / "b.zip").write_text("mine")
-    with pytest.raises(BundleError, match="exists"):
-        export(run, tmp_path / "b.zip", OPTIONS)
-    assert (tmp_path / "b.zip").read_text() == "mine"
-
-
-@pytest.mark.parametrize("kind", ["folder", "file", "link", "archive", "damaged"])
-def test_overwrite_does_not_delete_what_is_no_bundle(kind: str, tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run", 2)
-    data = tmp_path / "my-data"
-    data.mkdir()
-    (data / "results.txt").write_text("mine")
-    (tmp_path / "link").symlink_to(data)
-    with zipfile.ZipFile(tmp_path / "archive.zip", "w") as archive:
-        archive.writestr("inner/rdf.yaml", "{}")
-    (tmp_path / "damaged.zip").touch()
-    places = {"folder": data, "file": data / "results.txt", "link": tmp_path / "link"}
-    out = places.get(kind, tmp_path / f"{kind}.zip")
-    with pytest.raises(BundleError, match=r"nothing else; found .*another f"):
-        export(run, out, dataclasses.replace(OPTIONS, overwrite=True))
-    assert (data / "results.txt").read_text() == "mine"
-    assert out.exists()
-
-
-def test_overwrite_deleted_foreign_files_in_a_bundle_s_folder(
-    exported_2d: Exported, tmp_path: Path
-) -> None:
-    shutil.copytree(exported_2d.folder, tmp_path / "b")
-    options = dataclasses.replace(exported_2d.options, overwrite=True)
-    _check_destination(tmp_path / "b", options)
-    (tmp_path / "b" / "results.txt").write_text("mine")
-    with pytest.raises(BundleError, match=r"nothing else; found 'results\.txt'"):
-        _check_destination(tmp_path / "b", options)
-
-
-@pytest.mark.parametrize("former", ["bundle", "empty", "zip"])
-def test_overwrite_replaces_a_bundle_whole(former: str, tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run", 2)
-    place = tmp_path / "out"
-    out = place / ("b.zip" if former == "zip" else "b")
-    out.mkdir(parents=True)
-    if former == "bundle":
-        (out / "rdf.yaml").write_text("attachments: [{source: old.txt}]")
-        (out / "old.txt").write_text("old")
-    if former == "zip":
-        out.rmdir()
-        with zipfile.ZipFile(out, "w") as archive:
-            archive.writestr("rdf.yaml", "{}")
-    options = dataclasses.replace(OPTIONS, overwrite=True, formats=("pytorch_state_dict",))
-    assert load_model(export(run, out, options).path).recipe.net.ndim == 2
-    assert not (out / "old.txt").exists()
-    assert list(place.iterdir()) == [out]
-
-
-def test_a_bundle_that_cannot_be_replaced_stays(tmp_path: Path) -> None:
-    out, finished = tmp_path / "b", tmp_path / "finished"
-    out.mkdir()
-    (out / "rdf.yaml").write_text("mine")
-    with pytest.raises(FileNotFoundError):
-        _move(finished, out, tmp_path / "former")
-    assert (out / "rdf.yaml").read_text() == "mine"
 
 
 @pytest.mark.parametrize("missing", ["model.pt", "metrics.json", "config.yaml", "sample.npz"])

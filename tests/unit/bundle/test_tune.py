@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,8 +17,8 @@ from bundle_runs import disks, make_run
 from spoco_zoo.bundle.export import export
 from spoco_zoo.bundle.load import load_model
 from spoco_zoo.bundle.options import ExportOptions
-from spoco_zoo.config import SegmentConfig, TrainConfig
-from spoco_zoo.errors import BundleError, ConfigError
+from spoco_zoo.config import ClusteringConfig, SegmentConfig, TrainConfig
+from spoco_zoo.errors import BundleError, ConfigError, StoreError
 from spoco_zoo.train.metrics import score
 from spoco_zoo.train.validate import Tuning
 from spoco_zoo.tuning import MethodResult, TuneResult, store_winner, tune_model
@@ -38,7 +39,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_winner_is_stored_in_the_run(tmp_path: Path, data: Path) -> None:
     run = make_run(tmp_path / "run", 2)
     command = [sys.executable, "-m", "spoco_zoo", "tune", run, "--images", data / "images"]
-    command += ["--labels", data / "labels", "--methods", "instance,meanshift"]
+    command += ["--labels", data / "labels", "--methods", "instance, meanshift"]
     done = subprocess.run([*map(str, command)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
@@ -63,12 +64,18 @@ def test_the_winner_is_stored_in_the_run(tmp_path: Path, data: Path) -> None:
 def test_new_settings_make_older_test_scores_void(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", 2)
     recipe = load_model(run).recipe
+    original = shutil.copy(run / "metrics.json", tmp_path)
     scores = score(np.ones((4, 4), np.int32), np.ones((4, 4), np.int32))
-    for method, kept in (("instance", True), ("hdbscan", False)):
+    for method, shared, kept in (
+        ("instance", {"test": 0}, True),
+        ("instance", {"test": 1}, False),
+        ("hdbscan", {}, False),
+    ):
+        shutil.copy(original, run / "metrics.json")
         best = recipe.clustering.model_copy(update={"method": method})
         found = MethodResult(method, Tuning(best, scores, ((best, scores),)))
         result = TuneResult((found,), 0.5, 3, run, run, True, ())
-        store_winner(run, recipe, result)
+        store_winner(run, recipe, result, shared)
         metrics = json.loads((run / "metrics.json").read_text())
         assert ("test" in metrics) == kept
         assert ("test_before_tuning" in metrics) != kept
@@ -144,6 +151,36 @@ def test_methods_that_the_model_cannot_run_are_refused(tmp_path: Path, data: Pat
             tune_model(run, data / "images", data / "labels", methods=methods)
     with pytest.raises(BundleError):
         tune_model(str(tmp_path), data / "images", data / "labels", out=tmp_path / "out")
+
+
+def test_the_report_of_the_training_was_replaced(tmp_path: Path, data: Path) -> None:
+    run = make_run(tmp_path / "run", 2)
+    (run / "report.html").write_text("training")
+    with pytest.raises(ConfigError, match="neither a run"):
+        tune_model(str(run), data / "images", data / "labels", out=run)
+    assert (run / "report.html").read_text() == "training"
+
+
+def test_a_file_in_the_way_was_noticed_after_the_search(tmp_path: Path, data: Path) -> None:
+    run, file = make_run(tmp_path / "run", 2), tmp_path / "file"
+    file.touch()
+    told: list[str] = []
+    for out in (file, file / "below"):
+        with pytest.raises(StoreError, match="--out must be a folder"):
+            tune_model(
+                str(run), data / "images", data / "labels", out=out,
+                listen=lambda what, done, total: told.append(what),
+            )  # fmt: skip
+    assert told == []
+
+
+def test_a_run_of_the_method_consistency_was_searched_for_no_other(
+    tmp_path: Path, data: Path
+) -> None:
+    own = ClusteringConfig(method="consistency")
+    run = make_run(tmp_path / "run", 2, momentum=True, clustering=own)
+    result = tune_model(str(run), data / "images", data / "labels", methods=["instance"])
+    assert result.best.method == load_model(run).recipe.clustering.method == "instance"
 
 
 @pytest.fixture(scope="module")

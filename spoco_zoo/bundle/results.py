@@ -1,0 +1,50 @@
+"""A folder for what was found out about a model: not the model's own."""
+
+from __future__ import annotations
+
+import tempfile
+from typing import TYPE_CHECKING
+
+from spoco_zoo import run_folder
+from spoco_zoo.bundle.layout import DESCRIPTION
+from spoco_zoo.errors import ConfigError, StoreError, one_line
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["check_folder", "make_folder"]
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder whose own files the page and the settings would replace.
+
+    Raises
+    ------
+    ConfigError
+        If it is a run or a bundle.
+    """
+    for name in (run_folder.CONFIG, run_folder.RECIPE, DESCRIPTION):
+        if (folder / name).exists():
+            raise ConfigError(
+                "--out must be a folder of its own, neither a run nor a bundle",
+                f"{name} in {folder}",
+                "Name another folder; without --out it is RUN/tuning.",
+            )
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of the results before the work whose results it shall hold.
+
+    Raises
+    ------
+    StoreError
+        If it is a file, or cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise StoreError(
+            "--out must be a folder that can be written", one_line(error), "Name another."
+        ) from error
