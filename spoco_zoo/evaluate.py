@@ -181,7 +181,7 @@ def _count(
     name: str, prediction: Image, truth: Image, ignore: int | None
 ) -> Iterator[tuple[str, Contingency]]:
     """Count label pairs of each time point of two images of equal shape."""
-    shapes = [_single_channel_shape(image) for image in (prediction, truth)]
+    shapes = [_shape_of(image) for image in (prediction, truth)]
     if shapes[0] != shapes[1]:
         raise DataError(
             "prediction and truth must have the same shape",
@@ -201,7 +201,7 @@ def _count(
         for region in _regions(truth, shapes[1], time if n_times > 1 else None):
             table.update(
                 *(
-                    image.read_region(0, _with_channel(image, region)).reshape(
+                    image.read_region(0, _full_region(image, region)).reshape(
                         [part.stop - part.start for part in region]
                     )
                     for image in (prediction, truth)
@@ -210,27 +210,32 @@ def _count(
         yield (f"{name}, t={time}" if n_times > 1 else name), table
 
 
-def _single_channel_shape(image: Image) -> tuple[int, ...]:
-    """Shape without the channel axis, which must have length 1."""
+def _shape_of(image: Image) -> tuple[int, ...]:
+    """Shape along `_kept`; the channel axis must have length 1."""
     if image.n_channels != 1:
         raise DataError(
             "a label image must have one channel",
             f"{image.n_channels} in {image.uri}",
             "Save the labels as one channel; an RGB picture of labels is no label image.",
         )
-    shape = image.levels[0].shape
-    return tuple(n for n, axis in zip(shape, image.axes, strict=True) if axis != "c")
+    return tuple(n for n, kept in zip(image.levels[0].shape, _kept(image), strict=True) if kept)
 
 
-def _with_channel(image: Image, region: tuple[slice, ...]) -> list[slice]:
-    """Slices for all axes of an image from those of its axes but c."""
+def _kept(image: Image) -> list[bool]:
+    """Which axes count: all but c, and t and z where they have length 1."""
+    named = zip(image.axes, image.levels[0].shape, strict=True)
+    return [axis in "yx" or (axis in "tz" and n > 1) for axis, n in named]
+
+
+def _full_region(image: Image, region: tuple[slice, ...]) -> list[slice]:
+    """Slices for all axes of an image from those of the axes that count."""
     parts = iter(region)
-    return [slice(0, 1) if axis == "c" else next(parts) for axis in image.axes]
+    return [next(parts) if kept else slice(0, 1) for kept in _kept(image)]
 
 
 def _regions(truth: Image, shape: tuple[int, ...], time: int | None) -> Iterator[tuple[slice, ...]]:
     """Regions of about `REGION` voxels that cover an image, made of whole chunks of the truth."""
-    chunks = [n for n, axis in zip(truth.chunks(), truth.axes, strict=True) if axis != "c"]
+    chunks = [n for n, kept in zip(truth.chunks(), _kept(truth), strict=True) if kept]
     if time is None:
         yield from whole_chunks(shape, chunks, REGION)
         return

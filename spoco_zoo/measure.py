@@ -12,7 +12,7 @@ import importlib.util
 from dataclasses import dataclass
 from math import pi, prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -104,6 +104,7 @@ def measure(
     label_name: str | None = None,
     level: int | None = None,
     start: Sequence[int] | None = None,
+    voxel_size: Sequence[float] | None = None,
     on_note: Callable[[str], None] | None = None,
     on_block: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
@@ -121,6 +122,8 @@ def measure(
     level, start : int and sequence of int, optional
         Level of the image that the labels lie on, and their first voxel there ([Z,] Y, X), by
         default its first. Without a level both are found out, which a TIFF of a part forbids.
+    voxel_size : sequence of float, optional
+        Of the labels ([Z,] Y, X) in micrometres, in place of what they or the image state.
     on_note : callable, optional
         Told, before anything is measured, what is taken for granted about the image.
     on_block : callable, optional
@@ -131,8 +134,8 @@ def measure(
     pandas.DataFrame
         One row per object, in the order of ids. ``um`` in a column's name means
         micrometres; where the voxel size is unknown, it is ``px``: voxels.
-        ``label``; ``time`` if there is a t axis; ``voxels``; ``area_um2`` or
-        ``volume_um3``; ``diameter_um`` of the disc or ball of that size; centroid
+        ``label``; ``time`` if there is a t axis; ``voxels``; ``area_um2`` (of a stack of one
+        plane, too) or ``volume_um3``; ``diameter_um`` of the disc or ball of that size; centroid
         ``[z_um,] y_um, x_um``, in the coordinates of the label image; bounding box
         ``[z_start, z_stop,] ...`` in voxels of the label image, stops exclusive; and
         ``mean``, ``std``, ``min`` and ``max`` per channel, named after it; names that
@@ -141,7 +144,7 @@ def measure(
     Raises
     ------
     ConfigError
-        If there is a `start` and no `level`.
+        If there is a `start` and no `level`, or `voxel_size` is not one number per axis.
     DataError
         If labels and image do not lie on the same voxels, or labels have several channels.
     StoreError
@@ -163,6 +166,8 @@ def measure(
             "Save each channel's labels as an image of their own.",
         )
     source, found = ngff.laid_on(ngff.open_image(image), found, len(start) if start else None)
+    if voxel_size is not None:
+        _check_size(voxel_size, found)
     if level is None:
         level, offset = align(found, source)
     else:
@@ -170,6 +175,7 @@ def measure(
     if on_note is not None:
         for note in source.notes:
             on_note(note)
+    sizes = _sizes(found, source, level, voxel_size)
     channels = source.n_channels
     shape = found.spatial_shape()
     chunk = found.chunks()[-len(shape) :]
@@ -197,7 +203,7 @@ def measure(
                 merged = rows = len(parts[0].ids)
             if on_block is not None:
                 on_block(when * len(blocks) + number + 1, found.n_times * len(blocks))
-        columns = _columns(_joined(parts).merged(), found, source, level)
+        columns = _columns(_joined(parts).merged(), found, source.channel_names, sizes)
         times = {"time": when} if "t" in found.axes else {}
         tables.append(pd.DataFrame({"label": columns.pop("label"), **times, **columns}))
     return pd.concat(tables, ignore_index=True)
@@ -271,7 +277,7 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
     check_table_path(path)
     try:
         with replacing(path) as partial:
-            if path.suffix == ".csv":
+            if path.suffix.lower() == ".csv":
                 table.to_csv(partial, index=False)
             else:
                 table.to_parquet(partial, index=False)
@@ -283,11 +289,12 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
 
 def check_table_path(path: Path) -> None:
     """Refuse a table that could not be written, before anything is measured."""
-    if path.suffix not in SUFFIXES:
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
         raise ConfigError(
             "a table must be named .csv or .parquet", str(path), "Choose another --out."
         )
-    if path.suffix == ".parquet" and not _has_pyarrow():
+    if suffix == ".parquet" and not _has_pyarrow():
         raise ConfigError(
             "Parquet needs the package pyarrow",
             "an installation without it",
@@ -315,17 +322,52 @@ def _joined(parts: Sequence[Sums]) -> Sums:
     return Sums(ids, *(np.concatenate([getattr(p, name) for p in parts]) for name in names))
 
 
-def _columns(sums: Sums, labels: Image, image: Image, level: int) -> dict[str, Any]:
-    """Named columns in physical units."""
+class _Sizes(NamedTuple):
+    """Voxel size and origin of labels per spatial axis, in um or px."""
+
+    units: list[str]
+    scale: NDArray[np.float64]
+    origin: NDArray[np.float64]
+
+
+def _check_size(asked: Sequence[float], labels: Image) -> None:
+    if len(asked) != len(labels.spatial) or not all(0 < size < np.inf for size in asked):
+        raise ConfigError(
+            f"voxel_size must have one positive number for each of {', '.join(labels.spatial)}",
+            f"{', '.join(f'{size:g}' for size in asked)} for {labels.uri}",
+            f"Give {len(labels.spatial)}.",
+        )
+
+
+def _sizes(labels: Image, image: Image, level: int, asked: Sequence[float] | None) -> _Sizes:
+    """What is asked for, else stated by the labels, else by their image; else voxels."""
     n = len(labels.spatial)
-    size = labels.voxel_size() or image.voxel_size(level)
-    unit = "um" if size else "px"
-    scale = np.asarray(size or (1.0,) * n)
-    # A translation is in the label's own units, which the factor brings to micrometres.
-    factor = scale / np.asarray(labels.spatial_scale()) if labels.voxel_size() else 0 * scale
-    origin = np.asarray(labels.levels[0].translation[-n:]) * factor
-    centre = origin + scale * sums.places / sums.count[:, None]
-    extent = sums.count * prod(scale)
+    # The z axis of a single plane counts by itself: its size is often unknown.
+    parts = [slice(0, 1), slice(1, n)] if _planar(labels) and n == 3 else [slice(0, n)]
+    units, scale, factors = list[str](), list[float](), list[float]()
+    for part in parts:
+        known = tuple(asked[part]) if asked else labels.voxel_size(0, part)
+        size = known or image.voxel_size(level, part)
+        own = labels.spatial_scale()[part]
+        units += ["um" if size else "px"] * len(own)
+        scale += size or (1.0,) * len(own)
+        # A translation is in the label's own units, which the factor brings to micrometres.
+        factors += [a / b for a, b in zip(known, own, strict=True)] if known else [0.0] * len(own)
+    origin = np.multiply(labels.levels[0].translation[-n:], factors)
+    return _Sizes(units, np.asarray(scale), origin)
+
+
+def _planar(labels: Image) -> bool:
+    """Whether labels are flat; fields of slide scanners are often stored as stacks of one plane."""
+    return labels.spatial_shape()[:-2] in ((), (1,))
+
+
+def _columns(sums: Sums, labels: Image, channels: Sequence[str], sizes: _Sizes) -> dict[str, Any]:
+    """Named columns in physical units."""
+    unit, scale = sizes.units[-1], sizes.scale
+    centre = sizes.origin + scale * sums.places / sums.count[:, None]
+    n = 2 if _planar(labels) else 3
+    extent = sums.count * prod(scale[-n:])
     what = "area" if n == 2 else "volume"
     diameter = (4 / pi * extent) ** 0.5 if n == 2 else (6 / pi * extent) ** (1 / 3)
     columns: dict[str, Any] = {
@@ -334,12 +376,13 @@ def _columns(sums: Sums, labels: Image, image: Image, level: int) -> dict[str, A
         f"{what}_{unit}{n}": extent,
         f"diameter_{unit}": diameter,
     }
-    columns |= {f"{axis}_{unit}": centre[:, i] for i, axis in enumerate(labels.spatial)}
+    for i, axis in enumerate(labels.spatial):
+        columns[f"{axis}_{sizes.units[i]}"] = centre[:, i]
     for i, axis in enumerate(labels.spatial):
         columns |= {f"{axis}_start": sums.low[:, i], f"{axis}_stop": sums.high[:, i] + 1}
     mean = sums.total / sums.count[:, None]
     std = np.sqrt(sums.squares / sums.count[:, None])
-    for i, prefix in enumerate(_prefixes(image.channel_names)):
+    for i, prefix in enumerate(_prefixes(channels)):
         values = {"mean": mean, "std": std, "min": sums.least, "max": sums.most}
         columns |= {f"{prefix}_{key}": value[:, i] for key, value in values.items()}
     return columns

@@ -259,6 +259,7 @@ def measure_result(
         source,
         level=config.level,
         start=[a for a, _ in config.roi] if config.roi else None,
+        voxel_size=config.voxel_size,
         on_block=lambda done, total: display.update("measure", done, total),
     )
     path = result.report.with_name("objects.csv")

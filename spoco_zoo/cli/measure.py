@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from spoco_zoo.cli.app import LOOK, app, check_file, display, exit_codes, show
+from spoco_zoo.values import numbers
 
 __all__ = ["measure"]
 
@@ -19,6 +20,7 @@ def measure(
     image: Annotated[str, typer.Argument(help="Image whose intensities are measured.")],
     out: Annotated[Path, typer.Option(help="TABLE.csv, or TABLE.parquet.")],
     label_name: Annotated[str | None, typer.Option(help="Which label, of several.")] = None,
+    voxel_size: Annotated[str | None, typer.Option(help="True voxel size in um.")] = None,
 ) -> None:
     """Measure every object: size, centroid, box, and intensities of every channel.
 
@@ -34,6 +36,7 @@ def measure(
             labels,
             image,
             label_name=label_name,
+            voxel_size=numbers(voxel_size, "voxel-size"),
             on_note=shown.note,
             on_block=lambda done, total: shown.update("measure", done, total),
         )

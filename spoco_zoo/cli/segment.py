@@ -47,7 +47,11 @@ def segment(
         float | None, typer.Option(help="Distance from background.", rich_help_panel=CLUSTER)
     ] = None,
     min_size: Annotated[
-        int | None, typer.Option(help="Smallest object in voxels.", rich_help_panel=CLUSTER)
+        int | None,
+        typer.Option(
+            help="Smallest object in voxels, of each plane with a 2D model.",
+            rich_help_panel=CLUSTER,
+        ),
     ] = None,
     fill_holes: Annotated[
         bool | None,

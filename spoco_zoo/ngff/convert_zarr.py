@@ -83,9 +83,9 @@ def plan_pyramid(
     first = image.levels[level]
     levels = [Level("0", first.shape, first.scale, first.translation)]
     lead = (1,) * (len(image.axes) - n_space)
-    factors = [
-        (*lead, *step) for step in pyramid_factors(first.shape[-n_space:], first.scale[-n_space:])
-    ]
+    # Units may differ from axis to axis.
+    size = image.voxel_size(level) or image.spatial_scale(level)
+    factors = [(*lead, *step) for step in pyramid_factors(first.shape[-n_space:], size)]
     for step in factors:
         levels.append(coarser_level(levels[-1], step))
     return PyramidPlan(

@@ -143,12 +143,16 @@ class Image:
         """Voxel size ``([Z,] Y, X)`` of a level, in the image's own units."""
         return self.levels[level].scale[-len(self.spatial) :]
 
-    def voxel_size(self, level: int = 0) -> tuple[float, ...] | None:
-        """Voxel size ``([Z,] Y, X)`` of a level in micrometres, None if a unit is unknown."""
-        factors = [micrometres(unit) for unit in self.units[-len(self.spatial) :]]
+    def voxel_size(self, level: int = 0, part: slice = slice(None)) -> tuple[float, ...] | None:
+        """Voxel size ``([Z,] Y, X)`` of a level in micrometres, None if a unit is unknown.
+
+        With `part` that of some of the spatial axes: the unit of z may be unknown.
+        """
+        factors = [micrometres(unit) for unit in self.units[-len(self.spatial) :][part]]
         if any(factor is None for factor in factors):
             return None
-        return tuple(s * (f or 0) for s, f in zip(self.spatial_scale(level), factors, strict=True))
+        sizes = self.spatial_scale(level)[part]
+        return tuple(s * (f or 0) for s, f in zip(sizes, factors, strict=True))
 
     def chunks(self, level: int = 0) -> tuple[int, ...]:
         """Shape of what one read decodes at least, in the order of `axes`."""

@@ -248,10 +248,17 @@ def _choose(image: Image, name: str | None) -> Image:
         )
     if name is None and len(names) == 1:
         name = names[0]
+    if name is None and len(names) > 1:
+        raise StoreError(
+            "one label must be chosen where an image holds several",
+            f"several: {', '.join(names)} in {image.uri}",
+            "Name one: --label-name of train and measure, or its path, STORE/labels/NAME.",
+        )
     if name not in names:
+        asked = repr(name) if name else "no name"
         raise StoreError(
             "a label must be one that the image lists",
-            f"{name!r} for {image.uri}, which lists {', '.join(names) or 'none'}",
-            "Name one of them: --label-name of train, or its path, STORE/labels/NAME, elsewhere.",
+            f"{asked} for {image.uri}, which lists {', '.join(names) or 'none'}",
+            "Name one: --label-name of train and measure, or its path, STORE/labels/NAME.",
         )
     return open_image(f"{place}/{name}", storage_options=image.storage_options)

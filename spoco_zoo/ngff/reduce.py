@@ -77,7 +77,16 @@ def mean_cells(block: NDArray[Any], factors: Sequence[int]) -> NDArray[Any]:
         sums[: len(fine) // factor] /= factor
         sums[len(fine) // factor :] /= len(fine) % factor or 1
         total = np.moveaxis(sums, 0, axis)
+    if block.dtype.kind in "ui" and block.dtype.itemsize == 8:
+        return _as_integers(np.rint(total), block.dtype)
     return (np.rint(total) if block.dtype.kind in "bui" else total).astype(block.dtype)
+
+
+def _as_integers(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Whole numbers in an integer type of 64 bits, whose highest one float64 rounds up."""
+    highest = np.iinfo(dtype).max
+    beyond = values >= float(highest)
+    return np.where(beyond, highest, np.where(beyond, 0, values).astype(dtype)).astype(dtype)
 
 
 def mode_cells(block: NDArray[Any], factors: Sequence[int]) -> NDArray[Any]:

@@ -10,6 +10,7 @@ from itertools import product
 from math import prod
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import unquote
 
 import numpy as np
 import zarr
@@ -49,7 +50,10 @@ def local_path(uri: str | Path) -> str:
     if is_remote(text):
         return text.rstrip("/")
     # Absolute, because workers may run in another directory.
-    return os.path.abspath(text.removeprefix("file://"))
+    if text.startswith("file://"):
+        # Addresses write a space as %20.
+        text = unquote(text.removeprefix("file://").removeprefix("localhost"))
+    return os.path.abspath(text)
 
 
 def open_group(uri: str, *, storage_options: Mapping[str, Any] | None = None) -> zarr.Group:

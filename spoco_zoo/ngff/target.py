@@ -37,6 +37,7 @@ OTHERS = (
     *(".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".svg"),
     *(".h5", ".hdf5", ".n5", ".npy", ".npz", ".mat", ".zip"),
     *(".nd2", ".czi", ".lif", ".oib", ".vsi", ".svs", ".ndpi", ".mrc", ".nii", ".nrrd", ".ims"),
+    *(".csv", ".tsv", ".txt", ".json", ".xml", ".yaml", ".pdf", ".parquet", ".xlsx"),
 )
 """Suffixes that promise a file of a kind that is not written here."""
 
@@ -214,9 +215,10 @@ def _new_store(
     levels = [_kept(one, keep, str(i)) for i, one in enumerate(image.levels[level:])]
     if roi is not None:
         levels = _crop(levels, roi)
-    n_space = len(image.spatial)
     if len(levels) == 1:
-        levels = _own_pyramid(levels[0], n_space)
+        # Units may differ from axis to axis.
+        size = image.voxel_size(level) or image.spatial_scale(level)
+        levels = _own_pyramid(levels[0], size)
     version = version or image.version or "0.5"
     # Other software follows the link only within one version.
     linked = image.version == version and os.path.dirname(image.uri) == os.path.dirname(store)
@@ -285,10 +287,10 @@ def _shrunk(length: int, fine: int, coarse: int) -> int:
     return max(1, round(length * coarse / fine))
 
 
-def _own_pyramid(base: Level, n_space: int) -> list[Level]:
-    """Coarser levels for an image that has none."""
-    levels = [base]
-    for step in pyramid_factors(base.shape[-n_space:], base.scale[-n_space:]):
+def _own_pyramid(base: Level, size: Sequence[float]) -> list[Level]:
+    """Coarser levels for an image that has none; `size` is that of voxels in one unit."""
+    levels, n_space = [base], len(size)
+    for step in pyramid_factors(base.shape[-n_space:], size):
         finer = levels[-1]
         factors = (1,) * (len(base.shape) - n_space) + step
         levels.append(coarser_level(finer, factors))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from spoco_zoo.config import ModelRecipe, SegmentConfig
     from spoco_zoo.ngff import Image
 
-__all__ = ["Zoom", "choose_axes", "choose_channels", "choose_zoom", "doubt_size"]
+__all__ = ["Zoom", "choose_axes", "choose_channels", "choose_zoom", "doubt_size", "stated_size"]
 
 NEAR = 1.5
 """Voxel sizes within this factor of the training's are taken as they are."""
@@ -110,7 +110,9 @@ def choose_zoom(
     )
     if all(1 / NEAR <= ratio <= NEAR for ratio in ratios):
         return Zoom(same)
-    sizes = f"{_sizes(size)} um a voxel, the model was trained at {_sizes(recipe.voxel_size)} um"
+    sizes = (
+        f"{_sizes(size[lead:])} um a voxel, the model was trained at {_sizes(recipe.voxel_size)} um"
+    )
     if not rescale:
         return Zoom(
             same,
@@ -140,7 +142,7 @@ def doubt_size(image: Image, recipe: ModelRecipe, config: SegmentConfig, zoom: Z
             f"The image states the voxel size in part, {image.incomplete}: none is used. "
             f"Give all of it: --voxel-size {','.join(image.spatial)} in um."
         )
-    if recipe.voxel_size and config.rescale and image.voxel_size(config.level) is None:
+    if recipe.voxel_size and config.rescale and stated_size(image, config.level, recipe) is None:
         return (
             f"The image states no voxel size: it is taken for the model's, "
             f"{_sizes(recipe.voxel_size)} um. If it is far from that, give it: "
@@ -152,6 +154,16 @@ def doubt_size(image: Image, recipe: ModelRecipe, config: SegmentConfig, zoom: Z
             "it is not true, give the true one with --voxel-size, or --no-rescale."
         )
     return ""
+
+
+def stated_size(image: Image, level: int, recipe: ModelRecipe) -> tuple[float, ...] | None:
+    """Voxel size ([Z,] Y, X) that an image states, None if not along every axis of the model.
+
+    To a 2D model z does not matter: nan where it is unknown.
+    """
+    flat = image.voxel_size(level, slice(-recipe.net.ndim, None))
+    unknown = (float("nan"),) * (len(image.spatial) - recipe.net.ndim)
+    return image.voxel_size(level) or (flat and (*unknown, *flat))
 
 
 def choose_axes(image: Image, recipe: ModelRecipe) -> Image:
@@ -203,7 +215,8 @@ def choose_channels(
             "Leave it out." + (planes if image.guessed else ""),
         )
     if wanted is not None:
-        return find_channels(image, wanted, needed), ""
+        chosen = find_channels(image, wanted, needed)
+        return chosen, _of_two(image, str(wanted), chosen[0])
     if image.colour and needed == 3:
         return (0, 1, 2), ""
     if image.colour and needed == 1:
@@ -222,6 +235,17 @@ def choose_channels(
     except StoreError as error:
         hint = f" The model was trained on: {', '.join(recipe.channel_names)}."
         raise StoreError(error.rule, error.found, error.remedy + hint) from error
+
+
+def _of_two(image: Image, wanted: str, chosen: int) -> str:
+    """What to say of a text that is the name of one channel and the index of another."""
+    if not wanted.isdecimal() or int(wanted) == chosen or int(wanted) >= image.n_channels:
+        return ""
+    other = image.channel_names[int(wanted)]
+    return (
+        f"--channel {wanted} is the name of channel {chosen}, which is used, and the index of "
+        f"another, {other}: --channel {other} takes that one."
+    )
 
 
 def _of_colours(image: Image, level: int) -> tuple[tuple[int, ...], str]:

@@ -144,9 +144,18 @@ class Ledger:
             if was != now:
                 raise LedgerError(
                     "an unfinished run can only go on as it began",
-                    f"{key} was {was[:60]} and is now {now[:60]} ({self.path.parent})",
+                    f"{key} was {_differing(was, now)} and is now {_differing(now, was)} "
+                    f"({self.path.parent})",
                     "Repeat the earlier command, or start again with --overwrite.",
                 )
+
+
+def _differing(text: str, other: str) -> str:
+    """The entries of a text that differ from another's, cut at 60 characters."""
+    own, others = text.split(", "), other.split(", ")
+    if len(own) == len(others):
+        text = ", ".join(a for a, b in zip(own, others, strict=True) if a != b)
+    return text[:60]
 
 
 def _drop_cut_line(path: Path) -> None:

@@ -16,7 +16,7 @@ from spoco_zoo.segment.audit import count_dropped
 from spoco_zoo.segment.blocks import Box
 from spoco_zoo.segment.cluster import cluster
 from spoco_zoo.segment.embed import embed
-from spoco_zoo.segment.fit import choose_axes, choose_channels
+from spoco_zoo.segment.fit import choose_axes, choose_channels, stated_size
 from spoco_zoo.segment.hints import ENOUGH
 from spoco_zoo.segment.inference import made_ready
 from spoco_zoo.segment.normalise import check_finite
@@ -48,7 +48,7 @@ def scale_is_open(image: Image, recipe: ModelRecipe, config: SegmentConfig) -> b
     Only 2D networks with the clustering of their own embeddings and a background prototype
     are asked: what they drop can be counted.
     """
-    known = recipe.voxel_size and (config.voxel_size or image.voxel_size(config.level))
+    known = recipe.voxel_size and (config.voxel_size or stated_size(image, config.level, recipe))
     return (
         config.zoom is None
         and config.rescale

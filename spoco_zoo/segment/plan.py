@@ -15,7 +15,13 @@ from spoco_zoo.errors import ConfigError, StoreError
 from spoco_zoo.segment.blocks import BlockGrid, Box, make_box, make_grid
 from spoco_zoo.segment.checks import check_planes
 from spoco_zoo.segment.field import Field
-from spoco_zoo.segment.fit import choose_axes, choose_channels, choose_zoom, doubt_size
+from spoco_zoo.segment.fit import (
+    choose_axes,
+    choose_channels,
+    choose_zoom,
+    doubt_size,
+    stated_size,
+)
 from spoco_zoo.segment.ledger import is_unfinished
 from spoco_zoo.segment.stitch import Rule
 from spoco_zoo.segment.target import TiffTarget, choose_target, run_folder
@@ -119,8 +125,9 @@ class Plan:
     def summary(self) -> dict[str, str]:
         """What a dry run shows, as text by name."""
         source, level = self.source, self.config.level
-        scale = source.spatial_scale(level)
-        unit = next((u for u in reversed(source.units) if u), "")
+        size = source.voxel_size(level)
+        scale = size or source.spatial_scale(level)
+        unit = "micrometer" if size else next((u for u in reversed(source.units) if u), "")
         disagreement = "none: the halo holds the whole receptive field"
         return {
             "input": f"{source.uri}, level {level}",
@@ -209,7 +216,7 @@ def make_plan(
     """
     image = choose_axes(image, recipe)
     source_region = asked_region(image, recipe, config)
-    size = config.voxel_size or image.voxel_size(config.level)
+    size = config.voxel_size or stated_size(image, config.level, recipe)
     zoom = choose_zoom(size, recipe, image.spatial, rescale=config.rescale, zoom=config.zoom)
     seen, level, region = image, config.level, source_region
     if zoom.needed:

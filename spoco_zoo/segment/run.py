@@ -22,7 +22,15 @@ from typing import TYPE_CHECKING
 
 from spoco_zoo import ngff
 from spoco_zoo.config import SegmentConfig
-from spoco_zoo.errors import InputError, Interrupted, RemoteError, SpocoError, StoreError, one_line
+from spoco_zoo.errors import (
+    ConfigError,
+    InputError,
+    Interrupted,
+    RemoteError,
+    SpocoError,
+    StoreError,
+    one_line,
+)
 from spoco_zoo.locking import RunLock
 from spoco_zoo.nets.device import find_device, has_bfloat16
 from spoco_zoo.nets.model import Model
@@ -101,6 +109,8 @@ def dry_run(
         version=version,
         overwrite=overwrite or was_published(folder),
     )
+    if image.is_label:
+        raise _label_error(image)
     plan = decide(config)
     check_momentum(plan.clustering, loaded.momentum)
     if config.zoom is None:
@@ -109,6 +119,16 @@ def dry_run(
         if zoom != 1:
             plan = decide(config.model_copy(update={"zoom": zoom}), zoom_note=note)
     return plan
+
+
+def _label_error(image: ngff.Image) -> ConfigError:
+    """What to raise where numbers of objects are given in place of intensities."""
+    owner = ngff.labelled_image(image)
+    return ConfigError(
+        "values must be intensities",
+        f"labels of {owner.uri if owner else 'an image'} in {image.uri}",
+        f"Segment {owner.uri if owner else 'the image that they belong to'}.",
+    )
 
 
 def segment(

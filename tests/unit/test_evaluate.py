@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -178,3 +179,15 @@ def test_pictures_of_labels_are_no_labels(tmp_path):
     probabilities = write(tmp_path / "f.tif", np.ones((30, 40), np.float32))
     with pytest.raises(StoreError, match="integers"):
         evaluate(probabilities, truth)
+
+
+def test_axes_of_one_entry_do_not_count(tmp_path: Path) -> None:
+    labels = np.zeros((20, 24), np.uint16)
+    labels[3:9, 4:12] = 1
+    tifffile.imwrite(tmp_path / "flat.tif", labels)
+    tifffile.imwrite(
+        tmp_path / "deep.ome.tif", labels[None, None], metadata={"axes": "TZYX"}, ome=True
+    )
+    convert(tmp_path / "deep.ome.tif", tmp_path / "deep.ome.zarr", labels=True)
+    for one, other in (("flat.tif", "deep.ome.zarr"), ("deep.ome.zarr", "flat.tif")):
+        assert evaluate(tmp_path / one, tmp_path / other).mean.ap50 == 1

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -259,3 +260,49 @@ def test_a_first_voxel_without_its_level_is_refused(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", np.ones((9, 9), np.uint16))
     with pytest.raises(ConfigError, match="counts on a level"):
         measure(tmp_path / "a.tif", tmp_path / "a.tif", start=(1, 1))
+
+
+def plane_of_stack(place: Path, unit: str | None, values: np.ndarray) -> None:
+    """A plane with a z axis, as converters of whole slides store it; z counts in `unit`."""
+    group = zarr.open_group(place, mode="w", zarr_format=3)
+    array = group.create_array(
+        "0", shape=(1, *values.shape), dtype=values.dtype, dimension_names=["z", "y", "x"]
+    )
+    array[...] = values[None]
+    axes = [{"name": a, "type": "space", "unit": "nanometer"} for a in "zyx"]
+    axes[0].pop("unit")
+    axes[0] |= {"unit": unit} if unit else {}
+    scale = [{"type": "scale", "scale": [3.0, 500.0, 500.0]}]
+    block = {"axes": axes, "datasets": [{"path": "0", "coordinateTransformations": scale}]}
+    group.attrs["ome"] = {"version": "0.5", "image-label": {}, "multiscales": [block]}
+
+
+@pytest.mark.parametrize("unit", [None, "micrometer"])
+def test_a_stack_of_one_plane_has_areas(tmp_path: Path, unit: str | None) -> None:
+    labels = np.zeros((20, 30), np.uint8)
+    labels[4:8, 10:20] = 1
+    plane_of_stack(tmp_path / "a.ome.zarr", unit, labels)
+    row = measure(tmp_path / "a.ome.zarr", tmp_path / "a.ome.zarr", level=0).iloc[0]
+    assert row["area_um2"] == pytest.approx(40 * 0.25)
+    assert row["diameter_um"] == pytest.approx((4 / np.pi * 10) ** 0.5)
+    assert row["x_um"] == pytest.approx(14.5 * 0.5)
+    assert row["z_um" if unit else "z_px"] == 0
+    assert row["z_stop"] == 1
+
+
+def test_a_voxel_size_that_is_asked_for_counts(tmp_path: Path) -> None:
+    labels = np.zeros((20, 30), np.uint8)
+    labels[4:8, 10:20] = 1
+    tifffile.imwrite(tmp_path / "a.tif", labels)
+    ngff.convert(tmp_path / "a.tif", tmp_path / "a.ome.zarr", labels=True)
+    for place in (tmp_path / "a.tif", tmp_path / "a.ome.zarr"):
+        row = measure(place, tmp_path / "a.tif", voxel_size=(0.5, 0.25)).iloc[0]
+        assert row["area_um2"] == 40 * 0.125
+        assert (row["y_um"], row["x_um"]) == (5.5 * 0.5, 14.5 * 0.25)
+        with pytest.raises(ConfigError, match="for each of y, x"):
+            measure(place, tmp_path / "a.tif", voxel_size=(0.5, 0.5, 0.5))
+
+
+def test_a_suffix_in_capitals_is_one(tmp_path: Path) -> None:
+    write_table(pd.DataFrame({"label": [1]}), tmp_path / "M.CSV")
+    assert (tmp_path / "M.CSV").read_text() == "label\n1\n"

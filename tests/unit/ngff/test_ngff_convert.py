@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,15 @@ import xarray as xr
 import zarr
 
 from spoco_zoo.errors import StoreError
-from spoco_zoo.ngff import convert, mean_cells, mode_cells, open_image, open_labels, read_tiff
+from spoco_zoo.ngff import (
+    convert,
+    find_labels,
+    mean_cells,
+    mode_cells,
+    open_image,
+    open_labels,
+    read_tiff,
+)
 from spoco_zoo.ngff.image import Image
 
 from .conftest import ramp
@@ -102,7 +111,7 @@ def test_a_photograph_lost_its_colours_and_that_it_is_one(
     assert colours[:3] == ["FF0000", "00FF00", "0000FF"]
 
 
-@pytest.mark.parametrize("name", ["out.png", "labels.h5", "a.NPY"])
+@pytest.mark.parametrize("name", ["out.png", "labels.h5", "a.NPY", "s.csv"])
 def test_a_name_of_another_kind_of_file_became_a_folder(tmp_path: Path, name: str) -> None:
     tifffile.imwrite(tmp_path / "a.tif", ramp((8, 8)))
     with pytest.raises(StoreError, match=r"ends in \."):
@@ -276,3 +285,27 @@ def test_label_tiffs_open_the_same_way(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "b.tif", np.zeros((9, 8), np.float32))
     with pytest.raises(StoreError, match="integers"):
         open_labels(tmp_path / "b.tif")
+
+
+def test_axes_may_count_in_units_of_their_own(make_image: Make, tmp_path: Path) -> None:
+    source = make_image(
+        [ramp((6, 300, 300))], transforms=[[{"type": "scale", "scale": [500, 0.5, 0.5]}]]
+    )
+    file = source / "zarr.json"
+    content = json.loads(file.read_text())
+    content["attributes"]["ome"]["multiscales"][0]["axes"][0]["unit"] = "nanometer"
+    file.write_text(json.dumps(content))
+    convert(source, tmp_path / "b.ome.zarr")
+    image = open_image(tmp_path / "b.ome.zarr")
+    assert [level.shape for level in image.levels] == [(6, 300, 300), (3, 150, 150)]
+    target = plan_label(image=open_image(source), output=tmp_path / "l.ome.zarr", name="l")
+    assert [level.shape for level in target.levels] == [(6, 300, 300), (3, 150, 150)]
+
+
+def test_of_several_labels_one_must_be_named(make_image: Make) -> None:
+    source = make_image([ramp((9, 7))], "yx")
+    zarr.open_group(source / "labels", mode="w").attrs["ome"] = {
+        "version": "0.5", "labels": ["f1", "f2"]
+    }  # fmt: skip
+    with pytest.raises(StoreError, match=r"found several: f1, f2 .*--label-name of train and m"):
+        find_labels(source)

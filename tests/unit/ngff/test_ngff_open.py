@@ -368,3 +368,8 @@ def test_a_chunk_never_written_is_zero_as_zarr_defines(make_image: Make) -> None
     block = image.read(0, 0, None, whole(image))[0]
     assert not block[4:, 4:].any()
     assert block[:4].all()
+
+
+def test_an_address_of_a_file_may_be_percent_encoded(make_image: Make) -> None:
+    path = make_image([ramp((9, 7))], "yx", name="my image.ome.zarr")
+    assert open_image(path.as_uri()).uri == str(path)

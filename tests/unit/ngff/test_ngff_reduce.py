@@ -111,3 +111,12 @@ def test_every_pyramid_ends(case: tuple[tuple[int, ...], tuple[float, ...]]) -> 
         assert max(step) == 2
         shape = tuple(-(-n // f) for n, f in zip(shape, step, strict=True))
     assert max(shape) <= 256
+
+
+@pytest.mark.parametrize("dtype", [np.uint64, np.int64])
+def test_the_highest_number_of_64_bits_stays(dtype: type) -> None:
+    highest = np.iinfo(dtype).max
+    coarse = mean_cells(np.full((4, 4), highest, dtype), (2, 2))
+    assert coarse.dtype == dtype
+    assert (coarse == highest).all()
+    assert mean_cells(np.array([4, 7], dtype), (2,)).tolist() == [6]

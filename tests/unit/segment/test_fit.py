@@ -17,7 +17,7 @@ from spoco_zoo.errors import ConfigError, StoreError
 from spoco_zoo.intensities import Statistics
 from spoco_zoo.segment.audit import BlockTally, count_dropped
 from spoco_zoo.segment.cluster import cluster
-from spoco_zoo.segment.fit import Zoom, choose_axes, choose_channels, choose_zoom
+from spoco_zoo.segment.fit import Zoom, choose_axes, choose_channels, choose_zoom, stated_size
 from spoco_zoo.segment.hints import doubt, doubt_few, doubt_light, doubt_nothing, doubt_sizes
 from spoco_zoo.segment.plan import Plan, make_plan
 from spoco_zoo.segment.resize import Stretch
@@ -357,3 +357,27 @@ def test_labels_of_an_enlarged_image_were_moved_by_a_quarter_voxel(ratio: int, f
     assert np.mean(centres - np.arange(size)) == pytest.approx(0)
     np.testing.assert_array_equal(part.picks(7, 30), picks[7:30])
     assert (np.diff(picks) > 0).all()
+
+
+def test_an_unknown_z_does_not_hide_y_and_x_from_a_flat_model() -> None:
+    level = ngff.Level("0", (3, 64, 64), (1.0, 100.0, 100.0), (0.0,) * 3)
+    image = ngff.Image(
+        "a", "ome-zarr", "0.5", tuple("zyx"), (None, "nanometer", "nanometer"), (level,),
+        np.dtype(np.uint8), ("0",),
+    )  # fmt: skip
+    size = stated_size(image, 0, recipe())
+    zoom = choose_zoom(size, recipe(), image.spatial)
+    assert zoom.factors == pytest.approx((1, 5, 5))
+    assert "has 0.1 x 0.1 um a voxel" in zoom.note
+
+
+def test_a_channel_named_like_the_index_of_another_is_told(tmp_path: Path) -> None:
+    tifffile.imwrite(
+        tmp_path / "a.ome.tif", np.zeros((2, 32, 32), np.uint8), photometric="minisblack",
+        metadata={"axes": "CYX", "Channel": {"Name": ["1", "actin"]}},
+    )  # fmt: skip
+    image = ngff.open_image(tmp_path / "a.ome.tif")
+    chosen, note = choose_channels(image, 0, "1", recipe())
+    assert chosen == (0,)
+    assert "index of another, actin" in note
+    assert choose_channels(image, 0, "actin", recipe()) == ((1,), "")

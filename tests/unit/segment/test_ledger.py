@@ -131,3 +131,12 @@ def test_the_driver_grew_with_every_write_unit_of_a_level() -> None:
     assert all(progress.coarse_checksum(1, n) == n * 7 for n in range(units))
     assert progress.coarse_checksum(1, 2 * units) is None
     assert progress.coarse_checksum(2, 0) is None
+
+
+def test_of_many_settings_those_that_differ_are_named(tmp_path: Path) -> None:
+    settings = {"method": "instance", "bandwidth": 1.0, "foreground": 1.5, "smoothness": 0.75}
+    earlier = {**KEYS, "config.clustering": str({**settings, "min_size": 8, "min_samples": 5})}
+    later = {**KEYS, "config.clustering": str({**settings, "min_size": 9, "min_samples": 5})}
+    Ledger(tmp_path, earlier).close()
+    with pytest.raises(LedgerError, match=r"was 'min_size': 8 and is now 'min_size': 9 \("):
+        Ledger(tmp_path, later)

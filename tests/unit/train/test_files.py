@@ -257,7 +257,7 @@ def test_of_several_labels_in_an_ome_zarr_one_is_named(tmp_path: Path) -> None:
         ngff.open_label_array(target, 0)[...] = values.astype(np.uint32)
         ngff.publish_label(target)
     pairs = pair_files(store, store)
-    with pytest.raises(StoreError, match=r"one that the image lists.*--label-name"):
+    with pytest.raises(StoreError, match=r"holds several.*mine, theirs.*--label-name"):
         load_samples(pairs, TrainConfig())
     (sample,) = load_samples(pairs, TrainConfig(label_name="mine"))
     assert len(sample.centres) == len(np.unique(labels)) - 1
