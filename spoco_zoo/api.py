@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from spoco_zoo.bundle.load import load_model
 from spoco_zoo.config import SegmentConfig, TrainConfig
 from spoco_zoo.report.progress import progress as shown_progress
+from spoco_zoo.values import at_home
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,13 +77,13 @@ def train(
     config = TrainConfig.build(None, **settings)
     with shown_progress(quiet=not progress) as display:
         return train_with_pictures(
-            Path(images),
-            Path(labels),
-            Path(out),
+            Path(at_home(images)),
+            Path(at_home(labels)),
+            Path(at_home(out)),
             config,
             display,
-            val_images=None if val_images is None else Path(val_images),
-            val_labels=None if val_labels is None else Path(val_labels),
+            val_images=None if val_images is None else Path(at_home(val_images)),
+            val_labels=None if val_labels is None else Path(at_home(val_labels)),
             device=device,
             resume=resume,
         )
@@ -103,7 +104,8 @@ def export(
     authors : str or sequence of str
         Names, or ``"Name; affiliation"``.
     **options
-        Of `spoco_zoo.bundle.options.ExportOptions`, as ``license="CC-BY-4.0"``.
+        Of `spoco_zoo.bundle.options.ExportOptions`, as ``license="CC-BY-4.0"``. `formats` may
+        be text with commas between, and `card` the folder of a model card.
 
     Returns
     -------
@@ -118,9 +120,17 @@ def export(
     """
     from spoco_zoo.bundle.export import ExportOptions
     from spoco_zoo.bundle.export import export as export_run
+    from spoco_zoo.bundle.model_card import read_card
 
     people = (authors,) if isinstance(authors, str) else tuple(authors)
-    return export_run(Path(run), Path(out), ExportOptions(name=name, authors=people, **options))
+    if isinstance(formats := options.get("formats"), str):
+        options["formats"] = tuple(map(str.strip, formats.split(",")))
+    if isinstance(card := options.get("card"), str | Path):
+        options["card"] = read_card(Path(at_home(card)))
+    place = Path(at_home(out))
+    return export_run(
+        Path(at_home(run)), place, ExportOptions(name=name, authors=people, **options)
+    )
 
 
 def segment(
@@ -176,11 +186,11 @@ def segment(
 
     with shown_progress(quiet=not progress) as display:
         return segment_with_pictures(
-            str(image),
+            str(at_home(image)),
             model,
             SegmentConfig.build(None, **settings),
             display,
-            output=None if output is None else str(output),
+            output=None if output is None else str(at_home(output)),
             workers=workers,
             device=device,
             overwrite=overwrite,
@@ -210,4 +220,4 @@ def evaluate(prediction: str | Path, truth: str | Path, *, ignore: int | None = 
     """
     from spoco_zoo.evaluate import evaluate as compare
 
-    return compare(prediction, truth, ignore=ignore)
+    return compare(at_home(prediction), at_home(truth), ignore=ignore)

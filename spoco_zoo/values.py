@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from spoco_zoo.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["integers", "named_numbers", "numbers", "region"]
+__all__ = ["at_home", "integers", "named_numbers", "numbers", "region"]
+
+
+def at_home(value: Any) -> Any:
+    """A path with the home folder for ``~``, which shells leave as it is in ``--out=~/run``."""
+    if isinstance(value, Path | str) and str(value).startswith("~/"):
+        return type(value)(Path(value).expanduser())
+    return value
 
 
 def integers(text: str | None, what: str) -> tuple[int, ...] | None:

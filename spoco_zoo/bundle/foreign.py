@@ -94,7 +94,8 @@ def load_foreign(
         raise ConfigError(
             "a model without config.spoco needs clustering parameters",
             "none",
-            "Pass --clustering and its parameters.",
+            "Pass --clustering and its parameters to segment; all else needs a model that "
+            "spoco-zoo has exported.",
         )
     source, target, output = embedding_tensors(description.rdf)
     network = read_network(files, description, source, output)

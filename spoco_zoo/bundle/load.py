@@ -24,7 +24,7 @@ from spoco_zoo.bundle.foreign import (
     read_network,
 )
 from spoco_zoo.bundle.rdf import read_description
-from spoco_zoo.bundle.shipped import find_shipped, shipped_models
+from spoco_zoo.bundle.shipped import find_shipped, is_shipped, shipped_models
 from spoco_zoo.bundle.tensors import embedding_tensors
 from spoco_zoo.bundle.weights import read_tensors
 from spoco_zoo.config import ClusteringConfig, ModelRecipe
@@ -32,6 +32,7 @@ from spoco_zoo.errors import BundleError, ConfigError, one_line
 from spoco_zoo.nets.model import Model, load_run, model_from_states
 from spoco_zoo.nets.receptive import pooling_factor
 from spoco_zoo.nets.registry import ARCHITECTURES, build_network
+from spoco_zoo.values import at_home
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from spoco_zoo.bundle.archive import BundleFiles
     from spoco_zoo.bundle.rdf import Description
 
-__all__ = ["load_model", "recipe_from_config", "shipped_models"]
+__all__ = ["is_shipped", "load_model", "recipe_from_config", "shipped_models"]
 
 MAX_LEVELS, MAX_FACTOR, MAX_PATCH = 12, 4096, 2**28
 """Levels, pooling per axis and voxels of a patch that a recipe may ask for: images are padded
@@ -76,10 +77,12 @@ def load_model(
     BundleError
         If there is no such model, or it is damaged, unsafe or of another kind.
     ConfigError
-        If a bundle of another author comes without a clustering.
+        If a bundle of another author comes without a clustering, or that given is none.
     """
-    path = Path(source)
-    if not path.exists():
+    if clustering is not None:
+        clustering = ClusteringConfig.checked(clustering)
+    path = Path(source := at_home(source))
+    if is_shipped(str(source)):
         return _load_shipped(str(source), clustering, missing)
     if (path / run_folder.RECIPE).is_file():
         model = load_run(path)

@@ -9,14 +9,14 @@ from __future__ import annotations
 import importlib.resources
 import os
 import re
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spoco_zoo import run_folder
 from spoco_zoo.bundle.archive import open_bundle
-from spoco_zoo.bundle.layout import CONFIG_EXTRA
+from spoco_zoo.bundle.layout import CONFIG_EXTRA, is_description
 from spoco_zoo.bundle.rdf import read_description
 from spoco_zoo.config import ModelRecipe
 from spoco_zoo.errors import BundleError, ConfigError
@@ -25,7 +25,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from importlib.resources.abc import Traversable
 
-__all__ = ["MODELS_VARIABLE", "ModelSummary", "describe_model", "find_shipped", "shipped_models"]
+__all__ = [
+    "MODELS_VARIABLE",
+    "ModelSummary",
+    "describe_model",
+    "describe_shipped",
+    "find_shipped",
+    "is_shipped",
+    "misnamed",
+    "shipped_models",
+]
 
 MODELS_VARIABLE = "SPOCO_ZOO_MODELS"
 """Environment variable that names a folder of further bundles, ``<id>.zip`` each."""
@@ -113,6 +122,31 @@ def find_shipped(name: str) -> Iterator[Path]:
         yield path
 
 
+def is_shipped(source: str) -> bool:
+    """Whether a text is meant as an id: no file, run or bundle of that name lies there.
+
+    A folder without the files of either, as one made for results, does not hide an id.
+    """
+    path = Path(source)
+    if not path.is_dir():
+        return not path.exists()
+    names = {file.name for file in path.iterdir()}
+    own = {run_folder.CONFIG, run_folder.RECIPE, run_folder.MODEL} & names
+    return source in _bundles() and not own and not any(map(is_description, names))
+
+
+def describe_shipped(name: str) -> ModelSummary:
+    """Describe a model by its id, whatever lies in the current folder.
+
+    Raises
+    ------
+    BundleError
+        If no model has that id, or its bundle is damaged.
+    """
+    with find_shipped(name) as path:
+        return _describe(name, path)
+
+
 def describe_model(name: str) -> ModelSummary:
     """Describe a model that can be used by name, or a bundle.
 
@@ -121,17 +155,22 @@ def describe_model(name: str) -> ModelSummary:
     BundleError
         If no model has that id, or its bundle is damaged.
     """
+    if is_shipped(name):
+        return describe_shipped(name)
     if (Path(name) / run_folder.CONFIG).is_file():
         raise BundleError(
             "a model that is described must be a bundle, or have an id",
             f"a run at {name}",
             "Its report.html describes it; or export it.",
         )
-    with nullcontext(Path(name)) if Path(name).exists() else find_shipped(name) as path:
-        files = open_bundle(path)
-        rdf = (description := read_description(files)).rdf
-        parts = [path / name for name in files.names] if path.is_dir() else [path]
-        size = sum(part.stat().st_size for part in parts)
+    return _describe(name, Path(name))
+
+
+def _describe(name: str, path: Path) -> ModelSummary:
+    files = open_bundle(path)
+    rdf = (description := read_description(files)).rdf
+    parts = [path / part for part in files.names] if path.is_dir() else [path]
+    size = sum(part.stat().st_size for part in parts)
     spoco = description.spoco or {}
     try:
         recipe = ModelRecipe.checked({k: v for k, v in spoco.items() if k not in CONFIG_EXTRA})
@@ -159,6 +198,20 @@ def describe_model(name: str) -> ModelSummary:
     )
 
 
+def misnamed() -> tuple[str, ...]:
+    """Zip files in the user's folder of models whose names are no ids, sorted."""
+    own = Path(os.environ.get(MODELS_VARIABLE) or os.devnull)
+    files = own.iterdir() if own.is_dir() else ()
+    names = (file.name for file in files if file.suffix.lower() == ".zip")
+    return tuple(sorted(name for name in names if _id_of(name) is None))
+
+
+def _id_of(file: str) -> str | None:
+    """The id that a file's name gives a model, if it gives one."""
+    stem, dot, suffix = file.rpartition(".")
+    return stem if dot and suffix == "zip" and MODEL_ID.fullmatch(stem) else None
+
+
 def _bundles() -> dict[str, Traversable]:
     """Bundles by id; one in the package wins over one of the same id elsewhere."""
     folders: list[Traversable] = []
@@ -169,9 +222,8 @@ def _bundles() -> dict[str, Traversable]:
     for folder in folders:
         if folder.is_dir():
             for file in folder.iterdir():
-                stem, dot, suffix = file.name.rpartition(".")
-                if dot and suffix == "zip" and MODEL_ID.fullmatch(stem):
-                    found[stem] = file
+                if (name := _id_of(file.name)) is not None:
+                    found[name] = file
     return found
 
 

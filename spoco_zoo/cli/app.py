@@ -22,6 +22,7 @@ import typer
 
 from spoco_zoo import __version__
 from spoco_zoo.errors import ConfigError, Interrupted, SpocoError
+from spoco_zoo.values import at_home
 
 if TYPE_CHECKING:
     from spoco_zoo.report.progress import Display
@@ -109,7 +110,7 @@ def exit_codes(command: Callable[..., None]) -> Callable[..., None]:
         try:
             if verbose and quiet:
                 raise ConfigError("-v and -q exclude each other", "both", "Leave one out.")
-            command(*args, **{name: _at_home(value) for name, value in kwargs.items()})
+            command(*args, **{name: at_home(value) for name, value in kwargs.items()})
         except SpocoError as error:
             _fail(str(error))
             if isinstance(error, Interrupted):
@@ -142,13 +143,6 @@ def exit_codes(command: Callable[..., None]) -> Callable[..., None]:
     guarded.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     guarded.__annotations__ = {**get_type_hints(command, include_extras=True), **_SHARED}
     return guarded
-
-
-def _at_home(value: Any) -> Any:
-    """A path with the home folder for ``~``, which shells leave as it is in ``--out=~/run``."""
-    if isinstance(value, Path | str) and str(value).startswith("~/"):
-        return type(value)(Path(value).expanduser())
-    return value
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spoco_zoo.cli.app import USE, app, exit_codes
+from spoco_zoo.errors import BundleError
 
 if TYPE_CHECKING:
     from spoco_zoo.bundle.shipped import ModelSummary
@@ -35,13 +36,13 @@ def models(
 
     Example: spoco-zoo models nuclei-fluo-2d
     """
-    from spoco_zoo.bundle.shipped import MODELS_VARIABLE, describe_model, shipped_models
+    from spoco_zoo.bundle.shipped import MODELS_VARIABLE, describe_model
 
     if model_id is not None:
         card = describe_model(model_id)
         typer.echo(json.dumps(card.to_dict(), indent=2) if as_json else card_text(card))
         return
-    cards = [describe_model(name) for name in shipped_models()]
+    cards = readable_models()
     if as_json:
         typer.echo(json.dumps({"models": [card.to_dict() for card in cards]}, indent=2))
     elif not cards:
@@ -58,6 +59,23 @@ def models(
             f"spoco-zoo segment IMAGE --model {cards[0].id}",
             err=True,
         )
+
+
+def readable_models() -> list[ModelSummary]:
+    """All models that can be described; a line on stderr for each that cannot."""
+    from spoco_zoo.bundle.shipped import MODEL_ID, describe_shipped, misnamed, shipped_models
+    from spoco_zoo.report.progress import printable
+
+    cards = []
+    for name in shipped_models():
+        try:
+            cards.append(describe_shipped(name))
+        except BundleError as error:
+            typer.echo(f"not listed: {name}: {printable(str(error))}", err=True)
+    for file in misnamed():
+        rule = f"the name of a model's file must be {MODEL_ID.pattern}.zip"
+        typer.echo(f"not listed: {printable(file)}: {rule}", err=True)
+    return cards
 
 
 def list_text(cards: list[ModelSummary]) -> str:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spoco_zoo.errors import BundleError
+from spoco_zoo.errors import BundleError, ConfigError, one_line
 from spoco_zoo.nets.model import Model
 from spoco_zoo.replacing import replacing
 from spoco_zoo.segment.inference import made_ready
@@ -59,9 +59,23 @@ def read_model(source: str | Path | Model, missing: ClusteringConfig | None = No
 
 
 def write_model(model: Model, path: Path) -> ModelRef:
-    """Write a model that exists in memory only, for the workers of this run."""
+    """Write a model that exists in memory only, for the workers of this run.
+
+    Raises
+    ------
+    ConfigError
+        If its network runs through TorchScript or ONNX, or cannot be written otherwise.
+    """
+    try:
+        content = pickle.dumps(model.to("cpu"))
+    except Exception as error:  # each kind of network raises its own
+        raise ConfigError(
+            "a loaded model that worker processes use must be one that can be copied to them",
+            one_line(error)[:150],
+            "Pass the path of its bundle in place of the model, or workers=0.",
+        ) from error
     with replacing(path) as partial:
-        partial.write_bytes(pickle.dumps(model.to("cpu")))
+        partial.write_bytes(content)
     return ModelRef(str(path), model.fingerprint, pickled=True)
 
 

@@ -314,7 +314,9 @@ def _share(model: str | Path | Model, loaded: Model, plan: Plan, executor: Execu
     remember_model(loaded)
     if not isinstance(model, Model):
         # Absolute where it is a path, because workers may run in another directory.
-        where = os.path.abspath(model) if os.path.exists(model) else str(model)
+        from spoco_zoo.bundle.load import is_shipped
+
+        where = str(model) if is_shipped(str(model)) else os.path.abspath(model)
         return ModelRef(where, loaded.fingerprint, missing=loaded.recipe.clustering)
     if isinstance(executor, InProcess):
         return ModelRef("", loaded.fingerprint)

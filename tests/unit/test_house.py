@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "ngff": set(),
     "report": set(),
     "train": {"config", "intensities", "nets", "ngff"},
-    "bundle": {"config", "nets", "ngff", "report"},
+    "bundle": {"config", "nets", "ngff", "report", "values"},
     "segment": {"config", "intensities", "nets", "ngff"},
     "evaluate": {"ngff", "train"},
     "tuning": {*PARTS, "report"},
@@ -43,7 +43,7 @@ MAY_IMPORT = {
     "view": {"ngff", "scene"},
     "pictures": {"config", "ngff", "report", "segment", "scene"},
     "workflow": {*PARTS, "evaluate", "measure", "pictures", "report"},
-    "api": {*PARTS, "evaluate", "report", "workflow"},
+    "api": {*PARTS, "evaluate", "report", "values", "workflow"},
     "demo": {*PARTS, "evaluate", "report", "workflow"},
 }
 # What may cross although the table above forbids it: (importing module, imported module).

@@ -20,6 +20,7 @@ from spoco_zoo.bundle.verify import check_bundle
 from spoco_zoo.config import ClusteringConfig
 from spoco_zoo.errors import BundleError, ConfigError
 from spoco_zoo.nets.receptive import exact_halo, pooling_factor
+from spoco_zoo.segment.models import write_model
 from spoco_zoo.train.data import make_sample
 from spoco_zoo.tuning import embed_all
 from spoco_zoo.workflow import start_from
@@ -156,6 +157,36 @@ def test_foreign_networks_need_clustering_and_a_format_without_code(
     folder = foreign(exported_2d, tmp_path / "b", "pytorch_state_dict")
     with pytest.raises(BundleError, match="TorchScript or ONNX"):
         load_model(folder, clustering=CLUSTERING)
+
+
+def test_a_foreign_model_in_memory_cannot_go_to_workers(
+    exported_2d: Exported, tmp_path: Path
+) -> None:
+    for weights in ("onnx", "torchscript"):
+        model = load_model(foreign(exported_2d, tmp_path / weights, weights), clustering=CLUSTERING)
+        with pytest.raises(ConfigError, match="Pass the path of its bundle"):
+            write_model(model, tmp_path / "model.pickle")
+    assert not list(tmp_path.glob("model.pickle*"))
+
+
+def test_a_clustering_is_checked_before_anything_is_read(exported_2d: Exported) -> None:
+    with pytest.raises(ConfigError, match="'bandwidth'"):
+        load_model("nowhere.zip", clustering={"bandwidth": -1})
+    model = load_model(exported_2d.zip, clustering={"bandwidth": 0.25})
+    assert model.recipe.clustering == ClusteringConfig(bandwidth=0.25)
+
+
+def test_a_folder_of_results_hid_the_model_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = shipped_models()[0]
+    expected = load_model(name).fingerprint
+    (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert load_model(name).fingerprint == expected
+    (tmp_path / name / "rdf.yaml").touch()
+    with pytest.raises(BundleError):
+        load_model(name)
 
 
 def fix_size(rdf: dict) -> None:

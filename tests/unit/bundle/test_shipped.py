@@ -125,6 +125,18 @@ def test_names_in_a_bundle_do_not_command_the_terminal(folder: Path) -> None:
     assert "[red]x" in listed.stdout
 
 
+def test_one_damaged_bundle_hid_all_others(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "damaged.zip").write_text("none")
+    (folder / "balls-2d").mkdir()
+    monkeypatch.chdir(folder)
+    listed = run("models", "--json")
+    assert listed.returncode == 0, listed.stderr
+    assert "balls-2d" in [model["id"] for model in json.loads(listed.stdout)["models"]]
+    lines = listed.stderr.splitlines()
+    assert [line.split(": ")[1] for line in lines] == ["damaged", "Not An Id.zip"]
+    assert describe_model("balls-2d").name == "Balls in 2D (test)"
+
+
 def test_a_share_of_the_objects_is_told_only_where_it_is_one(folder: Path) -> None:
     card = dataclasses.replace(
         describe_model("balls-2d"), annotation="sparse", annotated_fraction=1.0
