@@ -354,3 +354,11 @@ def test_a_finished_label_is_replaced_only_when_asked(image: Path, truth: np.nda
 def test_two_kinds_of_workers_at_once_are_refused() -> None:
     with pytest.raises(ConfigError, match="--scheduler"):
         make_executor(2, scheduler="tcp://127.0.0.1:1")
+
+
+def test_labels_are_no_image(image: Path, truth: np.ndarray) -> None:
+    target = ngff.plan_label(ngff.open_image(image), name="f")
+    ngff.create_label(target, dtype=np.uint32, shard=(512, 512), chunk=(64, 64))
+    ngff.publish_label(target)
+    with pytest.raises(ConfigError, match=r"labels of .*image\.ome\.zarr in .*Segment "):
+        dry_run(image / "labels" / "f", code_model(truth), SMALL)
