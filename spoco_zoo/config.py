@@ -55,12 +55,13 @@ class Config(BaseModel):
             If the file is no mapping, or a value breaks its rule.
         """
         values: dict[str, Any] = {}
+        loaded: Any = {}
         if file is not None:
             import yaml
 
             try:
                 loaded = yaml.safe_load(Path(file).read_text())
-            except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            except (OSError, ValueError, yaml.YAMLError) as error:  # a date of no calendar
                 reason = one_line(error)
                 raise ConfigError(
                     "a config file must be readable YAML", f"{reason} ({file})", "Mend the file."
@@ -77,7 +78,13 @@ class Config(BaseModel):
                 values[key] = {**values[key], **value}
             elif value is not None:
                 values[key] = value
-        return cls.checked(values)
+        try:
+            return cls.checked(values)
+        except ConfigError as error:
+            name = error.rule.partition("'")[2].partition("'")[0].partition(".")[0]
+            if name not in loaded or flags.get(name) is not None:
+                raise
+            raise ConfigError(error.rule, f"{error.found} in {file}", error.remedy) from error
 
     @classmethod
     def checked(cls, values: Any) -> Self:

@@ -158,7 +158,9 @@ def model_fingerprint(recipe: ModelRecipe, states: Mapping[str, Mapping[str, Ten
     for which in sorted(states):
         for name, tensor in sorted(states[which].items()):
             digest.update(f"{which}.{name}".encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+            # As bytes: numpy has no bfloat16.
+            flat = tensor.detach().cpu().contiguous().reshape(-1)
+            digest.update(flat.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

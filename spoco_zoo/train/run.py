@@ -23,7 +23,7 @@ from spoco_zoo.train.momentum import make_momentum
 from spoco_zoo.train.parallel import join, share_of_batch
 from spoco_zoo.train.prepare import prepare
 from spoco_zoo.train.remarks import doubts
-from spoco_zoo.train.setup import check_network, resolve
+from spoco_zoo.train.setup import check_network, check_statistics, resolve
 from spoco_zoo.train.validate import choose_by_scores, score_cases, tune
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def train(
     ranks, chosen = join(choose_device(device))
     split = prepare(images, labels, config, val_images, val_labels)
     setup = resolve(config, split.train, chosen)
-    share_of_batch(setup.batch_size, ranks)
+    check_statistics(setup, share_of_batch(setup.batch_size, ranks))
     folder = RunFolder(out)
     goes_on = resume and folder.has_checkpoint
     state = None

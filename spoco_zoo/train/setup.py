@@ -27,6 +27,7 @@ __all__ = [
     "CROP",
     "Setup",
     "check_network",
+    "check_statistics",
     "choose_precision",
     "relative_voxel_size",
     "resolve",
@@ -197,6 +198,29 @@ def resolve(config: TrainConfig, samples: Sequence[Sample], device: torch.device
         anisotropy=anisotropy,
         precision=choose_precision(config.precision, device),
     )
+
+
+def check_statistics(setup: Setup, crops: int) -> None:
+    """Refuse steps in which the coarsest level holds a single voxel, which has no variance.
+
+    Parameters
+    ----------
+    setup : Setup
+    crops : int
+        Per step of one process.
+
+    Raises
+    ------
+    ConfigError
+        If there is one such crop per step.
+    """
+    factor = pooling_factor(setup.net)
+    if crops == 1 and tuple(setup.crop) == tuple(factor):
+        raise ConfigError(
+            "a step must have more than one voxel in the coarsest level of the network",
+            f"one crop of {setup.crop}, pooled by {factor}",
+            "Choose a larger --crop or --batch-size, or fewer levels (features and pooling).",
+        )
 
 
 def check_network(wanted: NetConfig, given: NetConfig) -> None:

@@ -97,6 +97,23 @@ def test_a_broken_file_is_named_in_one_line(tmp_path, text):
     assert "\n" not in str(caught.value)
 
 
+def test_a_date_of_no_calendar_ended_in_a_traceback(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text("label_name: 2020-13-45\n")
+    with pytest.raises(ConfigError, match=r"readable YAML.*config\.yaml"):
+        TrainConfig.build(file)
+
+
+def test_a_wrong_value_of_a_file_names_the_file(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text("loss:\n  push: -2\n")
+    with pytest.raises(ConfigError, match=r"'loss\.push'.*found -2 in .*config\.yaml"):
+        TrainConfig.build(file)
+    with pytest.raises(ConfigError) as caught:
+        TrainConfig.build(file, iterations=-1, loss={"push": 1})
+    assert "config.yaml" not in str(caught.value)
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"absent\.yaml"):
         TrainConfig.build(tmp_path / "absent.yaml")

@@ -79,11 +79,23 @@ def test_embeddings_that_turn_with_position_are_alike_in_every_format(
     assert load_model(tmp_path / "a").recipe.net.rotary == rotary
 
 
-def test_an_author_given_as_text_was_one_author_per_letter(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run", 2)
+def test_an_author_given_as_text_was_one_author_per_letter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Formats and a card as text, and the home folder, are understood as well."""
+    make_run(tmp_path / "run", 2)
+    (tmp_path / "card.md").write_text("## Training data\n\nDisks.\n\n## Limits\n\nMany.\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
     spoco_zoo.export(
-        run, tmp_path / "a", name="A model", authors="A. Person", formats=("pytorch_state_dict",)
+        "~/run",
+        "~/a",
+        name="A model",
+        authors="A. Person",
+        formats="pytorch_state_dict",
+        card=tmp_path,
     )
+    assert "Disks." in (tmp_path / "a/README.md").read_text()
+    assert load_model("~/a").recipe.net.ndim == 2
     rdf = yaml.safe_load((tmp_path / "a/rdf.yaml").read_text())
     assert [author["name"] for author in rdf["authors"]] == ["A. Person"]
 

@@ -19,6 +19,7 @@ from spoco_zoo.bundle.tensors import TensorSpec, embedding_tensors, tensor_spec
 from spoco_zoo.bundle.verify import check_bundle
 from spoco_zoo.config import ClusteringConfig
 from spoco_zoo.errors import BundleError, ConfigError
+from spoco_zoo.nets.model import model_from_states
 from spoco_zoo.nets.receptive import exact_halo, pooling_factor
 from spoco_zoo.segment.models import write_model
 from spoco_zoo.train.data import make_sample
@@ -167,6 +168,15 @@ def test_a_foreign_model_in_memory_cannot_go_to_workers(
         with pytest.raises(ConfigError, match="Pass the path of its bundle"):
             write_model(model, tmp_path / "model.pickle")
     assert not list(tmp_path.glob("model.pickle*"))
+
+
+def test_weights_in_bfloat16_had_no_fingerprint(exported_2d: Exported) -> None:
+    model = load_model(exported_2d.run)
+    states = {"network": model.network.state_dict(), "momentum": model.momentum.state_dict()}
+    assert model_from_states(model.recipe, states).fingerprint == model.fingerprint
+    for name, value in states["network"].items():
+        states["network"][name] = value.bfloat16() if value.is_floating_point() else value
+    assert model_from_states(model.recipe, states).fingerprint != model.fingerprint
 
 
 def test_a_clustering_is_checked_before_anything_is_read(exported_2d: Exported) -> None:

@@ -23,7 +23,7 @@ from spoco_zoo.train.data import (
     split_samples,
 )
 from spoco_zoo.train.prepare import prepare
-from spoco_zoo.train.setup import resolve
+from spoco_zoo.train.setup import check_statistics, resolve
 
 from .pictures import load, pair, picture
 
@@ -156,6 +156,16 @@ def test_a_crop_larger_than_the_smallest_image_is_refused(tmp_path: Path) -> Non
         resolve(config, load(tmp_path), torch.device("cpu"))
     assert "\n" not in str(caught.value)
     assert resolve(TrainConfig(), load(tmp_path), torch.device("cpu")).crop == (24, 24)
+
+
+def test_a_step_of_one_coarse_voxel_ended_in_an_error_of_torch(tmp_path: Path) -> None:
+    pair(tmp_path, "a", *picture())
+    device, config = torch.device("cpu"), TrainConfig(crop=(8, 8), batch_size=1)
+    setup = resolve(config, load(tmp_path), device)
+    with pytest.raises(ConfigError, match=r"one crop of \(8, 8\), pooled by \(8, 8\)"):
+        check_statistics(setup, 1)
+    check_statistics(setup, 2)
+    check_statistics(resolve(TrainConfig(crop=(8, 16)), load(tmp_path), device), 1)
 
 
 def test_periods_of_position_follow_the_size_of_the_objects(tmp_path: Path) -> None:
