@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from spoco_zoo.errors import StoreError
 from spoco_zoo.ngff.convert_tiff import to_tiff
 from spoco_zoo.ngff.convert_zarr import Progress, plan_pyramid, to_zarr
 from spoco_zoo.ngff.image import Image
+from spoco_zoo.ngff.labels import label_names
 from spoco_zoo.ngff.opening import open_image
 from spoco_zoo.ngff.store import is_remote, is_tiff_name, local_path
 from spoco_zoo.ngff.target import check_outside, check_suffix
@@ -76,7 +78,7 @@ def convert(
         )
     _check_target(image, place, overwrite)
     if on_note is not None:
-        for note in image.notes:
+        for note in (*image.notes, *_left_behind(image)):
             on_note(note)
     report = progress or (lambda done, total: None)
     if is_tiff_name(place):
@@ -84,6 +86,18 @@ def convert(
     else:
         plan = plan_pyramid(image, level, chunk, version, labels or image.is_label)
         to_zarr(image, level, plan, place, report)
+
+
+def _left_behind(image: Image) -> Iterator[str]:
+    """What to say of labels within an image, which are images of their own."""
+    names: tuple[str, ...] = ()
+    with contextlib.suppress(StoreError):  # a list of labels that is damaged is none of convert's
+        names = label_names(image)
+    if names:
+        yield (
+            f"Its labels ({', '.join(names)}) are not converted with the image: convert each by "
+            f"its path, {image.uri}/labels/{names[0]}."
+        )
 
 
 def _check_target(image: Image, place: str, overwrite: bool) -> None:

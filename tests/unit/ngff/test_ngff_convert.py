@@ -309,3 +309,13 @@ def test_of_several_labels_one_must_be_named(make_image: Make) -> None:
     }  # fmt: skip
     with pytest.raises(StoreError, match=r"found several: f1, f2 .*--label-name of train and m"):
         find_labels(source)
+
+
+def test_labels_of_an_image_were_left_behind_without_a_word(
+    make_image: Make, tmp_path: Path
+) -> None:
+    path = make_image([ramp((20, 20))], "yx")
+    write(plan_label(open_image(path), name="cells"))
+    notes: list[str] = []
+    convert(path, tmp_path / "o.zarr", version="0.4", on_note=notes.append)
+    assert "labels/cells" in notes[-1]
