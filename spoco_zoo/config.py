@@ -18,11 +18,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from spoco_zoo.errors import ConfigError, one_line
 
 __all__ = [
+    "REPLACED_BY_SCORES",
     "ClusteringConfig",
     "Config",
     "LossConfig",
     "ModelRecipe",
     "NetConfig",
+    "Scoring",
     "SegmentConfig",
     "TrainConfig",
 ]
@@ -160,6 +162,10 @@ class Scoring(Config):
     """Of 1, the standardised properties, and their products."""
 
 
+REPLACED_BY_SCORES = frozenset({"bandwidth", "smoothness", "min_size"})
+"""Entries of a clustering that scores do without: who asks for one has to be given it."""
+
+
 class ClusteringConfig(Config):
     """How embeddings become labels. Distances are in units of the embedding space."""
 
@@ -196,7 +202,7 @@ class ClusteringConfig(Config):
         """
         given = asked.model_fields_set if asked is not None else set()
         update = {name: getattr(asked, name) for name in given}
-        if given & {"bandwidth", "smoothness", "min_size"}:
+        if given & REPLACED_BY_SCORES:
             update.setdefault("scoring", None)
         return self.model_copy(update=update)
 

@@ -140,10 +140,10 @@ def segment(
 
     Example: spoco-zoo segment big.ome.zarr --model nuclei.zip --workers 4
     """
-    from spoco_zoo.config import SegmentConfig
+    from spoco_zoo.config import REPLACED_BY_SCORES, SegmentConfig
     from spoco_zoo.errors import InputError
 
-    asked = dict(
+    asked: dict[str, object] = dict(
         method=clustering,
         bandwidth=bandwidth,
         foreground=foreground,
@@ -152,6 +152,8 @@ def segment(
         seed=seed,
     )
     changes = {name: value for name, value in asked.items() if value is not None}
+    if REPLACED_BY_SCORES & changes.keys():
+        changes["scoring"] = None  # also those of a config file, as of a run before
     settings = SegmentConfig.build(
         config,
         clustering=changes or None,

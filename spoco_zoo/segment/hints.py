@@ -128,9 +128,12 @@ def doubt_dropped(
     low = str(2 ** int(np.log2(size)))
     typical = _typical({**bins, low: bins.get(low, 0) + blocks.dropped})
     larger = max(zoom * (middle / typical) ** (1 / recipe.net.ndim), 2)
+    why = "smaller than --min-size"
+    if recipe.clustering.scoring is not None:
+        why = "unlike the objects of the training"
     return (
         f"{blocks.dropped} regions of some {size:.0f} voxels were dropped, because they are "
-        f"smaller than --min-size; {sum(bins.values())} objects were kept. If these regions are "
+        f"{why}; {sum(bins.values())} objects were kept. If these regions are "
         "objects, they are smaller in this image than the model knows them: try "
         f"--zoom {_one_digit(larger)}. If they are pieces of objects, these are larger: try "
         f"--zoom {_one_digit(zoom / 2)}."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from typer.testing import CliRunner
 
 from spoco_zoo import ngff
 from spoco_zoo.cli import app
-from spoco_zoo.config import SegmentConfig
+from spoco_zoo.config import ClusteringConfig, SegmentConfig
 from spoco_zoo.nets.model import Model
 from spoco_zoo.segment import Event, dry_run, segment
 
@@ -216,3 +217,24 @@ def test_all_settings_lie_beside_the_result_and_can_be_used_again(
     page = (folder / "segment.html").read_text()
     assert "Sizes" in page
     assert "spoco-zoo view" in page
+
+
+def test_a_size_asked_for_beside_a_config_file_with_scores_is_given(
+    grey: np.ndarray, tmp_path: Path
+) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", grey)
+
+    def resolved(*options: str) -> ClusteringConfig:
+        command = ["segment", str(tmp_path / "a.tif"), "--model", "nuclei-fluo-2d", "--overwrite"]
+        result = CliRunner().invoke(app, [*command, "--no-report", *options])
+        assert result.exit_code == 0, result.output
+        found = SegmentConfig.build(tmp_path / "a.spoco.tif.spoco-run" / "config.yaml").clustering
+        assert found is not None
+        return found
+
+    assert resolved().scoring is not None
+    shutil.copy(tmp_path / "a.spoco.tif.spoco-run" / "config.yaml", tmp_path / "before.yaml")
+    again = ["--config", str(tmp_path / "before.yaml")]
+    assert resolved(*again).scoring is not None
+    asked = resolved(*again, "--min-size", "7")
+    assert (asked.scoring, asked.min_size) == (None, 7)
