@@ -175,17 +175,26 @@ def joined_nearest_first(means, pairs, reach):
 
 
 def meeting(parent, pairs):
-    """The first node above both of each pair, int64 (p,), or ``len(parent)`` if there is none."""
-    up = np.append(parent, len(parent))
+    """The first node above both of each pair, int64 (p,), or ``len(parent)`` if there is none.
+
+    By jumps of 1, 2, 4, ... nodes, so that a chain of any length takes few of them.
+    """
+    depth = [0] * (len(parent) + 1)
+    for node, above in reversed(list(enumerate(parent.tolist()))):
+        depth[node] = depth[above] + 1
+    jumps = [np.append(parent, len(parent))]
+    while 2 ** len(jumps) <= max(depth):
+        jumps.append(jumps[-1][jumps[-1]])
+    depth = np.array(depth)
     first, second = pairs.T.copy()
-    apart = np.flatnonzero(first != second)
-    while len(apart):
-        # Nodes have higher numbers than what they are made of, so the lower one has to climb.
-        one, other = first[apart], second[apart]
-        first[apart] = np.where(one < other, up[one], one)
-        second[apart] = np.where(one < other, other, up[other])
-        apart = apart[first[apart] != second[apart]]
-    return first
+    for power, jump in reversed(list(enumerate(jumps))):
+        lower = depth[first] - depth[second]
+        first = np.where(lower >= 2**power, jump[first], first)
+        second = np.where(-lower >= 2**power, jump[second], second)
+    for jump in reversed(jumps):
+        apart = jump[first] != jump[second]
+        first, second = np.where(apart, jump[first], first), np.where(apart, jump[second], second)
+    return np.where(first == second, first, jumps[0][first])
 
 
 def terms(properties, centre, scale):
