@@ -153,8 +153,10 @@ class Scoring(Config):
     """Distance of mean embeddings up to which touching regions may be one object."""
     smallest: Positive = 8
     """Objects of fewer voxels are dropped."""
-    least: Fraction = 0.3
-    """Objects with a lower score are dropped."""
+    least: Fraction = 0.25
+    """Objects with a lower score are dropped, if they are small."""
+    large: Positive = 2**62
+    """Objects of at least so many voxels are kept whatever their score."""
     centre: tuple[float, ...] = Field(min_length=8, max_length=8)
     scale: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=8, max_length=8)
     """Mean and standard deviation of the properties of objects."""

@@ -40,6 +40,7 @@ BORDERS = FOREGROUNDS[1:8]  # tried at every validation
 # networks want the wider ones, and one judged by the others looks worse than it is.
 RADII = ((2.0, 1.0), (4.0, 1.5))
 LEASTS = (0.2, 0.25, 0.3, 0.35, 0.4)  # scores below which objects are dropped
+ALIKE = 0.001  # of the mean of AP: less is chance
 MAX_VOXELS = 2**22  # larger validation images are judged on their central part
 
 
@@ -270,7 +271,11 @@ def choose_by_scores(
     options = with_leasts(tuned.best, scoring)
     scored = [(option, score_cases(cases, clusterer, option, background)) for option in options]
     tried = (*tuned.tried, *scored)
-    best = max([(tuned.best, tuned.scores), *scored], key=lambda pair: pair[1].merit)
+    highest = max(scores.merit for _, scores in scored)
+    if highest <= tuned.scores.merit:
+        return Tuning(tuned.best, tuned.scores, tried)
+    # Of limits that are as good the lowest, which drops least.
+    best = next(pair for pair in scored if pair[1].merit >= highest - ALIKE)
     return Tuning(*best, tried)
 
 

@@ -25,6 +25,8 @@ THRESHOLDS = (0.5, 0.75, 0.9)
 """IoU with an annotated object; a score is the share of them that a node is likely to pass."""
 ENOUGH = 1000
 """Nodes that pass the first, fewer of which would fix the weights on their accidents."""
+LARGE = 0.5
+"""Part of the median object's size from which nothing is dropped."""
 PENALTY = 0.1
 """Inverse strength of the ridge penalty, as scikit-learn has it."""
 DIGITS = 6
@@ -64,8 +66,9 @@ def learn_scores(
     """
     smoothness, reach = min(config.smoothness, delta_var), 3 * delta_dist
     smallest = Scoring.model_fields["smallest"].default
-    found = []
+    found, sizes = [], [np.zeros(0, np.int64)]
     for embeddings, truth in cases:
+        sizes.append(np.unique(truth[truth > 0], return_counts=True)[1])
         field = local_field(embeddings)
         labels = np.zeros(field.shape, np.int32)
         regions = portable.split(field, labels, background, config.foreground, smoothness)
@@ -91,6 +94,7 @@ def learn_scores(
         smoothness=smoothness,
         reach=reach,
         smallest=smallest,
+        large=max(1, round(float(np.median(np.concatenate(sizes))) * LARGE)),
         centre=rounded(centre),
         scale=rounded(scale),
         weights=rounded(fitted(scores.terms(properties, centre, scale), passed, weight)),

@@ -4,7 +4,8 @@ Touching regions, joined nearest first, form trees: at each node two of them bec
 One bandwidth for all cuts every tree at the same distance. Here a score, learned from annotated
 images (``learn.py``), tells from embeddings and shape how well a node is likely to match an
 object, and each tree is cut where that is best: a node stays whole if its score is at least
-that of everything within it. What then has a score below `least` is dropped.
+that of everything within it. What then has a score below `least` is dropped, unless it is
+large: nobody takes a large object that is doubtful for nothing.
 
 Everything that is scored follows from sums over the voxels of an object, so a block that
 holds it whole finds what the whole image would. Part of the ``spoco_cluster.py`` of a
@@ -33,8 +34,8 @@ def scored(means, traits, scoring):
         Of the same regions.
     scoring : dict
         `reach`, the distance of mean embeddings up to which regions are joined; `smallest`, the
-        fewest voxels of an object; `least`, its lowest score; and `centre` (8), `scale` (8)
-        and `weights` (45) of `likelihood`.
+        fewest voxels of an object; `least`, its lowest score if it has fewer voxels than `large`;
+        and `centre` (8), `scale` (8) and `weights` (45) of `likelihood`.
 
     Returns
     -------
@@ -46,8 +47,10 @@ def scored(means, traits, scoring):
     traits = traits.of_nodes(nodes, pairs, faces)
     parts = [scoring[name] for name in ("centre", "scale", "weights")]
     scores = likelihood(traits.properties(), *parts)
-    scores[traits.sums[:, 0] < scoring["smallest"]] = 0
-    owner = whole_nodes(nodes, scores, scoring["least"])[: len(means)]
+    sizes = traits.sums[:, 0]
+    scores[sizes < scoring["smallest"]] = 0
+    kept = (scores > 0) & ((scores >= scoring["least"]) | (sizes >= scoring["large"]))
+    owner = whole_nodes(nodes, scores, kept)[: len(means)]
     _, first, which = np.unique(owner, return_index=True, return_inverse=True)
     # Row 0 owns itself, and comes first in every order.
     return np.argsort(np.argsort(first)).astype(np.int32)[which]
@@ -209,15 +212,15 @@ def likelihood(properties, centre, scale, weights):
     return 1 / (1 + np.exp(-np.clip(terms(properties, centre, scale) @ weights, -30, 30)))
 
 
-def whole_nodes(nodes, scores, least):
-    """For each node the one that it is part of in the end, maybe itself, or 0 if it is dropped."""
+def whole_nodes(nodes, scores, kept):
+    """For each node the one that it is part of in the end, maybe itself, or 0 if not `kept`."""
     count = int((nodes[:, 0] < 0).sum())
     best, whole = scores.tolist(), [False] * len(nodes)
     for node, (first, second) in enumerate(nodes[count:].tolist(), count):
         within = max(best[first], best[second])
         whole[node] = best[node] >= within
         best[node] = max(best[node], within)
-    owner = np.where(scores >= least, np.arange(len(nodes)), 0)
+    owner = np.where(kept, np.arange(len(nodes)), 0)
     for node in range(len(nodes) - 1, count - 1, -1):
         if whole[node]:
             owner[nodes[node]] = owner[node]

@@ -90,7 +90,7 @@ def test_the_cut_keeps_whole_what_is_at_least_as_good_as_all_within(
     nodes = np.array([[-1, -1]] * count + made)
     values = data.draw(arrays(float, len(nodes), elements=st.floats(0, 1)))
     values[0] = 0
-    owner = scores.whole_nodes(nodes, values, 0.3)
+    owner = scores.whole_nodes(nodes, values, values >= 0.3)
     for region in range(1, count):
         above = [n for n in range(len(nodes)) if region in leaves(nodes, n)]
         fit = [
@@ -213,6 +213,17 @@ def test_scores_do_not_depend_on_slabs_and_travel_in_the_script(
 def test_labels_by_scores_are_numbered_without_gaps(scoring: Scoring) -> None:
     labels = cluster(drawn(3)[0], PLAIN.model_copy(update={"scoring": scoring}), BACKGROUND)
     assert np.unique(labels).tolist() == list(range(labels.max() + 1))
+
+
+def test_large_objects_are_never_dropped(scoring: Scoring) -> None:
+    field, truth = drawn(3)
+    doubtful = scoring.model_copy(update={"least": 1.0, "large": 2**62})
+    config = PLAIN.model_copy(update={"scoring": doubtful})
+    assert cluster(field, config, BACKGROUND).max() == 0
+    config = PLAIN.model_copy(update={"scoring": doubtful.model_copy(update={"large": 60})})
+    labels = cluster(field, config, BACKGROUND)
+    assert np.bincount(labels.ravel())[1:].min() >= 60
+    assert labels.max() >= 0.8 * truth.max()
 
 
 def test_without_background_scores_are_not_used(scoring: Scoring) -> None:
