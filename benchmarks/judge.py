@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from spoco_zoo.nets.model import Model
     from spoco_zoo.train.data import Sample
+    from spoco_zoo.train.files import Pair
     from spoco_zoo.train.metrics import Scores
 
 
@@ -48,10 +49,9 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.store and asked.part != "test":
         parser.error("--store is for test scores; training stores those of validation itself")
-    names = set(json.loads(asked.split.read_text())[asked.part])
-    pairs = [pair for pair in pair_files(asked.images, asked.labels) if pair.name in names]
     models = {run: load_run(run) for run in asked.runs}
     (ndim,) = {model.recipe.net.ndim for model in models.values()}
+    pairs = listed(asked.images, asked.labels, asked.split, asked.part)
     samples = load_samples(pairs, TrainConfig(ndim=ndim))
     for run, model in models.items():
         scores = judged(model, samples)
@@ -59,6 +59,12 @@ def main() -> None:
             store(run, {"n_images": len(samples), **scores.to_dict()})
         figures = {name: round(value, 4) for name, value in scores.to_dict().items()}
         print(json.dumps({"run": run.name, "part": asked.part, "images": len(samples), **figures}))
+
+
+def listed(images: Path, labels: Path, split: Path, part: str) -> list[Pair]:
+    """The pairs of files that a split file lists under `part`."""
+    names = set(json.loads(split.read_text())[part])
+    return [pair for pair in pair_files(images, labels) if pair.name in names]
 
 
 def judged(model: Model, samples: Sequence[Sample]) -> Scores:

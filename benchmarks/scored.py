@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from benchmarks.judge import listed
 from spoco_zoo import run_folder
 from spoco_zoo.config import TrainConfig
 from spoco_zoo.nets.model import load_run
@@ -25,7 +26,6 @@ from spoco_zoo.segment.cluster import cluster
 from spoco_zoo.segment.cluster.learn import learn_scores
 from spoco_zoo.train.checkpoint import RunFolder
 from spoco_zoo.train.data import load_samples
-from spoco_zoo.train.files import pair_files
 from spoco_zoo.train.validate import Tuning, choose_by_scores, embed_cases, score_cases
 
 if TYPE_CHECKING:
@@ -42,15 +42,14 @@ def main() -> None:
     parser.add_argument("split", type=Path)
     parser.add_argument("run", type=Path)
     asked = parser.parse_args()
-    model, parts = load_run(asked.run), json.loads(asked.split.read_text())
+    model = load_run(asked.run)
     config = TrainConfig.build(asked.run / run_folder.CONFIG)
     recipe, network = model.recipe, model.network
     assert isinstance(network, nn.Module)
     assert recipe.background is not None
 
     def cases(part: str) -> Iterator[Case]:
-        names = set(parts[part])
-        pairs = [pair for pair in pair_files(asked.images, asked.labels) if pair.name in names]
+        pairs = listed(asked.images, asked.labels, asked.split, part)
         for sample in load_samples(pairs, config):
             yield embed_cases(network, [sample], pooling_factor(recipe.net))[0]
 

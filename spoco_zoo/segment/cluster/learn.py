@@ -73,9 +73,7 @@ def learn_scores(
         labels = np.zeros(field.shape, np.int32)
         regions = portable.split(field, labels, background, config.foreground, smoothness)
         traits = portable.traits_of(field, labels, background)
-        pairs, faces = traits.contacts()
-        nodes = scores.joined_nearest_first(regions.means, pairs, reach)
-        traits = traits.of_nodes(nodes, pairs, faces)
+        nodes, traits = traits.as_tree(regions.means, reach)
         best, known = overlaps(labels, truth, nodes)
         judged = known & (traits.sums[:, 0] >= smallest)
         if judged.any():

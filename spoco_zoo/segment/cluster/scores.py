@@ -42,9 +42,7 @@ def scored(means, traits, scoring):
     ndarray
         int32 (n,).
     """
-    pairs, faces = traits.contacts()
-    nodes = joined_nearest_first(means, pairs, scoring["reach"])
-    traits = traits.of_nodes(nodes, pairs, faces)
+    nodes, traits = traits.as_tree(means, scoring["reach"])
     parts = [scoring[name] for name in ("centre", "scale", "weights")]
     scores = likelihood(traits.properties(), *parts)
     sizes = traits.sums[:, 0]
@@ -103,6 +101,12 @@ class Traits:
         keys, which = np.unique(np.concatenate([k for k, _ in self.seen]), return_inverse=True)
         faces = np.bincount(which, np.concatenate([n for _, n in self.seen]))
         return np.stack([keys // len(self.far), keys % len(self.far)], axis=1), faces
+
+    def as_tree(self, means, reach):
+        """The tree of `joined_nearest_first`, and the traits of all of its nodes."""
+        pairs, faces = self.contacts()
+        nodes = joined_nearest_first(means, pairs, reach)
+        return nodes, self.of_nodes(nodes, pairs, faces)
 
     def of_nodes(self, nodes, pairs, faces):
         """Traits of every node of a tree, regions first, see `joined_nearest_first`."""

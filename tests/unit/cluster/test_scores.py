@@ -26,10 +26,8 @@ def field_of(shape: tuple[int, ...], seed: int) -> np.ndarray:
 def tree_of(labels: np.ndarray, field: np.ndarray, reach: float):
     source = portable.Field(field)
     traits = portable.traits_of(source, labels, BACKGROUND)
-    pairs, faces = traits.contacts()
     means = portable.measure(source, labels, int(labels.max(initial=0))).means
-    nodes = scores.joined_nearest_first(means, pairs, reach)
-    return nodes, traits.of_nodes(nodes, pairs, faces), means, pairs
+    return *traits.as_tree(means, reach), means, traits.contacts()[0]
 
 
 def leaves(nodes: np.ndarray, node: int) -> set[int]:
