@@ -65,7 +65,8 @@ def main() -> None:
     before = score_cases(watched, cluster, plain, recipe.background)
     best = Tuning(plain, before, ((plain, before),))
     if scoring is not None:
-        best = choose_by_scores(watched, cluster, best, scoring, recipe.background)
+        by_scores = plain.model_copy(update={"scoring": scoring})
+        best = choose_by_scores(watched, cluster, best, by_scores, recipe.background)
     folder = RunFolder(asked.run)
     metrics = folder.read_json(run_folder.METRICS)
     if "test" in metrics:

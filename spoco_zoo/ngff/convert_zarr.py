@@ -200,11 +200,12 @@ def _reduced(
 
 
 def _attributes(image: Image, plan: PyramidPlan, coarsest: zarr.Array[Any]) -> dict[str, Any]:
-    """Group metadata, with the range of the coarsest level as display window."""
+    """Group metadata; channels without a display window get the range of the coarsest level."""
     extra: dict[str, Any] = {}
     if plan.labels:
         extra["image-label"] = {"version": plan.version}
     else:
+        stated = dict(enumerate(image.channel_display))
         extra["omero"] = {
             "channels": [
                 {
@@ -212,6 +213,7 @@ def _attributes(image: Image, plan: PyramidPlan, coarsest: zarr.Array[Any]) -> d
                     "color": _colour(image, i),
                     "active": not (image.colour and i == 3),
                     "window": _window(image, coarsest, i),
+                    **stated.get(i, {}),
                 }
                 for i, name in enumerate(image.channel_names)
             ]

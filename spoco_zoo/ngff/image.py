@@ -70,6 +70,8 @@ class Image:
     dtype: np.dtype[Any]
     channel_names: tuple[str, ...]
     """One per channel; a channel without a name has its index as its name."""
+    channel_display: tuple[Mapping[str, Any], ...] = field(default=(), compare=False)
+    """OME-Zarr only: `color`, `window` and `active` of each channel, where they are stated."""
     name: str = ""
     is_label: bool = False
     colour: bool = False

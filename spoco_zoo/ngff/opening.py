@@ -100,6 +100,7 @@ def open_image(
         levels=levels,
         dtype=np.dtype(arrays[0].dtype).newbyteorder("="),
         channel_names=names,
+        channel_display=multiscale.channel_display,
         colour=_is_colour(names),
         name=multiscale.name,
         is_label=multiscale.is_label,

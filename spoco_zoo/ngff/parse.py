@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +34,7 @@ class Multiscale:
     units: tuple[str | None, ...]
     datasets: tuple[Dataset, ...]
     channel_names: tuple[str, ...]
+    channel_display: tuple[Mapping[str, Any], ...]
     is_label: bool
 
 
@@ -113,13 +116,15 @@ def parse_multiscale(attributes: Mapping[str, Any], zarr_format: int, where: str
             "a multiscale must list its `datasets`", f"none in {where}", "Rebuild the image."
         )
     datasets = tuple(_dataset(entry, outer, len(axes), where) for entry in entries)
+    channels = _channels(block.get("omero"))
     return Multiscale(
         version=version,
         name=_text(first.get("name")),
         axes=axes,
         units=units,
         datasets=datasets,
-        channel_names=_channel_names(block.get("omero")),
+        channel_names=tuple(_text(entry.get("label")) for entry in channels),
+        channel_display=tuple(map(_display, channels)),
         is_label="image-label" in block,
     )
 
@@ -236,14 +241,28 @@ def _numbers(entry: Mapping[str, Any], key: str, ndim: int, where: str) -> tuple
     return tuple(float(value) for value in values or ())
 
 
-def _channel_names(omero: Any) -> tuple[str, ...]:
-    """Labels of the channels where `omero` states them, an empty string where not."""
+def _channels(omero: Any) -> list[Mapping[str, Any]]:
+    """What `omero` says of each channel; viewers write it, and not always well."""
     channels = omero.get("channels") if isinstance(omero, Mapping) else None
     if not isinstance(channels, Sequence):
-        return ()
-    return tuple(
-        _text(entry.get("label")) if isinstance(entry, Mapping) else "" for entry in channels
-    )
+        return []
+    return [entry if isinstance(entry, Mapping) else {} for entry in channels]
+
+
+def _display(channel: Mapping[str, Any]) -> dict[str, Any]:
+    """How a channel is to be shown, as far as that is stated and makes sense."""
+    shown: dict[str, Any] = {}
+    if re.fullmatch("[0-9A-Fa-f]{6}", _text(channel.get("color"))):
+        shown["color"] = channel["color"]
+    if isinstance(channel.get("active"), bool):
+        shown["active"] = channel["active"]
+    window = channel.get("window")
+    if isinstance(window, Mapping):
+        ends: dict[str, Any] = {end: window.get(end) for end in ("min", "max", "start", "end")}
+        numbers = all(type(end) in (int, float) and math.isfinite(end) for end in ends.values())
+        if numbers and ends["start"] < ends["end"]:
+            shown["window"] = ends
+    return shown
 
 
 def _text(value: Any) -> str:

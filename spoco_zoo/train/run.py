@@ -225,7 +225,8 @@ def scored(
     )
     if scoring is None:
         return tuned
-    return choose_by_scores(cases, trainer.clusterer, tuned, scoring, trainer.background)
+    by_scores = tuned.best.model_copy(update={"scoring": scoring})
+    return choose_by_scores(cases, trainer.clusterer, tuned, by_scores, trainer.background)
 
 
 def first_clustering(config: TrainConfig, sizes: tuple[float, float, float]) -> ClusteringConfig:

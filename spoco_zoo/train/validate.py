@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from spoco_zoo.config import Scoring
     from spoco_zoo.nets.model import Clusterer
     from spoco_zoo.train.data import Sample
 
@@ -256,7 +255,8 @@ def tune(
     if start.scoring is not None and start.method == "instance":
         grid = {"foreground": grid["foreground"]}
         scored = search(start)
-        best = max((best, scored, *with_leasts(scored, start.scoring)), key=judge)
+        tuned = Tuning(best, tried[best.fingerprint()][1], tuple(tried.values()))
+        return choose_by_scores(cases, clusterer, tuned, scored, background)
     return Tuning(best, tried[best.fingerprint()][1], tuple(tried.values()))
 
 
@@ -264,22 +264,18 @@ def choose_by_scores(
     cases: Sequence[Case],
     clusterer: Clusterer,
     tuned: Tuning,
-    scoring: Scoring,
-    background: tuple[float, ...],
+    scored: ClusteringConfig,
+    background: tuple[float, ...] | None,
 ) -> Tuning:
-    """The tuned clustering with scores that choose objects, if that is better on these images."""
-    options = with_leasts(tuned.best, scoring)
-    scored = [(option, score_cases(cases, clusterer, option, background)) for option in options]
-    tried = (*tuned.tried, *scored)
-    highest = max(scores.merit for _, scores in scored)
+    """A clustering by scores instead of the tuned one, if it is better on these images."""
+    assert scored.scoring is not None
+    limits = [scored.scoring.model_copy(update={"least": least}) for least in LEASTS]
+    options = [scored.model_copy(update={"scoring": limit}) for limit in limits]
+    judged = [(option, score_cases(cases, clusterer, option, background)) for option in options]
+    tried = (*tuned.tried, *judged)
+    highest = max(scores.merit for _, scores in judged)
     if highest <= tuned.scores.merit:
         return Tuning(tuned.best, tuned.scores, tried)
     # Of limits that are as good the lowest, which drops least.
-    best = next(pair for pair in scored if pair[1].merit >= highest - ALIKE)
+    best = next(pair for pair in judged if pair[1].merit >= highest - ALIKE)
     return Tuning(*best, tried)
-
-
-def with_leasts(config: ClusteringConfig, scoring: Scoring) -> list[ClusteringConfig]:
-    """A clustering by scores, with several limits."""
-    options = [scoring.model_copy(update={"least": least}) for least in LEASTS]
-    return [config.model_copy(update={"scoring": option}) for option in options]

@@ -120,6 +120,32 @@ def test_a_name_of_another_kind_of_file_became_a_folder(tmp_path: Path, name: st
         plan_label(open_image(tmp_path / "a.tif"), name="spoco", output=tmp_path / name)
 
 
+def test_colours_and_windows_of_channels_stay(tmp_path: Path) -> None:
+    image = ramp((3, 64, 64))
+    tifffile.imwrite(tmp_path / "a.tif", image, metadata={"axes": "CYX"}, photometric="minisblack")
+    convert(tmp_path / "a.tif", tmp_path / "a.zarr")
+    group = zarr.open_group(tmp_path / "a.zarr")
+    ome = dict(group.attrs)["ome"]
+    first, second, third = ome["omero"]["channels"]
+    ends = {"min": 0.0, "max": 4095.0, "start": 100, "end": 900.5}
+    first |= {"color": "0ab4F0", "window": ends, "active": False}
+    # What viewers could not show is made anew.
+    kept = {"color": second["color"], "window": second["window"], "active": True}
+    second |= {"color": "blue", "window": {**ends, "end": 50}, "active": 1}
+    third["window"] = {"min": 0, "max": None}
+    group.attrs["ome"] = ome
+    convert(tmp_path / "a.zarr", tmp_path / "b.zarr", version="0.4")
+    validate(tmp_path / "b.zarr")
+    shown = dict(zarr.open_group(tmp_path / "b.zarr").attrs)["omero"]["channels"]
+    assert {name: shown[0][name] for name in ("color", "window", "active")} == {
+        "color": "0ab4F0",
+        "window": ends,
+        "active": False,
+    }
+    assert {name: shown[1][name] for name in kept} == kept
+    assert shown[2]["window"]["start"] < shown[2]["window"]["end"]
+
+
 def test_labels_take_the_mode(tmp_path: Path) -> None:
     labels = np.random.default_rng(0).integers(0, 4, (300, 270)).astype(np.uint32) * 70_000
     tifffile.imwrite(tmp_path / "a.tif", labels)

@@ -129,7 +129,8 @@ def test_scores_are_chosen_where_they_are_better(
     plain = ClusteringConfig(bandwidth=bandwidth, smoothness=1.0, min_size=9)
     before = score_cases(cases, cluster, plain, origin)
     tuned = Tuning(plain, before, ((plain, before),))
-    found = choose_by_scores(cases, cluster, tuned, scoring_by_size(weight), origin)
+    by_scores = plain.model_copy(update={"scoring": scoring_by_size(weight)})
+    found = choose_by_scores(cases, cluster, tuned, by_scores, origin)
     assert (found.best.scoring is not None) == taken
     assert found.scores.ap50 == 1
     assert len(found.tried) == 6
