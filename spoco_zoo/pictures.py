@@ -12,7 +12,7 @@ from spoco_zoo.report.figures import overlay
 from spoco_zoo.report.page import Figure, html_page
 from spoco_zoo.report.seams import doubt_panels
 from spoco_zoo.report.sections import segment_sections
-from spoco_zoo.scene import Coloured, look_commands
+from spoco_zoo.scene import Coloured, frame_of, look_commands
 from spoco_zoo.segment import embed_part
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ def colour_embeddings(
 ) -> Coloured:
     """Embeddings of a region of an image, or of its middle, by their principal components."""
     part = embed_part(source, model, config, device=device)
-    rgb = embedding_rgb(part.embeddings)
-    return Coloured("embeddings", rgb, part.region.start, part.voxel_size)
+    frame = frame_of(part.image, part.seen.levels[part.level], part.region.start)
+    return Coloured("embeddings", embedding_rgb(part.embeddings), frame)
 
 
 def write_segmentation_page(source: str, result: SegmentResult, config: SegmentConfig) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -17,13 +17,38 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from spoco_zoo.ngff import Image
+    from spoco_zoo.ngff.image import Level
 
-__all__ = ["Coloured", "Scene", "find_scene", "is_served", "look_commands"]
+__all__ = [
+    "MOST_CHANNELS",
+    "Coloured",
+    "Frame",
+    "Scene",
+    "find_scene",
+    "frame_of",
+    "is_served",
+    "look_commands",
+]
 
 ALIKE = 0.02
 """Part of an image by which its labels may be longer."""
 TIFF_VOXELS = 2**28
 """A TIFF is shown from memory, up to this size."""
+MOST_CHANNELS = 6
+"""Of an image that are shown."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where the voxels of an image lie in the scene, in micrometres per axis ([Z,] Y, X).
+
+    A voxel of unknown size is drawn as one micrometre.
+    """
+
+    size: tuple[float, ...]
+    """Of a voxel."""
+    origin: tuple[float, ...]
+    """The first voxel."""
 
 
 @dataclass(frozen=True)
@@ -35,16 +60,12 @@ class Coloured:
     name : str
     rgb : ndarray
         uint8 ([Z,] Y, X, 3).
-    start : tuple of int
-        Its first voxel ([Z,] Y, X).
-    voxel_size : tuple of float or None
-        Micrometres per axis; None where it is unknown.
+    frame : Frame
     """
 
     name: str
     rgb: np.ndarray
-    start: tuple[int, ...]
-    voxel_size: tuple[float, ...] | None
+    frame: Frame
 
 
 @dataclass(frozen=True)
@@ -63,14 +84,33 @@ class Scene:
     @property
     def notes(self) -> tuple[str, ...]:
         """What was taken for granted, and which labels may not belong to the image."""
-        image = self.image
+        image, notes = self.image, list(self.first.notes)
+        if image is not None and image.n_channels > MOST_CHANNELS:
+            notes.append(f"Of {image.n_channels} channels the first {MOST_CHANNELS} are shown.")
         odd = [label for label in self.labels if image and not _cover_alike(image, label)]
-        return self.first.notes + tuple(
+        notes += [
             f"{os.path.basename(label.uri)} covers {_extent_text(label)}, "
             f"{os.path.basename(self.first.uri)} {_extent_text(self.first)}: "
             "they may not belong together."
             for label in odd
-        )
+        ]
+        return tuple(notes)
+
+    def frame(self, shown: Image) -> Frame:
+        """Where the image or one of the labels lies.
+
+        Labels that do not say so lie over the image: those of its shape if their voxel size or
+        that of the image is unknown, and those of its extent in a TIFF, which states no place.
+        """
+        own = frame_of(shown)
+        if self.image is None or shown is self.image:
+            return own
+        whole = frame_of(self.image)
+        if _same_voxels(self.image, shown):
+            return whole
+        if shown.kind != "ome-zarr" and _cover_alike(self.image, shown):
+            return Frame(own.size, whole.origin)
+        return own
 
 
 def find_scene(path: str, labels: Sequence[str] = ()) -> Scene:
@@ -97,7 +137,7 @@ def find_scene(path: str, labels: Sequence[str] = ()) -> Scene:
     else:
         own = [ngff.find_labels(image.uri, name) for name in ngff.label_names(image)]
         image = ngff.as_labelled(image, found[0]) if found else image
-        scene = Scene(image, (*own, *(_sized(image, label) for label in found)))
+        scene = Scene(image, (*own, *found))
     for shown in (scene.image, *scene.labels):
         if shown is None or is_served(shown):
             continue
@@ -114,16 +154,32 @@ def find_scene(path: str, labels: Sequence[str] = ()) -> Scene:
     return scene
 
 
-def _sized(image: Image, label: Image) -> Image:
-    """Labels that state no voxel size as large as the image whose shape they have."""
-    shape = label.spatial_shape()
-    if label.voxel_size() or not image.voxel_size() or shape != image.spatial_shape():
-        return label
-    lead = len(label.axes) - len(shape)
-    level = label.levels[0]
-    level = replace(level, scale=(*level.scale[:lead], *image.spatial_scale()))
-    units = (*label.units[:lead], *image.units[-len(shape) :])
-    return replace(label, levels=(level,), units=units)
+def frame_of(image: Image, level: Level | None = None, start: Sequence[int] = ()) -> Frame:
+    """Where an image, or what was made of its voxels, lies by its own metadata.
+
+    Parameters
+    ----------
+    image : Image
+    level : Level, optional
+        Of it or of a view with other voxels; by default its finest one.
+    start : sequence of int
+        The voxel ([Z,] Y, X) of that level to begin with; by default the first.
+    """
+    ndim, own = len(image.spatial), image.spatial_scale()
+    level = level or image.levels[0]
+    micrometres = [s / o for s, o in zip(image.voxel_size() or (1.0,) * ndim, own, strict=True)]
+    steps, shift = level.scale[-ndim:], level.translation[-ndim:]
+    places = zip(shift, start or (0,) * ndim, steps, micrometres, strict=True)
+    return Frame(
+        tuple(step * unit for step, unit in zip(steps, micrometres, strict=True)),
+        tuple((at + voxel * step) * unit for at, voxel, step, unit in places),
+    )
+
+
+def _same_voxels(image: Image, label: Image) -> bool:
+    """Whether labels have the shape of their image, and one of the two has no voxel size."""
+    sized = image.voxel_size() is not None, label.voxel_size() is not None
+    return label.spatial_shape() == image.spatial_shape() and not all(sized)
 
 
 def _extent(image: Image) -> tuple[tuple[float, ...], str]:
@@ -136,7 +192,9 @@ def _extent(image: Image) -> tuple[tuple[float, ...], str]:
 
 def _cover_alike(image: Image, label: Image) -> bool:
     """Whether labels are as large as their image, but for the rounding of a coarser level."""
-    if label.kind == "ome-zarr":
+    if _same_voxels(image, label):
+        return True
+    if label.kind == "ome-zarr" and not (image.voxel_size() and not label.voxel_size()):
         return True  # it says where it lies, which may be in a part
     (one, unit), (other, other_unit) = _extent(image), _extent(label)
     near = len(one) == len(other) and np.allclose(one, other, rtol=ALIKE, atol=0)
@@ -170,4 +228,5 @@ def look_commands(source: str, output: str) -> tuple[str, str]:
 
 def is_served(image: Image) -> bool:
     """Whether the page reads an image from its store; others are shown from memory."""
-    return image.kind == "ome-zarr" and image.dtype.name not in ("float16", "float64", "bool")
+    unknown = ("float16", "float64", "bool", *(["int64"] if image.version == "0.5" else []))
+    return image.kind == "ome-zarr" and image.dtype.name not in unknown

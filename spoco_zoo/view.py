@@ -18,18 +18,25 @@ from urllib.parse import quote
 import numpy as np
 
 from spoco_zoo.errors import ConfigError
-from spoco_zoo.scene import is_served
+from spoco_zoo.ngff.metadata import SPATIAL
+from spoco_zoo.scene import MOST_CHANNELS, frame_of, is_served
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from spoco_zoo.ngff import Image
-    from spoco_zoo.scene import Coloured, Scene
+    from spoco_zoo.scene import Frame, Scene
 
 __all__ = ["ViewServer"]
 
 COLOURS = ("#ffffff", "#ff4fd8", "#35e0ff", "#ffd23f", "#7dff6a", "#ff7a45")
 """Of one channel alone, and of several."""
-MOST_CHANNELS = 6
 SAMPLE = 2**20
+"""Values from which the contrast follows."""
+MOST_TIMES = 8
+"""That are looked at for it."""
+METRES = 1e-6
+"""In a micrometre."""
 COLOURED = """void main() {
   emitRGB(vec3(toNormalized(getDataValue(0)), toNormalized(getDataValue(1)),
                toNormalized(getDataValue(2))));
@@ -100,25 +107,29 @@ class ViewServer:
         import neuroglancer as ng
 
         first = scene.first
+        frame = scene.frame(first)
         names = first.spatial[::-1]
-        scales = _metres(first.voxel_size(), len(names))[::-1]
-        space = ng.CoordinateSpace(names=[*names], units="m", scales=[*scales])
-        state.dimensions = space
+        scales = [size * METRES for size in frame.size[::-1]]
+        state.dimensions = ng.CoordinateSpace(names=[*names], units="m", scales=scales)
         if scene.image is not None:
             for channel in range(min(scene.image.n_channels, MOST_CHANNELS)):
                 name = scene.image.channel_names[channel]
                 title = f"channel {name}" if name.isdecimal() else name
-                state.layers.append(name=title, layer=self._channel(scene.image, channel))
+                state.layers.append(name=title, layer=self._channel(scene.image, channel, frame))
         for part in scene.coloured:
-            layer = ng.ImageLayer(source=_local_colours(part), shader=COLOURED)
+            axes = (*"zyx"[-len(part.frame.size) :], "c^")
+            source = _placed(_local(part.rgb, axes, part.frame), axes, part.frame)
+            layer = ng.ImageLayer(source=source, shader=COLOURED)
             state.layers.append(name=part.name, layer=layer)
         for label in scene.labels:
-            source = self._source(label, labels=True)
+            source = self._source(label, scene.frame(label), labels=True)
             layer = ng.SegmentationLayer(source=source, selected_alpha=0.45)
             layer.hide_segment_zero = True
-            state.layers.append(name=f"labels {label.name}".strip(), layer=layer)
+            # Names inside of metadata are copied along with stores.
+            state.layers.append(name=f"labels {os.path.basename(label.uri)}", layer=layer)
         shape = first.spatial_shape()
-        state.position = [n / 2 for n in shape[::-1]]
+        middle = zip(shape, frame.origin, frame.size, strict=True)
+        state.position = [n / 2 + at / size for n, at, size in middle][::-1]
         flat = len(shape) == 2 or shape[0] == 1
         state.layout = "xy" if flat else "4panel"
         state.cross_section_scale = max(shape[-2:]) / (700 if flat else 350)
@@ -130,14 +141,14 @@ class ViewServer:
         state.show_axis_lines = False
         state.show_slices = False
 
-    def _channel(self, image: Image, channel: int) -> Any:
+    def _channel(self, image: Image, channel: int, frame: Frame) -> Any:
         """A layer of one channel, its contrast between two quantiles of a coarse level."""
         import neuroglancer as ng
 
         several = image.n_channels > 1
         low, high = _contrast(image, channel)
         layer = ng.ImageLayer(
-            source=self._source(image, channel),
+            source=self._source(image, frame, channel),
             shader=SHADER.format(colour=COLOURS[channel if several else 0]),
             shader_controls={"normalized": {"range": [low, high]}},
             blend="additive",
@@ -149,24 +160,19 @@ class ViewServer:
             layer.volume_rendering_mode = "max"
         return layer
 
-    def _source(self, image: Image, channel: int = 0, *, labels: bool = False) -> Any:
-        """Where the page gets the chunks of an image."""
-        import neuroglancer as ng
-
+    def _source(self, image: Image, frame: Frame, channel: int = 0, *, labels: bool = False) -> Any:
+        """Where the page gets the chunks of an image, and where they lie."""
         if is_served(image):
             scheme = "zarr3" if image.version == "0.5" else "zarr2"
-            return f"{scheme}://{self._address(image)}"
+            # The page calls an axis of its layer alone so.
+            axes = tuple("c'" if axis == "c" else axis for axis in image.axes)
+            own = frame_of(image)
+            return _placed(f"{scheme}://{self._address(image)}", axes, frame, own)
         where = [slice(0, n) for n in image.spatial_shape()]
         times = [image.read(0, time, [channel], where)[0] for time in range(image.n_times)]
         values = np.stack(times) if "t" in image.axes else times[0]
-        lead = ["t"] if "t" in image.axes else []
-        space = ng.CoordinateSpace(
-            names=[*lead, *image.spatial],
-            units=[*("" for _ in lead), *("m" for _ in image.spatial)],
-            scales=[*(1 for _ in lead), *_metres(image.voxel_size(), len(image.spatial))],
-        )
-        kind = "segmentation" if labels else "image"
-        return ng.LocalVolume(_drawable(values), dimensions=space, volume_type=kind)
+        axes = (*(["t"] if "t" in image.axes else []), *image.spatial)
+        return _placed(_local(_drawable(values, labels), axes, frame, labels), axes, frame)
 
     def _address(self, image: Image) -> str:
         """Address of a store: its own if it is remote, else below this server."""
@@ -209,38 +215,67 @@ def _check_port(host: str, port: int) -> None:
 
 
 def _contrast(image: Image, channel: int) -> tuple[float, float]:
-    """Quantiles of the middle of the coarsest level that has enough voxels."""
+    """Quantiles of the middle of the coarsest level that has enough voxels.
+
+    Of the time at which the page opens; where all is alike there, of the next ones.
+    """
     shapes = [image.spatial_shape(level) for level in range(len(image.levels))]
     level = max([i for i, shape in enumerate(shapes) if prod(shape) >= SAMPLE // 16] or [0])
     edge = max(round(SAMPLE ** (1 / len(shapes[level]))), 1)
     where = [slice((n - min(n, edge)) // 2, (n + min(n, edge)) // 2) for n in shapes[level]]
-    values = image.read(level, 0, [channel], where).astype(np.float64)
-    values = values[np.isfinite(values)]
-    low, high = np.percentile(values, (0.5, 99.8)) if values.size else (0, 1)
-    return (float(low), float(high)) if high > low else (float(low), float(low) + 1)
+    middle = image.n_times // 2
+    low = high = 0.0
+    for time in sorted(range(image.n_times), key=lambda time: abs(time - middle))[:MOST_TIMES]:
+        values = image.read(level, time, [channel], where).astype(np.float64)
+        values = values[np.isfinite(values)]
+        if values.size:
+            low, high = map(float, np.percentile(values, (0.5, 99.8)))
+        if high > low:
+            return low, high
+    return low, low + 1
 
 
-def _local_colours(part: Coloured) -> Any:
-    """A source of three channels, cut from memory."""
+def _space(axes: Sequence[str], frame: Frame) -> Any:
+    """Coordinates in voxels of a frame; times and channels have no unit."""
     import neuroglancer as ng
 
-    ndim = part.rgb.ndim - 1
-    space = ng.CoordinateSpace(
-        names=[*"zyx"[-ndim:], "c^"],
-        units=["m"] * ndim + [""],
-        scales=[*_metres(part.voxel_size, ndim), 1],
-    )
-    return ng.LocalVolume(
-        part.rgb, dimensions=space, voxel_offset=[*part.start, 0], volume_type="image"
-    )
+    sizes = dict(zip(SPATIAL[-len(frame.size) :], frame.size, strict=True))
+    units = ["m" if axis in sizes else "" for axis in axes]
+    scales = [sizes[axis] * METRES if axis in sizes else 1 for axis in axes]
+    return ng.CoordinateSpace(names=[*axes], units=units, scales=scales)
 
 
-def _drawable(values: np.ndarray) -> np.ndarray:
+def _placed(source: Any, axes: Sequence[str], frame: Frame, own: Frame | None = None) -> Any:
+    """A source whose voxels lie where the frame says, whatever size the page would give them.
+
+    The page itself puts what has its `own` frame where that begins, in voxels.
+    """
+    import neuroglancer as ng
+
+    ndim = len(frame.size)
+    shift = np.divide(frame.origin, frame.size)
+    if own is not None:
+        shift -= np.divide(own.origin, own.size)
+    matrix = np.eye(len(axes), len(axes) + 1)
+    for axis, value in zip(SPATIAL[-ndim:], shift, strict=True):
+        matrix[axes.index(axis), -1] = value
+    space = _space(axes, frame)
+    transform = ng.CoordinateSpaceTransform(
+        input_dimensions=space, output_dimensions=space, matrix=matrix
+    )
+    return ng.LayerDataSource(url=source, transform=transform)
+
+
+def _local(values: np.ndarray, axes: Sequence[str], frame: Frame, labels: bool = False) -> Any:
+    """A source that is cut from memory."""
+    import neuroglancer as ng
+
+    kind = "segmentation" if labels else "image"
+    return ng.LocalVolume(values, dimensions=_space(axes, frame), volume_type=kind)
+
+
+def _drawable(values: np.ndarray, labels: bool) -> np.ndarray:
     """Values in a type that the page can draw."""
     known = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "float32")
-    return values if values.dtype.name in known else values.astype(np.float32)
-
-
-def _metres(size: tuple[float, ...] | None, ndim: int) -> tuple[float, ...]:
-    """Voxel size in metres from micrometres; one micrometre where it is unknown."""
-    return tuple(s * 1e-6 for s in size) if size else (1e-6,) * ndim
+    other = np.uint64 if labels else np.float32
+    return values if values.dtype.name in known else values.astype(other)

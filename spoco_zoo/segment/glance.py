@@ -45,8 +45,11 @@ class Part(NamedTuple):
     """float32 (E, [Z,] Y, X)."""
     region: Box
     """Where they lie, in the voxels that the network saw."""
-    voxel_size: tuple[float, ...] | None
-    """Of those voxels, in micrometres; None if it is not known."""
+    image: ngff.Image
+    seen: ngff.Image
+    """What the network saw: the image, or a view of it with other voxels."""
+    level: int
+    """Of `seen`."""
 
 
 def ready_part(
@@ -129,8 +132,7 @@ def embed_part(
         plan = make_plan(image, loaded.recipe, config, output=output)
     whole = measure(plan.image, plan.level, 0, plan.channels, inverted=config.invert)
     found = ready_part(plan, loaded, plan.region, lambda _: whole, choose_device(device))()
-    size = plan.image.voxel_size(plan.level)
-    return Part(found.embeddings.cpu().numpy(), plan.region, size)
+    return Part(found.embeddings.cpu().numpy(), plan.region, image, plan.image, plan.level)
 
 
 def middle(region: Box, most: int) -> Box:

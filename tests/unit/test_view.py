@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import zarr
 from PIL import Image as Picture
 from typer.testing import CliRunner
 
@@ -138,6 +139,65 @@ def test_a_browser_shows_image_and_labels(tmp_path: Path, ndim: int, kind: str) 
         assert (volume.min(axis=-1) > 60).mean() > 0.03
 
 
+def without_size(store: Path) -> None:
+    """Take the unit from every axis, as in stores that were made of bare files."""
+    group = zarr.open_group(store)
+    ome = dict(group.attrs)["ome"]
+    for axis in ome["multiscales"][0]["axes"]:
+        axis.pop("unit", None)
+    group.attrs["ome"] = ome
+
+
+def moved(store: Path, shift: list[float]) -> None:
+    """Move an image to another place."""
+    group = zarr.open_group(store)
+    ome = dict(group.attrs)["ome"]
+    for dataset in ome["multiscales"][0]["datasets"]:
+        scale = dataset["coordinateTransformations"][0]
+        translation = {"type": "translation", "translation": shift}
+        dataset["coordinateTransformations"] = [scale, translation]
+    group.attrs["ome"] = ome
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not BROWSER, reason="needs chromium")
+@pytest.mark.parametrize("case", ["no size", "size of the image alone", "elsewhere", "int64"])
+def test_labels_lay_far_from_their_image_or_could_not_be_drawn(tmp_path: Path, case: str) -> None:
+    store = write_cells(tmp_path, 2, "0.5")
+    labels = str(tmp_path / "labels.tif")
+    if case == "elsewhere":
+        moved(store, [1000.0, 500.0])
+    else:
+        truth = tifffile.imread(labels).astype(np.int64 if case == "int64" else np.uint16)
+        tifffile.imwrite(tmp_path / "bare.tif", truth)
+        labels = str(tmp_path / "bare.ome.zarr")
+        ngff.convert(tmp_path / "bare.tif", labels, labels=True)
+    if case == "no size":
+        without_size(store)
+        without_size(store / "labels/spoco")
+    scene = find_scene(str(store), [labels])
+    assert scene.notes == ()
+    server = view.ViewServer(replace(scene, labels=scene.labels[1:]))
+    try:
+        picture = drawn(server, tmp_path)
+    finally:
+        server.close()
+    middle = picture[150:450, 200:600]
+    assert (np.ptp(middle, axis=-1) > 30).mean() > 0.4
+    # Outlines between labels, and many colours: neither one voxel nor one label fills the page.
+    assert len(np.unique(middle.reshape(-1, 3) // 32, axis=0)) > 30
+
+
+def test_a_film_that_begins_dark_was_shown_white(tmp_path: Path) -> None:
+    cells = crowded_cells(SHAPES[2], 0, diameter=24)[0]
+    film = np.stack([np.zeros_like(cells), cells, cells])
+    tifffile.imwrite(
+        tmp_path / "film.tif", film, metadata={"axes": "TYX"}, photometric="minisblack"
+    )
+    low, high = view._contrast(ngff.open_image(tmp_path / "film.tif"), 0)
+    assert (low, high) == pytest.approx(tuple(np.percentile(cells, (0.5, 99.8))))
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not BROWSER, reason="needs chromium")
 @pytest.mark.parametrize("dtype", ["uint8", "float64"])
@@ -153,7 +213,7 @@ def test_a_browser_shows_all_frames_of_a_film_and_any_type(tmp_path: Path, dtype
     try:
         picture = drawn(server, tmp_path)
         # What the page gets, whether or not it has sent its own state back already.
-        source = server._source(scene.first)
+        source = server._source(scene.first, scene.frame(scene.first)).url
         assert source.dimensions.names == ("t", "y", "x")
         assert source.data.shape[0] == 3
     finally:
@@ -229,7 +289,7 @@ def test_labels_lie_on_their_image_and_odd_ones_are_told_of(tmp_path: Path) -> N
     tifffile.imwrite(tmp_path / "half.tif", truth[:120])
     scene = find_scene(str(store), [str(tmp_path / "bare.tif")])
     # Without the size of the image they would be drawn five times as large.
-    assert [label.voxel_size() for label in scene.labels] == [pytest.approx((0.2, 0.2))] * 2
+    assert [scene.frame(label).size for label in scene.labels] == [pytest.approx((0.2, 0.2))] * 2
     assert scene.notes == ()
     (note,) = find_scene(str(store), [str(tmp_path / "half.tif")]).notes
     assert note.startswith("half.tif covers 120 x 300 voxels, cells.ome.zarr 48 x 60 um:")
