@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from spoco_zoo.scene import Coloured, frame_of, look_commands
 from spoco_zoo.segment import embed_part
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from spoco_zoo.config import SegmentConfig
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["colour_embeddings", "write_segmentation_page"]
 
 PICTURE_SIDE = 1024  # voxels of the middle part that a picture of a large result shows
+PLACES = 7  # times and planes in which labels are looked for
 
 
 def colour_embeddings(
@@ -45,9 +47,10 @@ def write_segmentation_page(source: str, result: SegmentResult, config: SegmentC
     labels = ngff.find_labels(result.output)
     ndim = len(config.roi) if config.roi else None
     image, labels = ngff.laid_on(ngff.open_image(source), labels, ndim)
-    draw_middle(image, labels, config, middle)
-    figures = [Figure(middle, "The middle of the image, and the outlines of its labels.")]
-    if draw_doubts(image, labels, result, config, doubts):
+    channels = result.summary.get("channels")  # of an earlier version there are none
+    caption = draw_middle(image, labels, channels, config, middle)
+    figures = [Figure(middle, caption)]
+    if draw_doubts(image, labels, channels, result, config, doubts):
         figures.append(
             Figure(
                 doubts,
@@ -63,18 +66,39 @@ def write_segmentation_page(source: str, result: SegmentResult, config: SegmentC
     )
 
 
-def draw_middle(image: Image, labels: Image, config: SegmentConfig, path: Path) -> None:
-    """Picture of the middle of a segmented region."""
+def draw_middle(
+    image: Image, labels: Image, channels: Sequence[int] | None, config: SegmentConfig, path: Path
+) -> str:
+    """Picture of the middle of a segmented region as the network saw it; returns its caption.
+
+    Where no label is in the middle plane of the middle time, of the nearest that has one.
+    """
     shape = labels.spatial_shape(0)
-    half = [
-        min(n, PICTURE_SIDE if axis != "z" else 1)
-        for n, axis in zip(shape, labels.spatial, strict=True)
-    ]
-    start = [(n - h) // 2 for n, h in zip(shape, half, strict=True)]
-    inner = tuple(slice(a, a + h) for a, h in zip(start, half, strict=True))
-    part = np.asarray(image.read(config.level, 0, None, in_image(inner, config)), np.float32)
-    found = labels.read(0, 0, None, inner)
-    overlay(part, found[0], path)
+    sides = [min(n, PICTURE_SIDE) for n in shape]
+    inner = [slice((n - m) // 2, (n + m) // 2) for n, m in zip(shape, sides, strict=True)]
+    depth = shape[0] if "z" in labels.axes else 1
+    for time, plane in product(_from_middle(labels.n_times), _from_middle(depth)):
+        if "z" in labels.axes:
+            inner[0] = slice(plane, plane + 1)
+        found = labels.read(0, time, None, inner)[0]
+        if found.any():
+            break
+    else:
+        time = labels.n_times // 2
+    where = in_image(tuple(inner), config)
+    part = image.read(config.level, time, channels, where).astype(np.float32)
+    overlay(part, found, path)
+    place = [f"time {time + 1} of {labels.n_times}"] if labels.n_times > 1 else []
+    place += [f"plane {plane + 1} of {depth}"] if depth > 1 else []
+    named = f" ({', '.join(place)})" if place else ""
+    return f"The middle of the image{named}, and the outlines of its labels."
+
+
+def _from_middle(count: int) -> list[int]:
+    """A few indices below `count`, those nearest to the middle first."""
+    few = np.unique(np.linspace(0, count - 1, min(count, PLACES)).round().astype(int)).tolist()
+    middle = count // 2
+    return sorted({middle, *few}, key=lambda index: (abs(index - middle), index))
 
 
 def in_image(region: tuple[slice, ...], config: SegmentConfig) -> tuple[slice, ...]:
@@ -84,7 +108,12 @@ def in_image(region: tuple[slice, ...], config: SegmentConfig) -> tuple[slice, .
 
 
 def draw_doubts(
-    image: Image, labels: Image, result: SegmentResult, config: SegmentConfig, path: Path
+    image: Image,
+    labels: Image,
+    channels: Sequence[int] | None,
+    result: SegmentResult,
+    config: SegmentConfig,
+    path: Path,
 ) -> bool:
     """Picture of the doubtful matches; False, and no picture, if there are none.
 
@@ -105,7 +134,7 @@ def draw_doubts(
             stop += [c + n for c, n in zip(corner, below.shape, strict=True)]
             inner = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
             when = doubt["time"]
-            pixels = image.read(config.level, when, None, in_image(inner, config)).mean(0)
+            pixels = image.read(config.level, when, channels, in_image(inner, config)).mean(0)
             axis = doubt["axis"] - lead
             panels.append(
                 {

@@ -67,7 +67,7 @@ def overlay(image: NDArray[Any], labels: NDArray[Any], path: Path) -> None:
     """
     grey = grey_rgb(_plane(_one_channel(image, labels.ndim), labels.ndim))
     found = outlined(grey, _plane(labels, labels.ndim))
-    _save_panels({"image": grey, f"labels ({_count(labels)} objects)": found}, path)
+    _save_panels({"image": grey, f"labels ({_count(labels)} objects here)": found}, path)
 
 
 def curves(rows: Sequence[Mapping[str, float]], path: Path) -> None:

@@ -58,6 +58,7 @@ def write_report(
     content = {
         "plan": plan.summary(),
         "config": plan.config.model_dump(mode="json"),
+        "channels": list(plan.channels),
         "objects": numbering.objects,
         "blocks": progress.blocks.summary(plan.recipe.delta_var),
         "objects_per_block": count_per_block(progress.owned),
