@@ -28,13 +28,14 @@ import torch
 from scipy import ndimage
 from torch import Tensor, nn
 
+from spoco_zoo.annotated import at_shape, load_annotated
 from spoco_zoo.bundle.load import load_model
 from spoco_zoo.config import TrainConfig
 from spoco_zoo.errors import ConfigError, StoreError
 from spoco_zoo.nets.device import choose_device
 from spoco_zoo.nets.model import own_network
 from spoco_zoo.segment.cluster import cluster
-from spoco_zoo.train.data import BACKGROUND, UNKNOWN, check_channels, load_samples
+from spoco_zoo.train.data import BACKGROUND, UNKNOWN
 from spoco_zoo.train.files import pair_files
 
 if TYPE_CHECKING:
@@ -86,8 +87,11 @@ def complete_annotation(
     out: Path,
     *,
     background_label: int,
+    voxel_size: tuple[float, ...] | None = None,
+    rescale: bool = True,
     device: str = "auto",
     listen: Callable[[str, int, int], None] = lambda phase, done, total: None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Completed:
     """Write label files that hold the given annotation and what a model is sure of.
 
@@ -102,10 +106,17 @@ def complete_annotation(
     background_label : int
         Value above 0 that stands for known background in `labels`, if that knows any,
         and in `out`.
+    voxel_size : tuple of float, optional
+        ([Z,] Y, X) in micrometres, in place of what images state.
+    rescale : bool
+        Show images of another voxel size than the model's at that size, as `segment` does;
+        labels are written at the size of the image.
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``cuda:I``.
     listen : callable
         Is told a phase, what is done of it and the total.
+    say : callable
+        Is told what is to be known about the images.
 
     Returns
     -------
@@ -134,28 +145,32 @@ def complete_annotation(
     settings = TrainConfig(
         ndim=recipe.net.ndim, annotation="sparse", background_label=background_label
     )
-    samples = load_samples(pair_files(images, labels), settings)
-    check_channels(samples, recipe.net.in_channels, "the model")
+    pairs = pair_files(images, labels)
+    given, notes = load_annotated(pairs, settings, recipe, voxel_size=voxel_size, rescale=rescale)
+    for note in notes:
+        say(note)
     annotated = added = 0
     unlabeled = 0.0
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as work:
         partial = Path(work, "labels")
         partial.mkdir()
-        for done, sample in enumerate(samples):
-            listen("complete", done, len(samples))
-            found = opinions(loaded, network, torch.from_numpy(sample.image).to(place))
+        for done, one in enumerate(given):
+            listen("complete", done, len(given))
+            sample = one.sample
+            found = opinions(loaded, network, torch.from_numpy(one.seen.image).to(place))
+            found = [at_shape(labels, sample.labels.shape) for labels in found]
             result, more = completed(sample.labels, found)
             annotated, added = annotated + len(sample.centres), added + more
-            unlabeled += float((result == UNKNOWN).mean()) / len(samples)
+            unlabeled += float((result == UNKNOWN).mean()) / len(given)
             tifffile.imwrite(
                 partial / f"{sample.name}.tif",
                 with_background(result, background_label),
                 compression="zlib",
             )
         partial.rename(out)
-    listen("complete", len(samples), len(samples))
-    return Completed(len(samples), annotated, added, round(unlabeled, 4), str(out))
+    listen("complete", len(given), len(given))
+    return Completed(len(given), annotated, added, round(unlabeled, 4), str(out))
 
 
 @torch.inference_mode()

@@ -16,9 +16,10 @@ import yaml
 from torch import nn
 
 from spoco_zoo import run_folder
+from spoco_zoo.annotated import load_annotated, meaning_of_labels
 from spoco_zoo.bundle.load import load_model
 from spoco_zoo.bundle.results import check_folder, make_folder
-from spoco_zoo.config import ClusteringMethod, SegmentConfig, TrainConfig
+from spoco_zoo.config import ClusteringMethod, SegmentConfig
 from spoco_zoo.errors import BundleError, ConfigError
 from spoco_zoo.nets.device import choose_device
 from spoco_zoo.nets.receptive import pooling_factor
@@ -26,7 +27,7 @@ from spoco_zoo.report.page import Figure, Section, html_page
 from spoco_zoo.report.trials import SEARCHED, draw_trials, sections
 from spoco_zoo.segment.cluster import cluster
 from spoco_zoo.train.checkpoint import RunFolder
-from spoco_zoo.train.data import check_channels, load_samples, object_sizes
+from spoco_zoo.train.data import object_sizes
 from spoco_zoo.train.layouts import find_pairs
 from spoco_zoo.train.validate import embed_cases, score_cases, tune
 
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
 __all__ = ["MethodResult", "TuneResult", "tune_model"]
 
 SETTINGS_FILE = "segment.yaml"
-LABELS = ("annotation", "background_label", "label_name", "layout", "classes")  # what labels mean
 SHOWN = ("ap50", "ap75", "ap90", "sbd", "arand", "dic")
 
 SHARED = {
@@ -127,6 +127,8 @@ def tune_model(
     store: bool = True,
     annotation: str | None = None,
     background_label: int | None = None,
+    voxel_size: tuple[float, ...] | None = None,
+    rescale: bool = True,
     device: str = "auto",
     listen: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> TuneResult:
@@ -150,6 +152,10 @@ def tune_model(
         the run's own.
     background_label : int, optional
         Value of known background in sparse labels; by default that of the run.
+    voxel_size : tuple of float, optional
+        ([Z,] Y, X) in micrometres, in place of what images state.
+    rescale : bool
+        Resample images of another voxel size than the model's, as `segment` does.
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``cuda:I``.
     listen : callable
@@ -177,11 +183,11 @@ def tune_model(
     asked = choose_methods(model, methods)
     recipe = model.recipe
     meaning = meaning_of_labels(run, recipe, annotation, background_label)
-    loaded = load_samples(find_pairs(images, labels, meaning), meaning)
-    check_channels(loaded, recipe.net.in_channels, "the model")
-    samples = [sample for sample in loaded if sample.annotated]
+    pairs = find_pairs(images, labels, meaning)
+    loaded, notes = load_annotated(pairs, meaning, recipe, voxel_size=voxel_size, rescale=rescale)
+    samples = [one.seen for one in loaded if one.sample.annotated]
     shared = shared_names([sample.name for sample in samples], run)
-    warnings = tuple(SHARED[part].format(n=n) for part, n in shared.items() if n)
+    warnings = (*notes, *(SHARED[part].format(n=n) for part, n in shared.items() if n))
     make_folder(folder)
     needed = (*asked, recipe.clustering.method)  # that of before is judged, too
     cases = embed_all(model.to(choose_device(device)), samples, needed, listen)
@@ -213,36 +219,6 @@ def tune_model(
     if run is not None and store:
         store_winner(run, recipe, result, shared)
     return result
-
-
-def meaning_of_labels(
-    run: Path | None, recipe: ModelRecipe, annotation: str | None, background_label: int | None
-) -> TrainConfig:
-    """How to read labels: as those of the run, unless something else was said.
-
-    Dense labels that a run thinned out are dense here: false objects count.
-
-    Raises
-    ------
-    ConfigError
-        If nothing says what the labels of a model from sparse annotation mean.
-    """
-    values: dict[str, Any] = {"ndim": recipe.net.ndim, "annotation": "dense"}
-    if run is not None and (run / run_folder.CONFIG).is_file():
-        own = TrainConfig.build(run / run_folder.CONFIG).model_dump()
-        values |= {name: own[name] for name in LABELS}
-    elif annotation is None and recipe.annotation == "sparse":
-        raise ConfigError(
-            "--annotation must say what 0 means in the labels, as the model was trained on sparse "
-            "ones",
-            "nothing that says so",
-            "Pass --annotation dense, or --annotation sparse with --background-label.",
-        )
-    if annotation is not None and annotation != values["annotation"]:
-        values |= {"annotation": annotation, "background_label": None}
-    if background_label is not None:
-        values["background_label"] = background_label
-    return TrainConfig.checked(values)
 
 
 def choose_methods(model: Model, asked: Sequence[str]) -> tuple[str, ...]:

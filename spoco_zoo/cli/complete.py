@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from spoco_zoo.cli.app import MAKE, Device, app, display, exit_codes, show
+from spoco_zoo.values import numbers
 
 __all__ = ["complete"]
 
@@ -20,6 +21,10 @@ def complete(
     labels: Annotated[Path, typer.Option(help="Their sparse masks, of the same names.")],
     out: Annotated[Path, typer.Option(help="New folder for the completed masks.")],
     background_label: Annotated[int, typer.Option(help="Value of known background.")],
+    voxel_size: Annotated[str | None, typer.Option(help="True voxel size in um.")] = None,
+    rescale: Annotated[
+        bool, typer.Option("--rescale/--no-rescale", help="To the model's voxel size.")
+    ] = True,
     device: Device = "auto",
 ) -> None:
     """Complete sparse annotation with what a model trained on it is sure of.
@@ -38,7 +43,10 @@ def complete(
             labels,
             out,
             background_label=background_label,
+            voxel_size=numbers(voxel_size, "voxel-size"),
+            rescale=rescale,
             device=device,
             listen=shown.update,
+            say=shown.note,
         )
     show(result.to_dict())

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from spoco_zoo.cli.app import MAKE, Device, app, display, exit_codes, show
+from spoco_zoo.values import numbers
 
 __all__ = ["tune"]
 
@@ -25,6 +26,10 @@ def tune(
     background_label: Annotated[
         int | None, typer.Option(help="Known background; as in the run.")
     ] = None,
+    voxel_size: Annotated[str | None, typer.Option(help="True voxel size in um.")] = None,
+    rescale: Annotated[
+        bool, typer.Option("--rescale/--no-rescale", help="To the model's voxel size.")
+    ] = True,
     device: Device = "auto",
 ) -> None:
     """Choose the clustering and its parameters on annotated images.
@@ -46,6 +51,8 @@ def tune(
             store=store,
             annotation=annotation,
             background_label=background_label,
+            voxel_size=numbers(voxel_size, "voxel-size"),
+            rescale=rescale,
             device=device,
             listen=shown.update,
         )

@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     from spoco_zoo.config import ModelRecipe, SegmentConfig
     from spoco_zoo.ngff import Image
 
-__all__ = ["Zoom", "choose_axes", "choose_channels", "choose_zoom", "doubt_size", "stated_size"]
+__all__ = [
+    "DOUBTFUL",
+    "Zoom",
+    "choose_axes",
+    "choose_channels",
+    "choose_zoom",
+    "doubt_size",
+    "stated_size",
+]
 
 NEAR = 1.5
 """Voxel sizes within this factor of the training's are taken as they are."""
@@ -28,6 +36,10 @@ BELIEVABLE = 10.0
 """Beyond this factor the image's metadata are more likely wrong than its scale unusual."""
 LOOK = 512
 """Edge of the middle part that decides between colours."""
+DOUBTFUL = (
+    "Exactly 1 um along every axis is what programs write that do not know the size: if it is not "
+    "true, give the true one with --voxel-size, or --no-rescale."
+)
 
 
 @dataclass(frozen=True)
@@ -149,10 +161,7 @@ def doubt_size(image: Image, recipe: ModelRecipe, config: SegmentConfig, zoom: Z
             f"--voxel-size {','.join(image.spatial)} in um."
         )
     if zoom.note and set(image.voxel_size() or ()) == {1.0}:
-        return (
-            "Exactly 1 um along every axis is what programs write that do not know the size: if "
-            "it is not true, give the true one with --voxel-size, or --no-rescale."
-        )
+        return DOUBTFUL
     return ""
 
 
