@@ -13,6 +13,7 @@ everything in between stays unlabeled::
 
 So errors of the model that depend on how an image lies do not become annotation, and a model that
 is trained on the result sees many more objects, and above all many more pairs of neighbours.
+A model that misses most of what was annotated would make background of objects: it is refused.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from torch import Tensor, nn
 from spoco_zoo.annotated import at_shape, load_annotated
 from spoco_zoo.bundle.load import load_model
 from spoco_zoo.config import TrainConfig
-from spoco_zoo.errors import ConfigError, StoreError
+from spoco_zoo.errors import BundleError, ConfigError, StoreError
 from spoco_zoo.nets.device import choose_device
 from spoco_zoo.nets.model import own_network
 from spoco_zoo.segment.cluster import cluster
@@ -49,6 +50,10 @@ __all__ = ["Completed", "complete_annotation", "completed"]
 
 AGREE = 0.8
 """Least IoU of an object with its likeness in every mirrored image."""
+FOUND = 0.5
+"""Least IoU of an annotated object with one of the model, which then has found it."""
+LEAST = 0.5
+"""Share of the annotated objects that a model must find."""
 SOLID = 0.9
 """Least share of its convex hull that an object fills."""
 CLEAR = 2
@@ -62,8 +67,8 @@ class Completed:
     Attributes
     ----------
     images : int
-    annotated, added : int
-        Objects before, and new ones.
+    annotated, found, added : int
+        Objects before, those of them that the model finds as well (IoU of 0.5), and new ones.
     unlabeled : float
         Mean share of the voxels that are still not annotated.
     out : str
@@ -71,6 +76,7 @@ class Completed:
 
     images: int
     annotated: int
+    found: int
     added: int
     unlabeled: float
     out: str
@@ -125,7 +131,8 @@ def complete_annotation(
     Raises
     ------
     InputError
-        If model, images or labels cannot be used, or `out` exists.
+        If model, images or labels cannot be used, `out` exists, or the model finds fewer than
+        half of the annotated objects.
     """
     import tifffile
 
@@ -149,9 +156,9 @@ def complete_annotation(
     given, notes = load_annotated(pairs, settings, recipe, voxel_size=voxel_size, rescale=rescale)
     for note in notes:
         say(note)
-    annotated = added = 0
-    unlabeled = 0.0
     out.parent.mkdir(parents=True, exist_ok=True)
+    annotated = known = added = 0
+    unlabeled = 0.0
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as work:
         partial = Path(work, "labels")
         partial.mkdir()
@@ -162,15 +169,31 @@ def complete_annotation(
             found = [at_shape(labels, sample.labels.shape) for labels in found]
             result, more = completed(sample.labels, found)
             annotated, added = annotated + len(sample.centres), added + more
+            known += int(agreed(np.maximum(sample.labels, 0), found[0], FOUND).sum())
             unlabeled += float((result == UNKNOWN).mean()) / len(given)
             tifffile.imwrite(
                 partial / f"{sample.name}.tif",
                 with_background(result, background_label),
                 compression="zlib",
             )
+        refuse_if_poor(known, annotated)
         partial.rename(out)
     listen("complete", len(given), len(given))
-    return Completed(len(given), annotated, added, round(unlabeled, 4), str(out))
+    return Completed(len(given), annotated, known, added, round(unlabeled, 4), str(out))
+
+
+def refuse_if_poor(found: int, annotated: int) -> None:
+    """Refuse a model that misses most of what a person annotated.
+
+    What it does not see becomes known background, so it has to see most objects.
+    """
+    if found < LEAST * annotated:
+        raise BundleError(
+            f"a model that completes annotation must find at least {LEAST:.0%} of the annotated "
+            "objects",
+            f"{found} of {annotated}",
+            "Train longer, annotate more, or choose another model; nothing was written.",
+        )
 
 
 @torch.inference_mode()
@@ -231,13 +254,15 @@ def completed(
     return result, int(sure.sum())
 
 
-def agreed(labels: NDArray[np.int32], other: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """Per label 0..n whether an object of the other image has an IoU of at least `AGREE`."""
+def agreed(
+    labels: NDArray[np.int32], other: NDArray[np.int32], least: float = AGREE
+) -> NDArray[np.bool_]:
+    """Per label 0..n whether an object of the other image has an IoU of at least `least`."""
     sizes, others = np.bincount(labels.ravel()), np.bincount(other.ravel())
     both, common = np.unique(np.stack([labels.ravel(), other.ravel()]), axis=1, return_counts=True)
     iou = common / (sizes[both[0]] + others[both[1]] - common)
     result = np.zeros(len(sizes), bool)
-    result[both[0][(iou >= AGREE) & (both > 0).all(0)]] = True
+    result[both[0][(iou >= least) & (both > 0).all(0)]] = True
     return result
 
 

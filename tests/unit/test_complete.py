@@ -13,14 +13,20 @@ import torch
 from scipy import ndimage
 
 sys.path.insert(0, str(Path(__file__).parent / "bundle"))
-from bundle_runs import disks, make_run
+from bundle_runs import disks, make_run, trained_run
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from spoco_zoo.cli import app
-from spoco_zoo.complete import complete_annotation, completed, solidity, with_background
+from spoco_zoo.complete import (
+    complete_annotation,
+    completed,
+    refuse_if_poor,
+    solidity,
+    with_background,
+)
 from spoco_zoo.config import ClusteringConfig
-from spoco_zoo.errors import ConfigError, DataError, StoreError
+from spoco_zoo.errors import BundleError, ConfigError, DataError, StoreError
 from spoco_zoo.nets.model import Model, load_run
 from spoco_zoo.train.data import BACKGROUND, UNKNOWN
 from spoco_zoo.tuning import tune_model
@@ -91,7 +97,7 @@ def test_no_object_gets_the_value_of_background() -> None:
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run, an image, and masks with one of its disks and a stroke of background."""
     folder = tmp_path_factory.mktemp("complete")
-    make_run(folder / "run", 2)
+    trained_run(folder / "run")
     image, truth = disks(2)
     sparse = np.where(truth == truth.max(), 1, 0).astype(np.uint8)
     background = np.argwhere(ndimage.binary_erosion(truth == 0, iterations=3))[:40]
@@ -114,7 +120,7 @@ def test_the_command_completes_masks_that_training_takes(data: Path, tmp_path: P
     labels, before = (
         tifffile.imread(folder / "a.tif") for folder in (tmp_path / "more", data / "labels")
     )
-    assert result["annotated"] == 1
+    assert (result["annotated"], result["found"]) == (1, 1)
     assert len(np.unique(labels[(labels > 0) & (labels != 255)])) == 1 + result["added"]
     assert (labels[before == 255] == 255).all()
     assert (labels == 255).sum() > (before == 255).sum()
@@ -149,8 +155,27 @@ def test_what_a_good_model_finds_is_added(data: Path, tmp_path: Path) -> None:
         model, tmp_path / "images", tmp_path / "labels", out, background_label=2
     )
     labels = tifffile.imread(out / "b.tif")
-    assert (result.annotated, result.added) == (1, 2)
+    assert (result.annotated, result.found, result.added) == (1, 1, 2)
     assert [int(labels[16, x]) for x in (16, 16 + 32, 16 + 64, 0)] == [1, 3, 4, 2]
+
+
+def test_a_model_that_misses_the_objects_made_background_of_them(
+    data: Path, tmp_path: Path
+) -> None:
+    untrained = make_run(tmp_path / "run", 2)
+    done = CliRunner().invoke(app, ["complete", str(untrained), *command(data, tmp_path / "o")[2:]])
+    assert done.exit_code == 2
+    text = "at least 50% of the annotated objects; found 0 of 1. Train longer"
+    assert text in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_half_of_the_objects_must_be_found() -> None:
+    for found, annotated in ((1, 2), (2, 3), (5, 5)):
+        refuse_if_poor(found, annotated)
+    for found, annotated in ((0, 1), (1, 3), (49, 100)):
+        with pytest.raises(BundleError):
+            refuse_if_poor(found, annotated)
 
 
 def test_nothing_is_replaced(data: Path, tmp_path: Path) -> None:
@@ -192,11 +217,10 @@ def test_a_network_of_others_is_refused(data: Path, tmp_path: Path) -> None:
 
 
 def test_a_model_with_consistency_clustering_could_not_complete(data: Path, tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run", 2, momentum=True)
-    recipe = load_run(run).recipe
-    clustering = recipe.clustering.model_copy(update={"method": "consistency", "iou": 0.0})
-    changed = recipe.model_copy(update={"clustering": clustering})
-    (run / "model.json").write_text(changed.model_dump_json())
+    clustering = load_run(data / "run").recipe.clustering
+    changes = {"method": "consistency", "iou": 0.0, "scoring": None}
+    clustering = clustering.model_copy(update=changes)
+    run = trained_run(tmp_path / "run", momentum=True, clustering=clustering)
     places = (data / "images", data / "labels", tmp_path / "more")
     result = complete_annotation(run, *places, background_label=255)
     assert result.annotated == 1

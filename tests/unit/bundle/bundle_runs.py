@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from spoco_zoo.bundle.load import load_model
 from spoco_zoo.config import ClusteringConfig, ModelRecipe, NetConfig, TrainConfig
 from spoco_zoo.nets.model import save_run_model
 from spoco_zoo.nets.registry import build_network
@@ -119,4 +120,16 @@ def make_run(
     (folder / "config.yaml").write_text(TrainConfig(ndim=ndim).to_yaml())
     image, labels = disks(ndim, channels=channels)
     np.savez(folder / "sample.npz", image=image, labels=labels)
+    return folder
+
+
+def trained_run(folder: Path, momentum: bool = False, **recipe: object) -> Path:
+    """A run folder with the weights of a shipped model, which finds the disks."""
+    model = load_model("nuclei-fluo-2d")
+    folder.mkdir(parents=True)
+    states = {"network": model.network.state_dict()}
+    if momentum:
+        states["momentum"] = states["network"]
+    save_run_model(folder, model.recipe.model_copy(update=recipe), states)
+    (folder / "config.yaml").write_text(TrainConfig(annotation="sparse").to_yaml())
     return folder
