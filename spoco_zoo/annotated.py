@@ -30,7 +30,14 @@ if TYPE_CHECKING:
     from spoco_zoo.train.data import Sample
     from spoco_zoo.train.files import Pair
 
-__all__ = ["Annotated", "at_shape", "load_annotated", "meaning_of_labels"]
+__all__ = [
+    "Annotated",
+    "at_shape",
+    "load_annotated",
+    "meaning_of_labels",
+    "meaning_of_sparse_labels",
+    "run_at",
+]
 
 LABELS = ("annotation", "background_label", "label_name", "layout", "classes")  # what labels mean
 INSTEAD = {
@@ -141,8 +148,24 @@ def notes_on(pairs: Sequence[Pair], zooms: Sequence[Zoom]) -> tuple[str, ...]:
     )
 
 
+def run_at(source: object) -> Path | None:
+    """The folder of a finished run, if that is what a model was asked for by."""
+    run = Path(source) if isinstance(source, (str, Path)) else None
+    return run if run is not None and (run / run_folder.RECIPE).is_file() else None
+
+
+def trained_with(run: Path | None) -> TrainConfig | None:
+    """Settings of a run's training, if they are there."""
+    path = None if run is None else run / run_folder.CONFIG
+    return TrainConfig.build(path) if path is not None and path.is_file() else None
+
+
 def meaning_of_labels(
-    run: Path | None, recipe: ModelRecipe, annotation: str | None, background_label: int | None
+    run: Path | None,
+    recipe: ModelRecipe,
+    annotation: str | None,
+    background_label: int | None,
+    label_name: str | None = None,
 ) -> TrainConfig:
     """How to read labels: as those of the run, unless something else was said.
 
@@ -154,9 +177,8 @@ def meaning_of_labels(
         If nothing says what the labels of a model from sparse annotation mean.
     """
     values: dict[str, Any] = {"ndim": recipe.net.ndim, "annotation": "dense"}
-    if run is not None and (run / run_folder.CONFIG).is_file():
-        own = TrainConfig.build(run / run_folder.CONFIG).model_dump()
-        values |= {name: own[name] for name in LABELS}
+    if (own := trained_with(run)) is not None:
+        values |= {name: getattr(own, name) for name in LABELS}
     elif annotation is None and recipe.annotation == "sparse":
         raise ConfigError(
             "--annotation must say what 0 means in the labels, as the model was trained on sparse "
@@ -168,4 +190,45 @@ def meaning_of_labels(
         values |= {"annotation": annotation, "background_label": None}
     if background_label is not None:
         values["background_label"] = background_label
+    if label_name is not None:
+        values["label_name"] = label_name
     return TrainConfig.checked(values)
+
+
+def meaning_of_sparse_labels(
+    run: Path | None, recipe: ModelRecipe, background_label: int | None, label_name: str | None
+) -> TrainConfig:
+    """How to read sparse labels that are to be completed: known background has one value.
+
+    Raises
+    ------
+    ConfigError
+        If nothing says which, the run says another, or it cannot be one.
+    """
+    own = trained_with(run)
+    known = own.background_label if own is not None and own.annotation == "sparse" else None
+    value = known if background_label is None else background_label
+    remedy = "Choose one that no object has, such as 65535; --labels need not hold it."
+    if value is None:
+        raise ConfigError(
+            "--background-label must name the value of known background",
+            "none, and none that the model was trained with",
+            remedy,
+        )
+    if not 1 <= value < 2**32:
+        raise ConfigError(
+            "--background-label must be a number above 0, which stands for not annotated, and "
+            "below 2^32",
+            f"{value}",
+            remedy,
+        )
+    if known is not None and value != known:
+        raise ConfigError(
+            "--background-label must be what it was in the training, or its strokes become objects",
+            f"{value}, and {known} in {run}",
+            f"Leave it out; save labels that have another value for background with {known}.",
+        )
+    name = label_name or (own.label_name if own is not None else None)
+    return TrainConfig(
+        ndim=recipe.net.ndim, annotation="sparse", background_label=value, label_name=name
+    )

@@ -29,10 +29,9 @@ import torch
 from scipy import ndimage
 from torch import Tensor, nn
 
-from spoco_zoo.annotated import at_shape, load_annotated
+from spoco_zoo.annotated import at_shape, load_annotated, meaning_of_sparse_labels, run_at
 from spoco_zoo.bundle.load import load_model
-from spoco_zoo.config import TrainConfig
-from spoco_zoo.errors import BundleError, ConfigError, StoreError
+from spoco_zoo.errors import BundleError, StoreError
 from spoco_zoo.nets.device import choose_device
 from spoco_zoo.nets.model import own_network
 from spoco_zoo.segment.cluster import cluster
@@ -92,7 +91,8 @@ def complete_annotation(
     labels: Path,
     out: Path,
     *,
-    background_label: int,
+    background_label: int | None = None,
+    label_name: str | None = None,
     voxel_size: tuple[float, ...] | None = None,
     rescale: bool = True,
     device: str = "auto",
@@ -109,9 +109,11 @@ def complete_annotation(
         Folders of files paired by name, or two files; labels are sparse.
     out : Path
         New folder for uint32 TIFFs of the images' names.
-    background_label : int
+    background_label : int, optional
         Value above 0 that stands for known background in `labels`, if that knows any,
-        and in `out`.
+        and in `out`. By default that of the run; needed if there is none.
+    label_name : str, optional
+        Which labels of OME-Zarr images that hold several; by default those of the run.
     voxel_size : tuple of float, optional
         ([Z,] Y, X) in micrometres, in place of what images state.
     rescale : bool
@@ -136,24 +138,16 @@ def complete_annotation(
     """
     import tifffile
 
-    if not 1 <= background_label < 2**32:
-        raise ConfigError(
-            "--background-label must be a number above 0, which stands for not annotated, and "
-            "below 2^32",
-            f"{background_label}",
-            "Choose one that no object has, such as 65535; --labels need not hold it.",
-        )
     if out.exists():
         raise StoreError("--out must be a new folder", f"{out} exists", "Name another.")
     place = choose_device(device)
     loaded = (load_model(model) if isinstance(model, (str, Path)) else model).to(place)
     network = own_network(loaded.network, "a model that completes annotation")
     recipe = loaded.recipe
-    settings = TrainConfig(
-        ndim=recipe.net.ndim, annotation="sparse", background_label=background_label
-    )
+    meaning = meaning_of_sparse_labels(run_at(model), recipe, background_label, label_name)
+    assert meaning.background_label is not None
     pairs = pair_files(images, labels)
-    given, notes = load_annotated(pairs, settings, recipe, voxel_size=voxel_size, rescale=rescale)
+    given, notes = load_annotated(pairs, meaning, recipe, voxel_size=voxel_size, rescale=rescale)
     for note in notes:
         say(note)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -173,7 +167,7 @@ def complete_annotation(
             unlabeled += float((result == UNKNOWN).mean()) / len(given)
             tifffile.imwrite(
                 partial / f"{sample.name}.tif",
-                with_background(result, background_label),
+                with_background(result, meaning.background_label),
                 compression="zlib",
             )
         refuse_if_poor(known, annotated)

@@ -16,7 +16,7 @@ import yaml
 from torch import nn
 
 from spoco_zoo import run_folder
-from spoco_zoo.annotated import load_annotated, meaning_of_labels
+from spoco_zoo.annotated import load_annotated, meaning_of_labels, run_at
 from spoco_zoo.bundle.load import load_model
 from spoco_zoo.bundle.results import check_folder, make_folder
 from spoco_zoo.config import ClusteringMethod, SegmentConfig
@@ -127,6 +127,7 @@ def tune_model(
     store: bool = True,
     annotation: str | None = None,
     background_label: int | None = None,
+    label_name: str | None = None,
     voxel_size: tuple[float, ...] | None = None,
     rescale: bool = True,
     device: str = "auto",
@@ -152,6 +153,8 @@ def tune_model(
         the run's own.
     background_label : int, optional
         Value of known background in sparse labels; by default that of the run.
+    label_name : str, optional
+        Which labels of OME-Zarr images that hold several; by default those of the run.
     voxel_size : tuple of float, optional
         ([Z,] Y, X) in micrometres, in place of what images state.
     rescale : bool
@@ -170,7 +173,7 @@ def tune_model(
     InputError
         If model, data or settings cannot be used.
     """
-    run = Path(source) if (Path(source) / run_folder.RECIPE).is_file() else None
+    run = run_at(source)
     if run is not None and store and (run / run_folder.METRICS).is_file():
         RunFolder(run).read_json(run_folder.METRICS)  # known to be whole before the work
     model = load_model(source)
@@ -182,7 +185,7 @@ def tune_model(
     check_folder(folder)
     asked = choose_methods(model, methods)
     recipe = model.recipe
-    meaning = meaning_of_labels(run, recipe, annotation, background_label)
+    meaning = meaning_of_labels(run, recipe, annotation, background_label, label_name)
     pairs = find_pairs(images, labels, meaning)
     loaded, notes = load_annotated(pairs, meaning, recipe, voxel_size=voxel_size, rescale=rescale)
     samples = [one.seen for one in loaded if one.sample.annotated]

@@ -20,7 +20,12 @@ def complete(
     images: Annotated[Path, typer.Option(help="Folder of images, or one file.")],
     labels: Annotated[Path, typer.Option(help="Their sparse masks, of the same names.")],
     out: Annotated[Path, typer.Option(help="New folder for the completed masks.")],
-    background_label: Annotated[int, typer.Option(help="Value of known background.")],
+    background_label: Annotated[
+        int | None, typer.Option(help="Value of known background; as in the run.")
+    ] = None,
+    label_name: Annotated[
+        str | None, typer.Option(help="Of several labels in an OME-Zarr; as in the run.")
+    ] = None,
     voxel_size: Annotated[str | None, typer.Option(help="True voxel size in um.")] = None,
     rescale: Annotated[
         bool, typer.Option("--rescale/--no-rescale", help="To the model's voxel size.")
@@ -32,7 +37,7 @@ def complete(
     Then train on the result: spoco-zoo train --init RUN --annotation sparse. What you
     annotated keeps its outlines, with new numbers; what the model is not sure of stays unlabeled.
 
-    Example: spoco-zoo complete run --images raw --labels masks --out more --background-label 255
+    Example: spoco-zoo complete run --images raw --labels masks --out more
     """
     from spoco_zoo.complete import complete_annotation
 
@@ -43,6 +48,7 @@ def complete(
             labels,
             out,
             background_label=background_label,
+            label_name=label_name,
             voxel_size=numbers(voxel_size, "voxel-size"),
             rescale=rescale,
             device=device,

@@ -26,6 +26,9 @@ def tune(
     background_label: Annotated[
         int | None, typer.Option(help="Known background; as in the run.")
     ] = None,
+    label_name: Annotated[
+        str | None, typer.Option(help="Of several labels in an OME-Zarr; as in the run.")
+    ] = None,
     voxel_size: Annotated[str | None, typer.Option(help="True voxel size in um.")] = None,
     rescale: Annotated[
         bool, typer.Option("--rescale/--no-rescale", help="To the model's voxel size.")
@@ -51,6 +54,7 @@ def tune(
             store=store,
             annotation=annotation,
             background_label=background_label,
+            label_name=label_name,
             voxel_size=numbers(voxel_size, "voxel-size"),
             rescale=rescale,
             device=device,

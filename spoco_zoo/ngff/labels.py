@@ -30,6 +30,11 @@ __all__ = [
     "open_labels",
 ]
 
+NAME_ONE = (
+    "Name one: by --label-name in train, tune, complete and measure, elsewhere by its path, "
+    "STORE/labels/NAME."
+)
+
 
 def find_labels(
     path: str | Path,
@@ -252,13 +257,13 @@ def _choose(image: Image, name: str | None) -> Image:
         raise StoreError(
             "one label must be chosen where an image holds several",
             f"several: {', '.join(names)} in {image.uri}",
-            "Name one: --label-name of train and measure, or its path, STORE/labels/NAME.",
+            NAME_ONE,
         )
     if name not in names:
         asked = repr(name) if name else "no name"
         raise StoreError(
             "a label must be one that the image lists",
             f"{asked} for {image.uri}, which lists {', '.join(names) or 'none'}",
-            "Name one: --label-name of train and measure, or its path, STORE/labels/NAME.",
+            NAME_ONE,
         )
     return open_image(f"{place}/{name}", storage_options=image.storage_options)

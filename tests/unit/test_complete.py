@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from bundle_runs import disks, make_run, trained_run
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
+from spoco_zoo import ngff
 from spoco_zoo.cli import app
 from spoco_zoo.complete import (
     complete_annotation,
@@ -25,7 +27,7 @@ from spoco_zoo.complete import (
     solidity,
     with_background,
 )
-from spoco_zoo.config import ClusteringConfig
+from spoco_zoo.config import ClusteringConfig, TrainConfig
 from spoco_zoo.errors import BundleError, ConfigError, DataError, StoreError
 from spoco_zoo.nets.model import Model, load_run
 from spoco_zoo.train.data import BACKGROUND, UNKNOWN
@@ -245,3 +247,63 @@ def test_images_of_other_channels_than_the_models_are_refused(data: Path, tmp_pa
         complete_annotation(data / "run", *places, tmp_path / "more", background_label=255)
     with pytest.raises(DataError, match=r"as many channels as the model \(1\); found 2 in a"):
         tune_model(str(data / "run"), *places, out=tmp_path / "tuned")
+
+
+def sparse_run(data: Path, folder: Path, **settings: object) -> Path:
+    """The run, as trained on sparse labels with these settings."""
+    shutil.copytree(data / "run", folder)
+    config = TrainConfig(annotation="sparse", **settings)
+    (folder / "config.yaml").write_text(config.to_yaml())
+    return folder
+
+
+def test_another_background_label_than_the_runs_made_objects_of_strokes(
+    data: Path, tmp_path: Path
+) -> None:
+    run = sparse_run(data, tmp_path / "run", background_label=255)
+    places = (data / "images", data / "labels")
+    with pytest.raises(ConfigError, match=r"in the training.*found 3, and 255 in"):
+        complete_annotation(run, *places, tmp_path / "wrong", background_label=3)
+    result = complete_annotation(run, *places, tmp_path / "own")
+    assert result.annotated == 1
+    given = complete_annotation(run, *places, tmp_path / "given", background_label=255)
+    assert given.added == result.added
+    own, same = (tifffile.imread(tmp_path / name / "a.tif") for name in ("own", "given"))
+    assert np.array_equal(own, same)
+    assert not (tmp_path / "wrong").exists()
+
+
+def test_a_background_label_is_asked_for_where_no_run_knows_it(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"must name the value of known background; found none"):
+        complete_annotation("nuclei-fluo-2d", data / "images", data / "labels", tmp_path / "more")
+
+
+def test_labels_in_an_ome_zarr_with_several_could_not_be_completed_or_tuned_on(
+    data: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "stores" / "a.ome.zarr"
+    store.parent.mkdir()
+    ngff.convert(data / "images" / "a.tif", store)
+    labels = tifffile.imread(data / "labels" / "a.tif").astype(np.uint32)
+    for name, values in (("mine", labels), ("other", labels * 0 + 1)):
+        target = ngff.plan_label(ngff.open_image(store), name=name)
+        ngff.create_label(target, dtype=np.uint32, shard=labels.shape, chunk=labels.shape)
+        ngff.open_label_array(target, 0)[...] = values
+        ngff.publish_label(target)
+    places = ["--images", str(store.parent), "--labels", str(store.parent)]
+    complete = ["complete", str(data / "run"), *places, "--background-label", "255"]
+    done = CliRunner().invoke(app, [*complete, "--out", str(tmp_path / "none")])
+    assert done.exit_code == 2
+    assert "--label-name in train, tune, complete and measure" in done.stderr
+    done = CliRunner().invoke(
+        app, [*complete, "--out", str(tmp_path / "more"), "--label-name", "mine"]
+    )
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["annotated"] == 1
+    run = sparse_run(data, tmp_path / "run", background_label=255, label_name="mine")
+    result = complete_annotation(run, store.parent, store.parent, tmp_path / "own")
+    assert (result.annotated, result.out) == (1, str(tmp_path / "own"))
+    tune = ["tune", "nuclei-fluo-2d", *places, "--annotation", "sparse", "--methods", "instance"]
+    tune += ["--background-label", "255", "--label-name", "mine", "--out", str(tmp_path / "tuned")]
+    done = CliRunner().invoke(app, tune)
+    assert done.exit_code == 0, done.output

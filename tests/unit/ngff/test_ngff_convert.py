@@ -333,7 +333,7 @@ def test_of_several_labels_one_must_be_named(make_image: Make) -> None:
     zarr.open_group(source / "labels", mode="w").attrs["ome"] = {
         "version": "0.5", "labels": ["f1", "f2"]
     }  # fmt: skip
-    with pytest.raises(StoreError, match=r"found several: f1, f2 .*--label-name of train and m"):
+    with pytest.raises(StoreError, match=r"found several: f1, f2 .*--label-name in train, tune, c"):
         find_labels(source)
 
 
