@@ -19,7 +19,6 @@ A model that misses most of what was annotated would make background of objects:
 from __future__ import annotations
 
 import itertools
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +30,9 @@ from torch import Tensor, nn
 
 from spoco_zoo.annotated import at_shape, load_annotated, meaning_of_sparse_labels, run_at
 from spoco_zoo.bundle.load import load_model
+from spoco_zoo.bundle.results import INSIDE, make_folder
 from spoco_zoo.errors import BundleError, StoreError
+from spoco_zoo.locking import workplace
 from spoco_zoo.nets.device import choose_device
 from spoco_zoo.nets.model import own_network
 from spoco_zoo.segment.cluster import cluster
@@ -150,11 +151,11 @@ def complete_annotation(
     given, notes = load_annotated(pairs, meaning, recipe, voxel_size=voxel_size, rescale=rescale)
     for note in notes:
         say(note)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent, INSIDE)
     annotated = known = added = 0
     unlabeled = 0.0
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as work:
-        partial = Path(work, "labels")
+    with workplace(out) as work:
+        partial = work / "labels"
         partial.mkdir()
         for done, one in enumerate(given):
             listen("complete", done, len(given))

@@ -1,4 +1,4 @@
-"""One process at a time in a run folder."""
+"""One process at a time in a run folder, or at work on one output."""
 
 from __future__ import annotations
 
@@ -6,19 +6,23 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import socket
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from spoco_zoo.errors import LedgerError
+from spoco_zoo.errors import LedgerError, StoreError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["LOCK", "RunLock"]
+__all__ = ["FORMER", "LOCK", "RunLock", "workplace"]
 
 LOCK = "lock.json"
+FORMER = "former"
+"""What a workplace's target was, while something else takes its place."""
 
 
 class RunLock:
@@ -111,6 +115,57 @@ class RunLock:
             f"{holder} at work in {self.path.parent}",
             f"Wait for it; if it is gone for good, delete {self.path}.",
         )
+
+
+@contextlib.contextmanager
+def workplace(target: Path) -> Iterator[Path]:
+    """Give a hidden folder beside `target`, for one process to make it in, that is gone afterwards.
+
+    Its name is always the same, so that what a killed process left there is cleared by the next
+    one with the same target.
+
+    Parameters
+    ----------
+    target : Path
+        Its folder must exist.
+
+    Raises
+    ------
+    LedgerError
+        If another process is making the same.
+    StoreError
+        If the folder holds something else.
+    """
+    folder = target.with_name(f".{target.name}.partial")
+    folder.mkdir(exist_ok=True)
+    names = {path.name for path in folder.iterdir()}
+    if names and LOCK not in names:
+        raise StoreError(
+            "the folder for unfinished work must be left to this program",
+            f"{min(names)!r} in {folder}",
+            "Move that folder away, or name another output.",
+        )
+    try:
+        with RunLock(folder):
+            if (folder / FORMER).exists() and not target.exists():
+                (folder / FORMER).rename(target)
+            _clear(folder)
+            try:
+                yield folder
+            finally:
+                _clear(folder)
+    finally:
+        with contextlib.suppress(OSError):  # not empty: another process is at work there
+            folder.rmdir()
+
+
+def _clear(folder: Path) -> None:
+    """Delete everything in a folder but its lock."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != LOCK:
+            path.unlink()
 
 
 def _is_alive(pid: int, started: float) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import importlib.resources
 import re
-import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,10 +29,12 @@ from spoco_zoo.bundle.layout import TileGeometry, WeightFormat, tile_geometry
 from spoco_zoo.bundle.official import FormatCheck, official_test, require_supported_pydantic
 from spoco_zoo.bundle.options import ExportOptions, check_options
 from spoco_zoo.bundle.package import write_folder, write_zip
+from spoco_zoo.bundle.results import INSIDE, make_folder
 from spoco_zoo.bundle.run_files import RunContent, public_settings, read_run
 from spoco_zoo.bundle.sample import Example, choose_crop, embed, run_cluster_script, zscore
 from spoco_zoo.bundle.upload import write_checklist
 from spoco_zoo.errors import BundleError, ConfigError, ExportError
+from spoco_zoo.locking import FORMER, workplace
 from spoco_zoo.nets.registry import build_network_with_labels, label_kwargs
 
 if TYPE_CHECKING:
@@ -87,6 +88,8 @@ def export(run: Path, out: Path, options: ExportOptions) -> ExportResult:
 
     Raises
     ------
+    LedgerError
+        If another process is making `out`.
     BundleError
         If the run is incomplete, or `out` is taken, with `overwrite` by anything
         but a bundle or an empty folder.
@@ -103,20 +106,20 @@ def export(run: Path, out: Path, options: ExportOptions) -> ExportResult:
     content = chosen_content(read_run(run), options)
     geometry = tile_geometry(content.recipe)
     network = shipped_network(content, options)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as work:
-        members, package = Path(work, "members"), Path(work, "bundle")
+    make_folder(out.parent, INSIDE)
+    with workplace(out) as work:
+        members, package = work / "members", work / "bundle"
         members.mkdir()
         example = write_example(members, content, network, geometry)
         differences = write_networks(members, content, network, options, geometry, example)
         write_texts(members, run, content, options, geometry)
         description = describe(members, content, options, geometry)
         write_folder(description, package, options)
-        finished = write_zip(package, Path(work, out.name)) if is_zip(out) else package
+        finished = write_zip(package, work / out.name) if is_zip(out) else package
         result = official_test(finished, options.formats, known_users=options.taken_as_given)
         if not result.passed:
             raise ExportError(f"the official test says '{result.status}': {result.error}")
-        _move(finished, out, Path(work, "former"))
+        _move(finished, out, work / FORMER)
     objects = int(example.labels.max(initial=0))
     checklist = write_checklist(out) if options.for_upload else None
     return ExportResult(out, result.formats, differences, objects, _unchecked(options), checklist)

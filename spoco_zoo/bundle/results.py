@@ -12,7 +12,10 @@ from spoco_zoo.errors import ConfigError, StoreError, one_line
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["check_folder", "make_folder"]
+__all__ = ["INSIDE", "check_folder", "make_folder"]
+
+INSIDE = "--out must lie in a folder that can be written"
+"""Rule for the folder of what is to be made."""
 
 
 def check_folder(folder: Path) -> None:
@@ -32,7 +35,7 @@ def check_folder(folder: Path) -> None:
             )
 
 
-def make_folder(folder: Path) -> None:
+def make_folder(folder: Path, rule: str = "--out must be a folder that can be written") -> None:
     """Make the folder of the results before the work whose results it shall hold.
 
     Raises
@@ -45,6 +48,4 @@ def make_folder(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise StoreError(
-            "--out must be a folder that can be written", one_line(error), "Name another."
-        ) from error
+        raise StoreError(rule, one_line(error), "Name another.") from error

@@ -202,11 +202,14 @@ def test_a_folder_of_a_similar_name_was_deleted_whatever_it_held(
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_a_place_that_cannot_be_written_ended_in_a_traceback(data: Path, tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written_was_noticed_after_the_work_began(
+    data: Path, tmp_path: Path
+) -> None:
     (tmp_path / "file").touch()
     done = CliRunner().invoke(app, command(data, tmp_path / "file" / "more"))
-    assert done.exit_code == 1
-    assert done.stderr.splitlines()[-1].startswith("spoco-zoo: a file could not be read or written")
+    assert done.exit_code == 2
+    text = "spoco-zoo: --out must lie in a folder that can be written; found"
+    assert done.stderr.splitlines()[-1].startswith(text)
 
 
 def test_a_network_of_others_is_refused(data: Path, tmp_path: Path) -> None:

@@ -1,0 +1,103 @@
+"""A hidden folder to make something in: for one process, and cleared after a killed one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent / "bundle"))
+from bundle_runs import disks, make_run, trained_run
+from test_annotated import write_pair
+
+from spoco_zoo.bundle.export import ExportOptions, export
+from spoco_zoo.complete import complete_annotation
+from spoco_zoo.errors import LedgerError, StoreError
+from spoco_zoo.locking import FORMER, workplace
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from spoco_zoo.locking import workplace
+
+with workplace(Path(sys.argv[1])) as work:
+    (work / "labels").mkdir()
+    (work / "labels" / "half.tif").write_text("half")
+    (work / "members").touch()
+    os._exit(0)
+"""
+
+
+def die_at_work(target: Path) -> None:
+    """Leave what a killed process leaves."""
+    paths = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    subprocess.run([sys.executable, "-c", KILLED, str(target)], check=True, env=paths)
+    assert target.with_name(f".{target.name}.partial").is_dir()
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_what_a_killed_process_left_is_cleared(tmp_path: Path) -> None:
+    die_at_work(tmp_path / "b.zip")
+    with workplace(tmp_path / "b.zip") as work:
+        assert names(work) == ["lock.json"]
+    assert names(tmp_path) == []
+
+
+def test_a_living_process_is_left_alone(tmp_path: Path) -> None:
+    with workplace(tmp_path / "b.zip") as work:
+        (work / "members").touch()
+        with pytest.raises(LedgerError, match=str(os.getpid())), workplace(tmp_path / "b.zip"):
+            pass
+        assert names(work) == ["lock.json", "members"]
+        with workplace(tmp_path / "other.zip"):
+            pass
+    assert names(tmp_path) == []
+
+
+def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / ".b.partial").mkdir()
+    (tmp_path / ".b.partial" / "thesis.txt").write_text("text")
+    with (
+        pytest.raises(StoreError, match=r"left to this program; found 'thesis\.txt'"),
+        workplace(tmp_path / "b"),
+    ):
+        pass
+    assert names(tmp_path / ".b.partial") == ["thesis.txt"]
+
+
+def test_what_was_to_be_replaced_comes_back_after_a_kill_in_between(tmp_path: Path) -> None:
+    die_at_work(tmp_path / "b")
+    (tmp_path / ".b.partial" / FORMER).mkdir()
+    (tmp_path / ".b.partial" / FORMER / "rdf.yaml").write_text("whole")
+    with workplace(tmp_path / "b"):
+        assert (tmp_path / "b" / "rdf.yaml").read_text() == "whole"
+    assert names(tmp_path) == ["b"]
+
+
+def test_killed_exports_and_completions_left_hidden_folders(tmp_path: Path) -> None:
+    image, labels = disks(2)
+    data = write_pair(tmp_path / "data", image[0], labels, None)
+    for name in ("more", "b.zip"):
+        die_at_work(tmp_path / name)
+    run = trained_run(tmp_path / "trained")
+    complete_annotation(
+        run, data / "images", data / "labels", tmp_path / "more", background_label=255
+    )
+    options = ExportOptions("Disks", ("A",), formats=("pytorch_state_dict",))
+    export(make_run(tmp_path / "run", 2), tmp_path / "b.zip", options)
+    assert names(tmp_path) == ["b.zip", "data", "more", "run", "trained"]
+    assert names(tmp_path / "more") == ["a.tif"]
+
+
+@pytest.mark.parametrize("name", ["b.zip", "b"])
+def test_an_export_below_a_file_ended_without_a_remedy(name: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    options = ExportOptions("Disks", ("A",), formats=("pytorch_state_dict",))
+    with pytest.raises(StoreError, match=r"--out must lie in a folder that can be written"):
+        export(make_run(tmp_path / "run", 2), tmp_path / "file" / name, options)
