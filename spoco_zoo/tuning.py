@@ -8,6 +8,7 @@ it is, and the settings are written for ``segment --config``.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -21,6 +22,7 @@ from spoco_zoo.bundle.load import load_model
 from spoco_zoo.bundle.results import check_folder, make_folder
 from spoco_zoo.config import ClusteringMethod, SegmentConfig
 from spoco_zoo.errors import BundleError, ConfigError
+from spoco_zoo.locking import RunLock
 from spoco_zoo.nets.device import choose_device
 from spoco_zoo.nets.receptive import pooling_factor
 from spoco_zoo.report.page import Figure, Section, html_page
@@ -171,33 +173,71 @@ def tune_model(
     Raises
     ------
     InputError
-        If model, data or settings cannot be used.
+        If model, data or settings cannot be used, or another process is at work in the run.
     """
     run = run_at(source)
-    if run is not None and store and (run / run_folder.METRICS).is_file():
-        RunFolder(run).read_json(run_folder.METRICS)  # known to be whole before the work
-    model = load_model(source)
-    if out is None and run is None:
+    # Tuned while its training goes on, a run would hold scores and settings of two models.
+    alone = RunLock(run) if run is not None and (store or out is None) else nullcontext()
+    with alone:
+        if run is not None and store and (run / run_folder.METRICS).is_file():
+            RunFolder(run).read_json(run_folder.METRICS)  # known to be whole before the work
+        model = load_model(source)
+        folder = folder_of_results(out, run)
+        asked = choose_methods(model, methods)
+        recipe = model.recipe
+        meaning = meaning_of_labels(run, recipe, annotation, background_label, label_name)
+        pairs = find_pairs(images, labels, meaning)
+        loaded, notes = load_annotated(
+            pairs, meaning, recipe, voxel_size=voxel_size, rescale=rescale
+        )
+        samples = [one.seen for one in loaded if one.sample.annotated]
+        shared = shared_names([sample.name for sample in samples], run)
+        make_folder(folder)
+        needed = (*asked, recipe.clustering.method)  # that of before is judged, too
+        cases = embed_all(model.to(choose_device(device)), samples, needed, listen)
+        result = TuneResult(
+            methods=search(cases, samples, recipe, asked, listen),
+            before=score_cases(cases, cluster, recipe.clustering, recipe.background).merit,
+            n_images=len(samples),
+            page=folder / "report.html",
+            settings=folder / SETTINGS_FILE,
+            stored=store and run is not None,
+            warnings=(*notes, *(SHARED[part].format(n=n) for part, n in shared.items() if n)),
+        )
+        write_files(result, folder, source)
+        if run is not None and store:
+            store_winner(run, recipe, result, shared)
+        return result
+
+
+def folder_of_results(out: Path | None, run: Path | None) -> Path:
+    """Where page and settings go.
+
+    Raises
+    ------
+    ConfigError
+        If nothing says so, or files of a run or bundle would be replaced.
+    """
+    folder = out or (run and run / "tuning")
+    if folder is None:
         raise ConfigError(
             "tuning a bundle needs --out", "none", "Name a folder for the settings and the page."
         )
-    folder = out if out is not None else Path(source) / "tuning"
     check_folder(folder)
-    asked = choose_methods(model, methods)
-    recipe = model.recipe
-    meaning = meaning_of_labels(run, recipe, annotation, background_label, label_name)
-    pairs = find_pairs(images, labels, meaning)
-    loaded, notes = load_annotated(pairs, meaning, recipe, voxel_size=voxel_size, rescale=rescale)
-    samples = [one.seen for one in loaded if one.sample.annotated]
-    shared = shared_names([sample.name for sample in samples], run)
-    warnings = (*notes, *(SHARED[part].format(n=n) for part, n in shared.items() if n))
-    make_folder(folder)
-    needed = (*asked, recipe.clustering.method)  # that of before is judged, too
-    cases = embed_all(model.to(choose_device(device)), samples, needed, listen)
-    before = score_cases(cases, cluster, recipe.clustering, recipe.background)
+    return folder
+
+
+def search(
+    cases: Sequence[Case],
+    samples: Sequence[Sample],
+    recipe: ModelRecipe,
+    methods: Sequence[str],
+    listen: Callable[[str, int, int], None],
+) -> tuple[MethodResult, ...]:
+    """Tune each method on the same embeddings; best first."""
     results = []
-    for number, method in enumerate(asked):
-        listen("tune", number, len(asked))
+    for number, method in enumerate(methods):
+        listen("tune", number, len(methods))
         found = tune(
             cases,
             cluster,
@@ -208,20 +248,8 @@ def tune_model(
             object_sizes=recipe.object_size or object_sizes(samples),
         )
         results.append(MethodResult(method, found))
-    listen("tune", len(asked), len(asked))
-    result = TuneResult(
-        methods=tuple(sorted(results, key=lambda result: -result.objective)),
-        before=before.merit,
-        n_images=len(samples),
-        page=folder / "report.html",
-        settings=folder / SETTINGS_FILE,
-        stored=store and run is not None,
-        warnings=warnings,
-    )
-    write_files(result, folder, source)
-    if run is not None and store:
-        store_winner(run, recipe, result, shared)
-    return result
+    listen("tune", len(methods), len(methods))
+    return tuple(sorted(results, key=lambda result: -result.objective))
 
 
 def choose_methods(model: Model, asked: Sequence[str]) -> tuple[str, ...]:
@@ -344,16 +372,20 @@ def store_winner(
     an export. How many of the images the network was trained on travels with the figures.
     """
     folder = RunFolder(run)
-    metrics_file = run / run_folder.METRICS
-    metrics = folder.read_json(run_folder.METRICS) if metrics_file.is_file() else {}
+    known = (run / run_folder.METRICS).is_file()
+    metrics = folder.read_json(run_folder.METRICS) if known else {}
     changed = result.best.tuning.best != recipe.clustering
     if (changed or shared.get("test")) and "test" in metrics:
         metrics["test_before_tuning"] = metrics.pop("test")
+    if changed:
+        # A kill in between leaves a run without figures, not with those of other settings.
+        metrics.pop("validation", None)
+        folder.write_json(run_folder.METRICS, metrics)
+        tuned = recipe.model_copy(update={"clustering": result.best.tuning.best})
+        folder.write_text(run_folder.RECIPE, tuned.model_dump_json(indent=2) + "\n")
     metrics["validation"] = {
         "n_images": result.n_images,
         **({"n_trained_on": shared["train"]} if shared.get("train") else {}),
         **result.best.tuning.scores.to_dict(),
     }
     folder.write_json(run_folder.METRICS, metrics)
-    tuned = recipe.model_copy(update={"clustering": result.best.tuning.best})
-    folder.write_text(run_folder.RECIPE, tuned.model_dump_json(indent=2) + "\n")

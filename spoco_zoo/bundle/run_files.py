@@ -104,7 +104,7 @@ def public_settings(config: TrainConfig) -> str:
 
 def _read_metrics(path: Path) -> Metrics:
     """Figures of ``metrics.json``: one mapping per set of images, and plain numbers beside."""
-    remedy = "Finish the training, which validates the model."
+    remedy = "Finish the training, which validates the model, or tune it."
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

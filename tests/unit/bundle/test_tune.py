@@ -18,7 +18,8 @@ from spoco_zoo.bundle.export import export
 from spoco_zoo.bundle.load import load_model
 from spoco_zoo.bundle.options import ExportOptions
 from spoco_zoo.config import ClusteringConfig, SegmentConfig, TrainConfig
-from spoco_zoo.errors import BundleError, ConfigError, StoreError
+from spoco_zoo.errors import BundleError, ConfigError, LedgerError, StoreError
+from spoco_zoo.locking import LOCK, RunLock
 from spoco_zoo.train.metrics import score
 from spoco_zoo.train.validate import Tuning
 from spoco_zoo.tuning import MethodResult, TuneResult, store_winner, tune_model
@@ -81,6 +82,41 @@ def test_new_settings_make_older_test_scores_void(tmp_path: Path) -> None:
         assert ("test_before_tuning" in metrics) != kept
         assert metrics["validation"]["n_images"] == 3
         assert load_model(run).recipe.clustering == best
+
+
+@pytest.mark.parametrize("cut", ["metrics.json", "model.json"])
+def test_a_kill_left_new_scores_beside_the_old_clustering(cut: str, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", 2)
+    before = {name: (run / name).read_bytes() for name in ("metrics.json", "model.json")}
+    recipe = load_model(run).recipe
+    scores = score(np.ones((4, 4), np.int32), np.ones((4, 4), np.int32))
+    best = recipe.clustering.model_copy(update={"bandwidth": 0.123})
+    found = MethodResult("instance", Tuning(best, scores, ((best, scores),)))
+    (run / f"{cut}.partial").mkdir()  # this file cannot be written, and the work ends there
+    with pytest.raises(OSError, match=cut):
+        store_winner(run, recipe, TuneResult((found,), 0.5, 3, run, run, True, ()), {})
+    assert (run / "model.json").read_bytes() == before["model.json"]
+    if cut == "metrics.json":
+        assert (run / cut).read_bytes() == before[cut]
+    else:
+        metrics = json.loads((run / "metrics.json").read_text())
+        assert not {"validation", "test"} & metrics.keys()
+        assert "test_before_tuning" in metrics
+
+
+def test_a_run_was_tuned_while_another_process_wrote_to_it(tmp_path: Path, data: Path) -> None:
+    run = make_run(tmp_path / "run", 2)
+    places = (data / "images", data / "labels")
+    before = sorted(path.name for path in run.iterdir())
+    with RunLock(run):
+        with pytest.raises(LedgerError, match="one run at a time"):
+            tune_model(str(run), *places, methods=["instance"])
+        with pytest.raises(LedgerError, match="one run at a time"):
+            tune_model(str(run), *places, methods=["instance"], store=False)
+        tune_model(str(run), *places, methods=["instance"], store=False, out=tmp_path / "tuned")
+    assert sorted(path.name for path in run.iterdir()) == before
+    assert tune_model(str(run), *places, methods=["instance"]).stored
+    assert not (run / LOCK).exists()
 
 
 def test_figures_of_training_images_say_so_in_a_bundle(tmp_path: Path, data: Path) -> None:
