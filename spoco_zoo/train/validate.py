@@ -40,7 +40,7 @@ BORDERS = FOREGROUNDS[1:8]  # tried at every validation
 RADII = ((2.0, 1.0), (4.0, 1.5))
 LEASTS = (0.2, 0.25, 0.3, 0.35, 0.4)  # scores below which objects are dropped
 ALIKE = 0.001  # of the mean of AP: less is chance
-MAX_VOXELS = 2**22  # larger validation images are judged on their central part
+MAX_VOXELS = 2**22  # larger validation images are judged on a part
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ class Tuning:
 def select_voxels(sample: Sample, factor: Sequence[int]) -> tuple[slice, ...]:
     """The whole image, or a part of about `MAX_VOXELS`, aligned to the pooling grid.
 
-    The part is the central one, unless nothing is annotated there: then it is that
-    around the object nearest to the middle.
+    The part is the central one, unless it holds no object: then it is that around the
+    object nearest to the middle. Known background alone could judge nothing but false objects.
     """
     shape = np.array(sample.labels.shape)
     if shape.prod() <= MAX_VOXELS:
@@ -87,7 +87,7 @@ def select_voxels(sample: Sample, factor: Sequence[int]) -> tuple[slice, ...]:
     side = np.maximum((shape * shrink).astype(int) // factor * factor, factor)
     side = np.minimum(side, shape)  # an axis may be shorter than the pooling factor
     where = part_around(shape / 2, side, shape, factor)
-    if len(sample.centres) and not (sample.labels[where] != UNKNOWN).any():
+    if len(sample.centres) and not (sample.labels[where] > 0).any():
         distance = ((sample.centres - shape / 2) ** 2).sum(1)
         where = part_around(sample.centres[distance.argmin()], side, shape, factor)
     return where

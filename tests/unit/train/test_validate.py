@@ -49,6 +49,16 @@ def test_a_large_image_was_validated_on_a_part_that_nobody_annotated(
     assert labels[where].shape == (2048, 2048)
 
 
+@pytest.mark.parametrize("elsewhere", [UNKNOWN, BACKGROUND])
+def test_a_large_image_was_validated_on_a_stroke_over_the_background(elsewhere: int) -> None:
+    """AP 1.0 of no object: the only ones lay in a corner."""
+    labels = np.full((2200, 2200), elsewhere, np.int32)
+    labels[1100] = BACKGROUND
+    labels[2:11, 2:11], labels[2:11, 42:51] = 1, 2
+    where = select_voxels(sample(labels), (8, 8))
+    assert set(np.unique(labels[where])) == {elsewhere, BACKGROUND, 1, 2}
+
+
 def test_an_image_without_annotation_scored_full_marks_for_any_prediction() -> None:
     truth = np.zeros((1, 20, 20), np.int32)
     truth[:, :10] = 1
