@@ -2,6 +2,8 @@
 
 CONFIG, SPLIT, LOG = "config.yaml", "split.json", "log.jsonl"
 """What was asked for; names of train, val and test images; one line per report."""
+DIGESTS = "digests.json"
+"""Checksums of these images and their labels: a resumed run must have the same."""
 LAST, BEST = "last.pt", "best.pt"
 """Checkpoints: to resume from, and the best by validation."""
 RECIPE, MODEL = "model.json", "model.pt"

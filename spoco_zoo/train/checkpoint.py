@@ -12,6 +12,7 @@ from spoco_zoo import run_folder
 from spoco_zoo.errors import BundleError, LedgerError, StoreError, one_line
 from spoco_zoo.nets.model import save_tensors
 from spoco_zoo.replacing import replacing
+from spoco_zoo.train.data import PARTS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from spoco_zoo.config import TrainConfig
+    from spoco_zoo.train.data import Split
 
 __all__ = ["Checkpoint", "RunFolder"]
 
@@ -102,18 +104,34 @@ class RunFolder:
         """Whether there is a state to go on from."""
         return (self.path / run_folder.LAST).is_file()
 
-    def settle_split(self, names: dict[str, list[str]], *, resume: bool) -> None:
-        """Write ``split.json``, or check that it lists what is to be used now.
+    def settle_split(self, split: Split, *, resume: bool) -> None:
+        """Write ``split.json`` and ``digests.json``, or check that they list what is used now.
+
+        The digests cover every intensity and label of the images in the three parts, as they
+        were read; not what the files hold beside them. Runs of before have none: of these the
+        names alone are compared.
 
         Raises
         ------
         LedgerError
             If a resumed run had other images in its parts: what it learned from
-            could become what it is judged on.
+            could become what it is judged on. Or if it had the same images with
+            other content.
         """
-        if not resume:
+        samples = {part: getattr(split, part) for part in PARTS}
+        names = {part: [s.name for s in samples[part]] for part in PARTS}
+        digests = {
+            what: {f"{part}/{s.name}": s.digest[index] for part in PARTS for s in samples[part]}
+            for index, what in enumerate(("intensities", "labels"))
+        }
+        if resume:
+            self._check_names(names)
+            self._check_digests(digests)
+        else:
             self.write_json(run_folder.SPLIT, names)
-            return
+            self.write_json(run_folder.DIGESTS, digests)
+
+    def _check_names(self, names: dict[str, list[str]]) -> None:
         path = self.path / run_folder.SPLIT
         try:
             earlier = json.loads(path.read_text())
@@ -130,6 +148,24 @@ class RunFolder:
             found,
             "Bring them back as they were, or start a new run in another --out.",
         )
+
+    def _check_digests(self, digests: dict[str, dict[str, int]]) -> None:
+        path = self.path / run_folder.DIGESTS
+        if not path.is_file():
+            return
+        earlier, found = self.read_json(run_folder.DIGESTS), []
+        for what, own in digests.items():
+            kept = dict(earlier.get(what) or {})
+            odd = [name for name, digest in own.items() if kept.get(name) != digest]
+            if odd:
+                more = f" and {len(odd) - 3} more" if len(odd) > 3 else ""
+                found.append(f"other {what} in {', '.join(odd[:3])}{more}")
+        if found:
+            raise LedgerError(
+                "a resumed run must have the images and labels that it began with",
+                f"{'; '.join(found)} than when {path} was written",
+                "Bring them back as they were, or start a new run in another --out.",
+            )
 
     def write_text(self, name: str, text: str) -> None:
         """Write a text file by temporary name and rename."""

@@ -16,6 +16,7 @@ In memory a label array is int32 with objects > 0, `UNKNOWN` = 0 and
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +77,8 @@ class Sample:
         float64 (n, ndim), one voxel per annotated object, near its middle.
     statistics : Statistics
         What the z-score took away.
+    digest : tuple of int
+        CRC-32 of the intensities, before the z-score, and of the labels, before any was left out.
     """
 
     name: str
@@ -83,6 +86,7 @@ class Sample:
     labels: NDArray[np.int32]
     centres: NDArray[np.float64]
     statistics: Statistics
+    digest: tuple[int, int] = (0, 0)
 
     @property
     def annotated(self) -> bool:
@@ -241,7 +245,16 @@ def make_sample(name: str, image: NDArray[Any], labels: NDArray[np.int32]) -> Sa
     """Normalise an image and list its objects."""
     found = statistics_of(lambda: [image])
     scaled = normalise(image, found)
-    return Sample(name, scaled, labels, object_centres(labels), found)
+    digest = checksum(image), checksum(labels[None])
+    return Sample(name, scaled, labels, object_centres(labels), found, digest)
+
+
+def checksum(array: NDArray[Any]) -> int:
+    """CRC-32 of shape and values, one channel after the other: no copy of the whole is made."""
+    found = zlib.crc32(str(array.shape).encode())
+    for channel in array:
+        found = zlib.crc32(np.ascontiguousarray(channel).data, found)
+    return found
 
 
 def load_samples(pairs: Sequence[Pair], config: TrainConfig) -> list[Sample]:
@@ -335,6 +348,7 @@ def _split_one(sample: Sample, fraction: float) -> Split:
             labels,
             object_centres(labels),
             sample.statistics,
+            sample.digest,
         )
         parts.append(piece)
     if not all(len(part.centres) for part in parts):

@@ -6,7 +6,7 @@ A run folder holds::
     split.json      names of train, val, test     last.pt        to resume from
     best.pt         best by validation AP         model.pt/json  the finished model
     metrics.json    validation and test scores    sample.npz     an image for export
-    tensorboard/    event files, if asked for
+    digests.json    checksums of these images     tensorboard/   event files, if asked for
 """
 
 from __future__ import annotations

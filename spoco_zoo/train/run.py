@@ -17,7 +17,7 @@ from spoco_zoo.nets.receptive import exact_halo, pooling_factor, round_up
 from spoco_zoo.nets.widen import widened
 from spoco_zoo.replacing import replacing
 from spoco_zoo.train.checkpoint import RunFolder
-from spoco_zoo.train.data import PARTS, object_sizes
+from spoco_zoo.train.data import object_sizes
 from spoco_zoo.train.loop import Trainer
 from spoco_zoo.train.momentum import make_momentum
 from spoco_zoo.train.parallel import join, share_of_batch
@@ -147,8 +147,7 @@ def train(
         if ranks.main:
             folder = RunFolder.open(out, config, resume=resume)
             alone.enter_context(RunLock(out))
-            names = {part: [s.name for s in getattr(split, part)] for part in PARTS}
-            folder.settle_split(names, resume=goes_on)
+            folder.settle_split(split, resume=goes_on)
             for doubt in doubts(split, config, setup.crop):
                 say(doubt)
         ranks.wait()

@@ -166,6 +166,31 @@ def test_images_learned_from_became_validation_images_of_a_resumed_run(
         train(**places, config=settings, clusterer=cluster, resume=True)
 
 
+@pytest.mark.parametrize(
+    ("kind", "changed"), [("images", "intensities"), ("labels", "labels"), (None, None)]
+)
+def test_a_resumed_run_took_other_content_under_the_same_names(
+    data: Path, tmp_path: Path, kind: str | None, changed: str | None
+) -> None:
+    for folder in ("images", "labels"):
+        shutil.copytree(data / folder, tmp_path / folder)
+        for path in (tmp_path / folder).iterdir():
+            values = tifffile.imread(path)
+            if kind is None:  # the same values in another kind of file
+                tifffile.imwrite(path, values.astype(np.uint32 if folder == "labels" else ">u2"))
+            elif folder == kind:
+                tifffile.imwrite(path, np.roll(values, 3, 1))
+    out, settings = tmp_path / "run", SETTINGS.model_copy(update={"iterations": 5})
+    run(data, out)
+    places = {"images": tmp_path / "images", "labels": tmp_path / "labels", "out": out}
+    options = {"config": settings, "clusterer": cluster, "resume": True}
+    if kind is not None:
+        with pytest.raises(LedgerError, match=rf"other {changed} in train/\d, .* and 1 more than"):
+            train(**places, **options)
+        (out / "digests.json").unlink()  # as in a run of before
+    assert train(**places, **options) is not None
+
+
 def test_resuming_needs_a_checkpoint(data: Path, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="needs a run with a checkpoint"):
         train(
@@ -212,4 +237,8 @@ def test_a_full_disk_ended_training_in_a_traceback_and_half_a_checkpoint(
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "for want of room: [Errno 27] File too large" in done.stderr
-    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["config.yaml", "split.json"]
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == [
+        "config.yaml",
+        "digests.json",
+        "split.json",
+    ]
