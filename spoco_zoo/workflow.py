@@ -45,6 +45,7 @@ __all__ = [
     "write_evaluation_page",
 ]
 
+REPORT = "report.html"
 NETWORK = ("features", "pooling", "embedding_dim", "rotary")  # settings that shape the network
 SCORES = ("ap50", "ap75", "ap90", "sbd", "dic", "arand", "n_predicted", "n_truth")
 
@@ -99,7 +100,8 @@ def train_with_pictures(
     Without `config.voxel_size` that of the images is taken, if all state the same.
     With `config.init` training starts from that model's weights, and its network
     is taken where the settings do not name another. Under ``torchrun`` all
-    processes but the first return None.
+    processes but the first return None. Of a finished run nothing is written anew but a page
+    that is missing.
 
     Parameters
     ----------
@@ -108,6 +110,7 @@ def train_with_pictures(
     display : Display
         Shows the progress.
     """
+    finished = resume and RunFolder(out).finished
     initial = None
     notes: list[str] = []
 
@@ -164,15 +167,15 @@ def train_with_pictures(
         initial=initial,
         **options,
     )
-    if result is None:
-        return None
+    if result is None or (finished and (out / REPORT).is_file()):
+        return result
     case, recipe = result.case, result.recipe
     found = cluster(case.embeddings, recipe.clustering, recipe.background, momentum=case.momentum)
     image = result.sample.image[(slice(None), *case.where)]
     preview(image, case.labels, case.embeddings.cpu().numpy(), found, out / "preview.png")
     curves(RunFolder(out).read_log(), out / "training.png")
     html_page(
-        out / "report.html",
+        out / REPORT,
         f"Training {out.name}",
         [
             *([Section("Notes", tuple(notes))] if notes else []),

@@ -104,6 +104,12 @@ class RunFolder:
         """Whether there is a state to go on from."""
         return (self.path / run_folder.LAST).is_file()
 
+    @property
+    def finished(self) -> bool:
+        """Whether it holds a model with its scores: the recipe is the last file to be written."""
+        files = (run_folder.RECIPE, run_folder.MODEL, run_folder.METRICS)
+        return all((self.path / name).is_file() for name in files)
+
     def settle_split(self, split: Split, *, resume: bool) -> None:
         """Write ``split.json`` and ``digests.json``, or check that they list what is used now.
 

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from torch import nn
 
 from spoco_zoo import run_folder
 from spoco_zoo.config import ClusteringConfig, ModelRecipe
 from spoco_zoo.locking import RunLock
 from spoco_zoo.nets.device import choose_device
-from spoco_zoo.nets.model import save_run_model
+from spoco_zoo.nets.model import load_run, save_run_model
 from spoco_zoo.nets.receptive import exact_halo, pooling_factor, round_up
 from spoco_zoo.nets.widen import widened
 from spoco_zoo.replacing import replacing
@@ -20,17 +21,18 @@ from spoco_zoo.train.checkpoint import RunFolder
 from spoco_zoo.train.data import object_sizes
 from spoco_zoo.train.loop import Trainer
 from spoco_zoo.train.momentum import make_momentum
-from spoco_zoo.train.parallel import join, share_of_batch
+from spoco_zoo.train.parallel import join, leave, share_of_batch
 from spoco_zoo.train.prepare import prepare
 from spoco_zoo.train.remarks import doubts
 from spoco_zoo.train.setup import check_network, check_statistics, resolve
-from spoco_zoo.train.validate import choose_by_scores, score_cases, tune
+from spoco_zoo.train.validate import choose_by_scores, embed_cases, score_cases, tune
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from torch import Tensor, nn
+    import torch
+    from torch import Tensor
 
     from spoco_zoo.config import NetConfig, TrainConfig
     from spoco_zoo.nets.model import Clusterer, Learner
@@ -44,6 +46,7 @@ PATCH = {2: 512, 3: 128}
 TUNED_ON = 48  # validation images that the clustering is tuned on, at most
 FEW_OBJECTS = 50
 LEARNED_ON = 400  # training images that scores are learned from, at most
+FINISHED = "The run is finished: its model, scores and pictures stay as they are."
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,8 @@ def train(
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``cuda:I``.
     resume : bool
-        Go on from the run's last checkpoint, or from its beginning if there is none yet.
+        Go on from the run's last checkpoint, or from its beginning if there is none yet. A
+        finished run stays as it is, with what `tune` stored.
     learner : Learner, optional
         Learns scores that choose objects: `spoco_zoo.segment.cluster.learn.learn_scores`.
     initial : Initial, optional
@@ -138,6 +142,7 @@ def train(
     check_statistics(setup, share_of_batch(setup.batch_size, ranks))
     folder = RunFolder(out)
     goes_on = resume and folder.has_checkpoint
+    finished = goes_on and folder.finished
     state = None
     if initial is not None:
         check_network(setup.net, initial.net)
@@ -148,9 +153,12 @@ def train(
             folder = RunFolder.open(out, config, resume=resume)
             alone.enter_context(RunLock(out))
             folder.settle_split(split, resume=goes_on)
-            for doubt in doubts(split, config, setup.crop):
-                say(doubt)
+            for text in [FINISHED] if finished else doubts(split, config, setup.crop):
+                say(text)
         ranks.wait()
+        if finished:
+            leave(ranks)
+            return finished_result(folder, split, chosen) if ranks.main else None
         trainer = Trainer(
             config,
             setup,
@@ -170,6 +178,17 @@ def train(
         trainer.run(listen)
         trainer.part()
         return publish(trainer, learner) if ranks.main else None
+
+
+def finished_result(folder: RunFolder, split: Split, device: torch.device) -> TrainResult:
+    """What a run gave that was finished before, from its files."""
+    model = load_run(folder.path).to(device)
+    recipe, sample, network = model.recipe, split.val[0], model.network
+    second = model.momentum if recipe.clustering.method == "consistency" else None
+    assert isinstance(network, nn.Module)
+    assert second is None or isinstance(second, nn.Module)
+    case = embed_cases(network, [sample], pooling_factor(recipe.net), momentum=second)[0]
+    return TrainResult(recipe, folder.read_json(run_folder.METRICS), sample, case)
 
 
 def publish(trainer: Trainer, learner: Learner | None = None) -> TrainResult:

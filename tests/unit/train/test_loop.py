@@ -120,6 +120,7 @@ def test_patience_ends_a_run_that_gets_no_better(data: Path, tmp_path: Path) -> 
     assert result.metrics["iterations"] == 6
     assert result.metrics["stopped_early"]
     assert log(tmp_path / "run")[-1]["step"] == 6
+    (tmp_path / "run/model.json").unlink()  # it was stopped before its end
     resumed = run(data, tmp_path / "run", resume=True, **changes)
     assert resumed.metrics["iterations"] == 6
 
@@ -130,7 +131,8 @@ def test_a_run_goes_on_with_its_network_or_not_at_all(data: Path, tmp_path: Path
         shutil.copytree(data / folder, tmp_path / folder)
     changes = {"rotary": None, "features": (4, 8)}
     run(tmp_path, tmp_path / "run", **changes)
-    for name in ("best.pt", "digests.json"):  # without digests, as in a run of before
+    # Not finished, and without digests, as a run of before.
+    for name in ("model.json", "best.pt", "digests.json"):
         (tmp_path / "run" / name).unlink()
 
     for path in (tmp_path / "labels").iterdir():
@@ -237,8 +239,10 @@ def test_fine_tuning_from_the_command_line(data: Path, finished: Path, tmp_path:
     written = TrainConfig.build(tmp_path / "run/config.yaml")
     assert (written.features, written.embedding_dim) == ((4, 8), 4)
     assert (written.loss.push, written.loss.window) == (0.5, 4)
+    (tmp_path / "run/model.json").unlink()
     done = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "run"), "--resume"])
     assert done.exit_code == 0, done.output
+    assert load_run(tmp_path / "run").recipe.net.features == (4, 8)
     done = CliRunner().invoke(app, [*command[:-1], "windw=4", "--out", str(tmp_path / "other")])
     assert done.exit_code == 2
     done = CliRunner().invoke(

@@ -194,6 +194,7 @@ def test_a_run_takes_the_voxel_size_of_its_images_and_goes_on_with_it(tmp_path: 
     assert json.loads((data / "run/model.json").read_text())["voxel_size"] == [0.2, 0.2]
     for path in (data / "images").iterdir():
         tifffile.imwrite(path, tifffile.imread(path))
+    (data / "run/model.json").unlink()  # it was stopped before its end
     assert "um" not in train(data, "--resume")
     shutil.rmtree(data / "run")
     assert "um" not in train(data, "--voxel-size", "0.3,0.3")

@@ -1,0 +1,88 @@
+"""Going on with a run: finished, stopped late, or damaged."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from click.testing import Result
+from typer.testing import CliRunner
+
+from spoco_zoo.cli import app
+
+SETTINGS = """
+iterations: 4
+validate_every: 2
+batch_size: 2
+crop: [16, 16]
+features: [4, 8]
+embedding_dim: 4
+warmup: 2
+precision: float32
+"""
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of images and labels, and a finished run on them, with a page."""
+    folder = tmp_path_factory.mktemp("finished")
+    rng = np.random.default_rng(0)
+    for n in range(3):
+        labels = np.zeros((32, 32), np.uint16)
+        labels[4:12, 4:12], labels[16:28, 14:26] = 1, 2
+        image = labels * 60 + rng.integers(0, 20, labels.shape)
+        for kind, values in (("images", image.astype(np.uint8)), ("labels", labels)):
+            (folder / kind).mkdir(exist_ok=True)
+            tifffile.imwrite(folder / kind / f"{n}.tif", values)
+    (folder / "c.yaml").write_text(SETTINGS)
+    done = train(folder)
+    assert done.exit_code == 0, done.output
+    return folder
+
+
+@pytest.fixture
+def data(finished: Path, tmp_path: Path) -> Path:
+    """A copy of its own for each test."""
+    return shutil.copytree(finished, tmp_path / "data")
+
+
+def train(data: Path, *options: str) -> Result:
+    places = [*pairs(data), "--out", str(data / "run"), "--config", str(data / "c.yaml")]
+    return CliRunner().invoke(app, ["train", *places, *options])
+
+
+def pairs(data: Path) -> list[str]:
+    return ["--images", str(data / "images"), "--labels", str(data / "labels")]
+
+
+def content(run: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+
+
+def test_what_tune_stored_was_lost_when_a_finished_run_was_resumed(data: Path) -> None:
+    tuned = ["tune", str(data / "run"), *pairs(data), "--methods", "meanshift"]
+    assert CliRunner().invoke(app, tuned).exit_code == 0
+    before = content(data / "run")
+    assert b"meanshift" in before["model.json"]
+    done = train(data, "--resume")
+    assert done.exit_code == 0, done.output
+    assert "The run is finished" in done.stderr
+    assert content(data / "run") == before
+    scores = json.loads(done.stdout)["validation"]
+    assert scores == json.loads(before["metrics.json"])["validation"]
+
+
+@pytest.mark.parametrize("lost", ["model.json", "model.pt", "metrics.json", "report.html"])
+def test_a_run_that_was_stopped_at_its_very_end_is_finished(data: Path, lost: str) -> None:
+    before = content(data / "run")
+    (data / "run" / lost).unlink()
+    done = train(data, "--resume")
+    assert done.exit_code == 0, done.output
+    assert ("The run is finished" in done.stderr) is (lost == "report.html")
+    after = content(data / "run")
+    assert set(after) == set(before)
+    assert all(after[name] == before[name] for name in ("model.json", "metrics.json", "last.pt"))
