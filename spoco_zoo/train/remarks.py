@@ -59,8 +59,8 @@ def doubts(split: Split, config: TrainConfig, crop: Sequence[int]) -> list[str]:
             )
         if not marked:
             found.append(doubt_strokes(samples))
-    if config.annotation == "dense" and config.ndim == 3:
-        found.append(doubt_planes(samples))
+    if config.ndim == 3:
+        found.append(doubt_planes(samples, sparse=config.annotation == "sparse"))
     if config.crop is None:
         found.append(doubt_crop(split.train, crop, CROP[config.ndim]))
     return [text for text in found if text]
@@ -122,13 +122,16 @@ def doubt_strokes(samples: Sequence[Sample]) -> str:
     )
 
 
-def doubt_planes(samples: Sequence[Sample]) -> str:
+def doubt_planes(samples: Sequence[Sample], *, sparse: bool) -> str:
     """What to tell a user of whose stacks single planes seem to be annotated.
 
     Parameters
     ----------
     samples : sequence of Sample
-        With dense annotation, labels (Z, Y, X).
+        Labels (Z, Y, X).
+    sparse : bool
+        Whether planes without objects may not be annotated. Of those with objects, what lies
+        above and below is taught to be no part of them all the same.
 
     Returns
     -------
@@ -142,10 +145,13 @@ def doubt_planes(samples: Sequence[Sample]) -> str:
         return ""
     planes = sum(int((labels > 0).any((1, 2)).sum()) for labels in annotated)
     total = sum(map(len, annotated))
+    what = "what lies above and below is" if sparse else "all others are"
+    taught = "no part of the objects" if sparse else "background"
     return (
-        f"Warning: every object is one plane thick, and only {planes} of {total} "
-        "planes hold any: all others are trained on as background. If they are not annotated, "
-        "--annotation sparse says so."
+        f"Warning: every object is one plane thick, and only {planes} of {total} planes hold any: "
+        f"{what} trained on as {taught}. If the objects are thicker, annotate each in all of its "
+        "planes: a few whole objects of a stack (--annotation sparse), or all objects of parts of "
+        "a few planes, saved as stacks of their own."
     )
 
 

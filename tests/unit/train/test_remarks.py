@@ -75,17 +75,26 @@ def test_strokes_over_the_background_were_an_object_without_a_word(
     assert ("Warning" in told) is said
 
 
+@pytest.mark.parametrize(
+    ("annotation", "taught"),
+    [
+        ("dense", "all others are trained on as background"),
+        ("sparse", "above and below is trained on as no part of the objects"),
+    ],
+)
 @pytest.mark.parametrize("thick", [1, 2])
 def test_planes_that_nobody_annotated_were_background_without_a_word(
-    tmp_path: Path, thick: int
+    tmp_path: Path, thick: int, annotation: str, taught: str
 ) -> None:
+    """Nor does sparse annotation help: it taught objects of one plane."""
     labels = np.zeros((8, 32, 32), np.uint8)
     labels[3 : 3 + thick] = drawn()
     told = train(
         folder_of(tmp_path, labels, metadata={"axes": "ZYX"}),
-        "--ndim", "3", "--crop", "8,16,16",
+        "--ndim", "3", "--crop", "8,16,16", "--annotation", annotation,
     )  # fmt: skip
-    assert ("one plane thick, and only 3 of 24 planes hold any" in told) is (thick == 1)
+    assert ("one plane thick, and only 3 of 24 planes hold any: " in told) is (thick == 1)
+    assert (taught in told) is (thick == 1)
 
 
 def train(data: Path, *options: str) -> str:

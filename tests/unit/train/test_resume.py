@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
-from click.testing import Result
 from typer.testing import CliRunner
 
 from spoco_zoo.cli import app
@@ -50,7 +50,7 @@ def data(finished: Path, tmp_path: Path) -> Path:
     return shutil.copytree(finished, tmp_path / "data")
 
 
-def train(data: Path, *options: str) -> Result:
+def train(data: Path, *options: str) -> Any:
     places = [*pairs(data), "--out", str(data / "run"), "--config", str(data / "c.yaml")]
     return CliRunner().invoke(app, ["train", *places, *options])
 
