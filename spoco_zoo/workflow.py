@@ -22,7 +22,7 @@ from spoco_zoo.segment.cluster import cluster
 from spoco_zoo.segment.cluster.learn import learn_scores
 from spoco_zoo.train.checkpoint import RunFolder
 from spoco_zoo.train.layouts import find_pairs
-from spoco_zoo.train.remarks import stated_voxel_size
+from spoco_zoo.train.remarks import doubt_scale, size_text, stated_voxel_size
 from spoco_zoo.train.run import Initial, train
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def start_from(model: Model) -> Initial:
         If its network is not one of this package's.
     """
     network = own_network(model.network, "a model to start from (--init)", SpocoUNet)
-    return Initial(model.recipe.net, network.state_dict())
+    return Initial(model.recipe.net, network.state_dict(), model.recipe.voxel_size)
 
 
 def adopt_network(config: TrainConfig, net: NetConfig) -> TrainConfig:
@@ -85,6 +85,26 @@ def left_open(config: TrainConfig) -> list[str]:
     return [name for name in NETWORK if name not in named or getattr(config, name) is None]
 
 
+def settle_voxel_size(
+    images: Path, labels: Path, config: TrainConfig, initial: Initial | None
+) -> tuple[TrainConfig, list[str]]:
+    """Settings with the voxel size that the user left open, and what to tell of it."""
+    learned = None if initial is None else initial.voxel_size
+    found = []
+    if "voxel_size" not in config.model_fields_set:
+        size, note = stated_voxel_size(find_pairs(images, labels, config), config.ndim)
+        if size is None and not note and learned is not None:
+            size = learned
+            note = (
+                f"No training image states a voxel size: {size_text(size)} um is taken, that of "
+                "the model to start from. --voxel-size corrects it."
+            )
+        config = config.model_copy(update={"voxel_size": size})
+        found.append(note)
+    found.append(doubt_scale(config.voxel_size, learned))
+    return config, [text for text in found if text]
+
+
 def train_with_pictures(
     images: Path,
     labels: Path,
@@ -97,11 +117,11 @@ def train_with_pictures(
 ) -> TrainResult | None:
     """Train, with ``preview.png`` at every validation, ``training.png`` and a page at the end.
 
-    Without `config.voxel_size` that of the images is taken, if all state the same.
-    With `config.init` training starts from that model's weights, and its network
-    is taken where the settings do not name another. Under ``torchrun`` all
-    processes but the first return None. Of a finished run nothing is written anew but a page
-    that is missing.
+    Without `config.voxel_size` that of the images is taken, if all state the same; if none
+    states any, that of the model to start from. With `config.init` training starts from that
+    model's weights, and its network is taken where the settings do not name another. Under
+    ``torchrun`` all processes but the first return None. Of a finished run nothing is written
+    anew but a page that is missing.
 
     Parameters
     ----------
@@ -129,11 +149,9 @@ def train_with_pictures(
         if config.init is not None:
             initial = start_from(load_model(config.init))
             config = adopt_network(config, initial.net)
-        if "voxel_size" not in config.model_fields_set:
-            size, note = stated_voxel_size(find_pairs(images, labels, config), config.ndim)
-            config = config.model_copy(update={"voxel_size": size})
-            if note:
-                say(note)
+        config, said = settle_voxel_size(images, labels, config, initial)
+        for text in said:
+            say(text)
 
     def listen(progress: Progress) -> None:
         detail = f"loss {progress.terms['loss']:.3f}"

@@ -28,8 +28,10 @@ __all__ = [
     "doubt_crop",
     "doubt_masks",
     "doubt_planes",
+    "doubt_scale",
     "doubt_strokes",
     "doubts",
+    "size_text",
     "stated_voxel_size",
 ]
 
@@ -41,6 +43,8 @@ THICK = 4
 """Planes from which a stack has objects that go through several."""
 ALIKE = 1.05
 """Voxel sizes within this factor are of one scale."""
+FAR = 1.5
+"""Factor between voxel sizes from which objects look to a network as if of another size."""
 SHRUNK = 1.5
 """Factor by which most images could have larger crops than the smallest."""
 GIVE = "--voxel-size gives it to the model, which else cannot know the scale of other images."
@@ -191,9 +195,9 @@ def doubt_crop(samples: Sequence[Sample], crop: Sequence[int], usual: Sequence[i
         return ""
     smallest = samples[int(shapes.prod(axis=1).argmin())]
     return (
-        f"Warning: training sees crops of {_text(crop)} only, because the smallest image, "
-        f"{smallest.name}, has {_text(smallest.labels.shape)}; most are larger. An object that no "
-        f"crop holds whole is hard to learn: leave out images below {_text(possible)}."
+        f"Warning: training sees crops of {size_text(crop)} only, because the smallest image, "
+        f"{smallest.name}, has {size_text(smallest.labels.shape)}; most are larger. An object that "
+        f"no crop holds whole is hard to learn: leave out images below {size_text(possible)}."
     )
 
 
@@ -227,8 +231,9 @@ def stated_voxel_size(pairs: Sequence[Pair], ndim: int) -> tuple[tuple[float, ..
         )
     if (high > ALIKE * low).any():
         return None, (
-            f"The training images state different voxel sizes, {_text(low)} to {_text(high)} um: "
-            f"none is used. Train on images of one scale; then, or if these are wrong: {GIVE}"
+            f"The training images state different voxel sizes, {size_text(low)} to "
+            f"{size_text(high)} um: none is used. Train on images of one scale; then, or if these "
+            f"are wrong: {GIVE}"
         )
     if (middle == 1).all():
         return None, (
@@ -237,8 +242,8 @@ def stated_voxel_size(pairs: Sequence[Pair], ndim: int) -> tuple[tuple[float, ..
         )
     size = tuple(float(f"{value:.6g}") for value in middle)
     return size, (
-        f"The voxel size is {_text(size)} um, as the training images state: the model will know "
-        "it, and so can be used for images of another. --voxel-size corrects it."
+        f"The voxel size is {size_text(size)} um, as the training images state: the model will "
+        "know it, and so can be used for images of another. --voxel-size corrects it."
     )
 
 
@@ -254,5 +259,33 @@ def _stated(path: Path, ndim: int) -> tuple[tuple[float, ...] | None, str]:
     return (None if size is None or len(size) < ndim else size[-ndim:]), image.incomplete
 
 
-def _text(size: Sequence[float]) -> str:
+def doubt_scale(size: Sequence[float] | None, learned: Sequence[float] | None) -> str:
+    """What to tell a user whose model to start from was trained on voxels of another size.
+
+    Parameters
+    ----------
+    size : sequence of float or None
+        Voxel size ([Z,] Y, X) of the training images in micrometres.
+    learned : sequence of float or None
+        That of the images which the model was trained on.
+
+    Returns
+    -------
+    str
+        Empty if one of them is not known, or they are near each other along every axis.
+    """
+    if not size or not learned or len(size) != len(learned):
+        return ""
+    if all(1 / FAR <= a / b <= FAR for a, b in zip(size, learned, strict=True)):
+        return ""
+    return (
+        f"Warning: the training images have {size_text(size)} um a voxel, the model to start from "
+        f"was trained at {size_text(learned)} um: it knows objects of other sizes in voxels, which "
+        "is a worse start than one near its scale. Resample images and labels to about that; if "
+        "the voxel size is wrong, --voxel-size corrects it."
+    )
+
+
+def size_text(size: Sequence[float]) -> str:
+    """Numbers along the axes, as in ``0.5 x 0.2 x 0.2``."""
     return " x ".join(f"{value:.4g}" for value in size)

@@ -71,10 +71,11 @@ class TrainResult:
 
 @dataclass(frozen=True)
 class Initial:
-    """A trained network to start from: its architecture and its state dict."""
+    """A trained network to start from: its architecture, its state dict, its scale if known."""
 
     net: NetConfig
     state: Mapping[str, Tensor]
+    voxel_size: tuple[float, ...] | None = None
 
 
 def train(

@@ -196,6 +196,31 @@ def test_training_stacks_without_z_spacing_are_noted(tmp_path: Path) -> None:
     assert "but no z" in note
 
 
+@pytest.mark.parametrize(
+    ("stated", "given", "said"),
+    [
+        (None, None, ["No training image states a voxel size: 0.2 x 0.2 um is taken"]),
+        (0.25, None, ["0.25 x 0.25 um, as the training images state"]),
+        (0.25, "0.2,0.05", ["have 0.2 x 0.05 um a voxel", "was trained at 0.2 x 0.2 um"]),
+        (None, "0.4,0.4", ["have 0.4 x 0.4 um a voxel", "was trained at 0.2 x 0.2 um"]),
+    ],
+)
+def test_the_scale_of_a_model_to_start_from_was_lost_or_another_one_without_a_word(
+    tmp_path: Path, stated: float | None, given: str | None, said: list[str]
+) -> None:
+    options = {} if stated is None else {"resolution": (1 / stated,) * 2}
+    header = {"axes": "YX"} if stated is None else {"axes": "YX", "unit": "um"}
+    train(folder_of(tmp_path / "first", drawn()), "--voxel-size", "0.2,0.2")
+    data = folder_of(tmp_path / "then", drawn(), imagej=True, metadata=header, **options)
+    told = train(
+        data, "--init", str(tmp_path / "first/run"), *(("--voxel-size", given) if given else ())
+    )
+    assert all(text in told for text in said)
+    assert ("Warning" in told) is (given is not None)
+    size = json.loads((data / "run/model.json").read_text())["voxel_size"]
+    assert size == ([float(v) for v in given.split(",")] if given else [stated or 0.2] * 2)
+
+
 def test_a_run_takes_the_voxel_size_of_its_images_and_goes_on_with_it(tmp_path: Path) -> None:
     metadata = {"unit": "um", "axes": "YX"}
     data = folder_of(tmp_path, drawn(), imagej=True, resolution=(5, 5), metadata=metadata)
