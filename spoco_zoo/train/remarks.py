@@ -11,8 +11,9 @@ from skimage import measure
 
 from spoco_zoo import ngff
 from spoco_zoo.errors import InputError
+from spoco_zoo.nets.receptive import pooling_factor
 from spoco_zoo.train.data import BACKGROUND
-from spoco_zoo.train.setup import CROP
+from spoco_zoo.train.setup import fitting_crop
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from spoco_zoo.config import TrainConfig
     from spoco_zoo.train.data import Sample, Split
     from spoco_zoo.train.files import Pair
+    from spoco_zoo.train.setup import Setup
 
 __all__ = [
     "doubt_crop",
@@ -50,8 +52,8 @@ SHRUNK = 1.5
 GIVE = "--voxel-size gives it to the model, which else cannot know the scale of other images."
 
 
-def doubts(split: Split, config: TrainConfig, crop: Sequence[int]) -> list[str]:
-    """All that training data may not be meant to be, one text each, for a run with this crop."""
+def doubts(split: Split, config: TrainConfig, setup: Setup) -> list[str]:
+    """All that training data may not be meant to be, one text each, for a run so set up."""
     samples = [*split.train, *split.val]
     found = [*split.remarks, doubt_masks(samples)]
     if config.annotation == "sparse":
@@ -66,7 +68,7 @@ def doubts(split: Split, config: TrainConfig, crop: Sequence[int]) -> list[str]:
     if config.ndim == 3:
         found.append(doubt_planes(samples, sparse=config.annotation == "sparse"))
     if config.crop is None:
-        found.append(doubt_crop(split.train, crop, CROP[config.ndim]))
+        found.append(doubt_crop(split.train, setup.crop, pooling_factor(setup.net)))
     return [text for text in found if text]
 
 
@@ -174,15 +176,15 @@ def _pieces(labels: NDArray[np.int32]) -> NDArray[np.int64]:
     return counts[counts > 0]
 
 
-def doubt_crop(samples: Sequence[Sample], crop: Sequence[int], usual: Sequence[int]) -> str:
+def doubt_crop(samples: Sequence[Sample], crop: Sequence[int], factor: Sequence[int]) -> str:
     """What to tell a user one of whose images is so small that it shrinks the crops of all.
 
     Parameters
     ----------
     samples : sequence of Sample
         Those to train on.
-    crop, usual : sequence of int
-        Crop ([Z,] Y, X) that was chosen, and the one that larger images would have.
+    crop, factor : sequence of int
+        Crop ([Z,] Y, X) that was chosen, and what crops must be multiples of.
 
     Returns
     -------
@@ -190,10 +192,11 @@ def doubt_crop(samples: Sequence[Sample], crop: Sequence[int], usual: Sequence[i
         Empty if most images would not have much larger crops either.
     """
     shapes = np.array([sample.labels.shape for sample in samples])
-    possible = np.minimum(np.median(shapes, axis=0), usual)
-    if (possible < SHRUNK * np.asarray(crop)).all():
+    possible = fitting_crop(np.median(shapes, axis=0), factor)
+    larger = np.asarray(possible) >= SHRUNK * np.asarray(crop)
+    if not larger.any():
         return ""
-    smallest = samples[int(shapes.prod(axis=1).argmin())]
+    smallest = samples[int(shapes[:, larger.argmax()].argmin())]
     return (
         f"Warning: training sees crops of {size_text(crop)} only, because the smallest image, "
         f"{smallest.name}, has {size_text(smallest.labels.shape)}; most are larger. An object that "

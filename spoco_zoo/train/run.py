@@ -154,7 +154,7 @@ def train(
             folder = RunFolder.open(out, config, resume=resume)
             alone.enter_context(RunLock(out))
             folder.settle_split(split, resume=goes_on)
-            for text in [FINISHED] if finished else doubts(split, config, setup.crop):
+            for text in [FINISHED] if finished else doubts(split, config, setup):
                 say(text)
         ranks.wait()
         if finished:

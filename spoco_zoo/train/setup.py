@@ -29,6 +29,7 @@ __all__ = [
     "check_network",
     "check_statistics",
     "choose_precision",
+    "fitting_crop",
     "relative_voxel_size",
     "resolve",
 ]
@@ -158,9 +159,14 @@ def choose_crop(
                 "Choose a smaller --crop, or remove the smallest images.",
             )
         return config.crop
+    return fitting_crop(smallest, factor)
+
+
+def fitting_crop(shape: Sequence[float], factor: Sequence[int]) -> tuple[int, ...]:
+    """The default crop within a shape, a multiple of the pooling factor."""
     return tuple(
         max(f, min(c, int(s)) // f * f)
-        for c, s, f in zip(CROP[config.ndim], smallest, factor, strict=True)
+        for c, s, f in zip(CROP[len(shape)], shape, factor, strict=True)
     )
 
 

@@ -14,10 +14,11 @@ from typer.testing import CliRunner
 
 from spoco_zoo.cli import app
 from spoco_zoo.config import TrainConfig
-from spoco_zoo.train.data import load_samples
+from spoco_zoo.nets.receptive import pooling_factor
+from spoco_zoo.train.data import load_samples, make_sample
 from spoco_zoo.train.files import Pair, pair_files
 from spoco_zoo.train.remarks import doubt_crop, doubt_masks, stated_voxel_size
-from spoco_zoo.train.setup import CROP, resolve
+from spoco_zoo.train.setup import fitting_crop, resolve
 
 SMALL = {"features": [4, 8], "embedding_dim": 4, "crop": [16, 16], "precision": "float32"}
 
@@ -118,12 +119,37 @@ def test_one_small_image_shrank_the_crops_of_all_without_a_word(
         path = data / what / "2.tif"
         tifffile.imwrite(path, tifffile.imread(path)[:edge, :edge])
     samples = load_samples(pair_files(data / "images", data / "labels"), TrainConfig())
-    crop = resolve(TrainConfig(), samples, torch.device("cpu")).crop
-    text = doubt_crop(samples, crop, CROP[2])
+    setup = resolve(TrainConfig(), samples, torch.device("cpu"))
+    crop, factor = setup.crop, pooling_factor(setup.net)
+    text = doubt_crop(samples, crop, factor)
     assert ("crops of 24 x 24 only, because the smallest image, 2, has 24 x 24" in text) is said
     assert ("leave out images below 128 x 128" in text) is said
     assert bool(text) is said
-    assert not doubt_crop(samples[2:], crop, CROP[2])  # no other is larger
+    assert not doubt_crop(samples[2:], crop, factor)  # no other is larger
+
+
+@pytest.mark.parametrize(
+    ("depths", "factor", "said"),
+    [
+        ((12, 12, 12), (8, 8, 8), False),  # of one size, which is no multiple of the factor
+        ((8, 12, 12), (8, 8, 8), False),  # 12 planes would give crops of 8, too
+        ((12, 30, 30), (8, 8, 8), True),
+        ((12, 12, 12), (1, 8, 8), False),
+    ],
+)
+def test_thin_stacks_of_one_size_were_said_to_be_smaller_than_most(
+    depths: tuple[int, ...], factor: tuple[int, int, int], said: bool
+) -> None:
+    labels = [np.ones((depth, 64, 64), np.int32) for depth in depths]
+    samples = [
+        make_sample(str(n), np.indices(ids.shape)[:1].astype(np.float32), ids)
+        for n, ids in enumerate(labels)
+    ]
+    text = doubt_crop(samples, fitting_crop((min(depths), 64, 64), factor), factor)
+    assert bool(text) is said
+    if said:
+        assert "crops of 8 x 64 x 64 only, because the smallest image, 0, has 12 x 64" in text
+        assert "leave out images below 24 x 64 x 64" in text
 
 
 def test_validation_images_that_are_trained_on_are_told_of(tmp_path: Path) -> None:
