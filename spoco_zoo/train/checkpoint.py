@@ -39,6 +39,12 @@ class Checkpoint:
     """Validations in a row without a better score."""
     setup: dict[str, Any] = field(default_factory=dict)
     """What was resolved from settings and images; empty in checkpoints of before it was kept."""
+    running: dict[str, float] = field(default_factory=dict)
+    """Running means of the loss terms, which the log goes on with; empty as `setup` may be."""
+    seconds: float = 0.0
+    """Time that the run had taken."""
+    clustering: dict[str, Any] = field(default_factory=dict)
+    """What validation last made labels with: of settings that are as good it is taken first."""
 
 
 @dataclass(frozen=True)

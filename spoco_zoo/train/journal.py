@@ -56,6 +56,10 @@ class Journal:
         Write event files to ``tensorboard/`` too.
     step : int
         Step that the run begins or goes on from.
+    running : dict
+        Running means so far.
+    seconds : float
+        Time that the run has taken so far.
 
     Raises
     ------
@@ -63,14 +67,27 @@ class Journal:
         If `tensorboard` is asked for and not installed.
     """
 
-    def __init__(self, folder: RunFolder, *, tensorboard: bool, step: int) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        *,
+        tensorboard: bool,
+        step: int,
+        running: Mapping[str, float],
+        seconds: float,
+    ) -> None:
         self.folder = folder
-        self.running: dict[str, float] = {}
-        self.started = time.monotonic()
+        self.running = dict(running)
+        self.started = time.monotonic() - seconds
         self.events: Any = None
         if tensorboard:
             writer = event_writer()
             self.events = writer(str(folder.path / "tensorboard"), purge_step=step + 1)
+
+    @property
+    def seconds(self) -> float:
+        """Time that the run has taken, before an interruption as well."""
+        return time.monotonic() - self.started
 
     def watch(self, terms: Mapping[str, float]) -> None:
         """Take in the terms of one step."""
@@ -84,8 +101,7 @@ class Journal:
             **{name: round(value, 5) for name, value in self.running.items()},
             **{name: round(value, 4) for name, value in scores.items()},
         }
-        seconds = round(time.monotonic() - self.started, 1)
-        self.folder.log({"step": step, "seconds": seconds, **values})
+        self.folder.log({"step": step, "seconds": round(self.seconds, 1), **values})
         if self.events is not None:
             for name, value in values.items():
                 group = "validation/" if name in scores else "train/"

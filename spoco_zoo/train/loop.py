@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from spoco_zoo import run_folder
+from spoco_zoo.config import ClusteringConfig
 from spoco_zoo.errors import LedgerError, TrainingError
 from spoco_zoo.nets.receptive import pooling_factor
 from spoco_zoo.nets.registry import build_network
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from spoco_zoo.config import ClusteringConfig, TrainConfig
+    from spoco_zoo.config import TrainConfig
     from spoco_zoo.nets.model import Clusterer
     from spoco_zoo.train.data import Sample, Split
     from spoco_zoo.train.metrics import Scores
@@ -113,6 +114,8 @@ class Trainer:
         self.crops = CropSampler(annotated, setup.crop, setup.geometry, config.seed, total)
         self.step, self.best, self.stale = 0, -1.0, 0
         self.ap50: float | None = None
+        self.running: dict[str, float] = {}
+        self.seconds = 0.0
 
     def restore(self) -> None:
         """Go on from ``last.pt``."""
@@ -123,6 +126,9 @@ class Trainer:
         self.optimizer.load_state_dict(saved.optimizer)
         self.scaler.load_state_dict(saved.scaler)
         self.step, self.best, self.stale = saved.step, saved.best, saved.stale
+        self.running, self.seconds = saved.running, saved.seconds
+        if saved.clustering:
+            self.clustering = ClusteringConfig.checked(saved.clustering)
         if not (self.folder.path / run_folder.BEST).is_file():
             self.best = -1.0  # the next validation writes it anew
 
@@ -153,6 +159,9 @@ class Trainer:
             scaler=self.scaler.state_dict(),
             stale=self.stale,
             setup=self.setup.to_dict(),
+            running=self.running,
+            seconds=self.seconds,
+            clustering=self.clustering.model_dump(mode="json"),
         )
 
     @property
@@ -166,7 +175,13 @@ class Trainer:
             return
         main = self.ranks.main
         journal = (
-            Journal(self.folder, tensorboard=self.config.tensorboard, step=self.step)
+            Journal(
+                self.folder,
+                tensorboard=self.config.tensorboard,
+                step=self.step,
+                running=self.running,
+                seconds=self.seconds,
+            )
             if main
             else None
         )
@@ -203,6 +218,7 @@ class Trainer:
             scores = {"val_ap50": self.ap50} if case and self.ap50 is not None else {}
             journal.write(self.step, learning_rate(self.step - 1, self.config), scores)
             if validated:
+                self.running, self.seconds = dict(journal.running), journal.seconds
                 # Before the listener, who may fail to draw a picture.
                 self.folder.save_last(self.checkpoint())
             listen(

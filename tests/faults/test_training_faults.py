@@ -18,6 +18,7 @@ from spoco_zoo.config import TrainConfig
 from spoco_zoo.errors import LedgerError, StoreError
 from spoco_zoo.locking import LOCK
 from spoco_zoo.segment.cluster import cluster
+from spoco_zoo.train.checkpoint import RunFolder
 from spoco_zoo.train.run import train
 
 DRIVER = """
@@ -120,8 +121,12 @@ def test_a_killed_run_resumes_to_the_weights_of_an_undisturbed_one(
     for part in ("network", "momentum"):
         for name, tensor in one[part].items():
             assert torch.equal(tensor, two[part][name]), name
-    logs = [(run / "log.jsonl").read_text().splitlines() for run in (whole, broken)]
-    assert len(logs[0]) == len(logs[1])
+    logs = [RunFolder(run).read_log() for run in (whole, broken)]
+    seconds = [[row.pop("seconds") for row in rows] for rows in logs]
+    assert logs[0] == logs[1]  # the running means of the loss as well
+    assert all(times == sorted(times) for times in seconds)
+    for name in ("model.json", "metrics.json"):
+        assert (whole / name).read_text() == (broken / name).read_text()
 
 
 def run(data: Path, out: Path, **changes: object) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+import torch
 from typer.testing import CliRunner
 
 from spoco_zoo.cli import app
@@ -86,3 +87,15 @@ def test_a_run_that_was_stopped_at_its_very_end_is_finished(data: Path, lost: st
     after = content(data / "run")
     assert set(after) == set(before)
     assert all(after[name] == before[name] for name in ("model.json", "metrics.json", "last.pt"))
+
+
+def test_a_checkpoint_of_before_is_gone_on_with(data: Path) -> None:
+    """It has no running means, no seconds and no clustering."""
+    run = data / "run"
+    (run / "model.json").unlink()
+    saved = torch.load(run / "last.pt", weights_only=True)
+    for name in ("running", "seconds", "clustering"):
+        assert saved.pop(name)
+    torch.save(saved, run / "last.pt")
+    assert train(data, "--resume").exit_code == 0
+    assert (run / "model.json").is_file()
