@@ -194,17 +194,25 @@ def integer_labels(
 
 
 def odd_labels(array: NDArray[Any], ndim: int) -> str:
-    """What helps where labels have more or fewer axes than the network."""
-    if array.ndim == ndim + 1 and array.dtype == np.uint8 and {*array.shape} & {3, 4}:
-        return (
-            "These are colours: save one number per object, in one channel, as 16-bit TIFF "
-            "(docs/annotate.md)."
-        )
+    """What helps where labels have more or fewer axes than the network.
+
+    Three or four planes may be colours, whatever their type: only those that lie last, or are
+    all the same, are so for sure.
+    """
+    remedy = "save one number per object, in one channel, as 16-bit TIFF (docs/annotate.md)."
+    more = array.ndim == ndim + 1
+    few = more and len(array) in (3, 4)
+    if more and (array.shape[-1] in (3, 4) or (few and (array[:3] == array[0]).all())):
+        return f"These are colours: {remedy}"
+    colours = f" If these are colours: {remedy}" if few else ""
     if (ndim, array.ndim) == (2, 3):
-        return "Pass --ndim 3 if this is a volume; else save each plane, or time point, by itself."
+        return (
+            "Pass --ndim 3 if this is a volume; else save each plane, or time point, by itself; "
+            f"masks of one object each belong in one image, each with its number.{colours}"
+        )
     if (ndim, array.ndim) == (3, 2):
         return "Pass --ndim 2, or save labels of the whole volume, 0 in planes without any."
-    return "Save one label image per file."
+    return f"Save one label image per file.{colours}"
 
 
 def object_centres(labels: NDArray[np.int32]) -> NDArray[np.float64]:

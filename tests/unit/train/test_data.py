@@ -148,6 +148,26 @@ def test_bad_pairs_get_one_clear_line(tmp_path: Path, change: object, line: str)
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+@pytest.mark.parametrize(
+    ("planes", "said", "not_said"),
+    [
+        (lambda m: [m, m * 0, m % 2], ("--ndim 3", "If these are colours"), "These are"),
+        (lambda m: [m == n for n in range(4)], ("masks of one object each",), "These are"),
+        (lambda m: [m, m, m, m * 0 + 255], ("These are colours",), "--ndim"),
+        (lambda m: [m == n for n in range(7)], ("masks of one object each",), "colours"),
+    ],
+)
+def test_colours_were_taken_for_a_volume_and_masks_for_colours(
+    kind: type, planes: object, said: tuple[str, ...], not_said: str
+) -> None:
+    labels = np.stack(planes(picture()[1])).astype(kind)  # type: ignore[operator]
+    with pytest.raises(DataError) as caught:
+        integer_labels(labels, 2, "a.tif", TrainConfig())
+    assert all(text in str(caught.value) for text in said)
+    assert not_said not in str(caught.value)
+
+
 def test_a_crop_larger_than_the_smallest_image_is_refused(tmp_path: Path) -> None:
     pair(tmp_path, "a", *picture())
     pair(tmp_path, "large", *picture(1, (64, 64)))
