@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -35,9 +36,11 @@ __all__ = [
     "Learner",
     "Model",
     "load_run",
+    "load_tensors",
     "network_from_state",
     "own_network",
     "save_run_model",
+    "save_tensors",
 ]
 
 
@@ -199,6 +202,21 @@ def save_tensors(value: Mapping[str, Any], path: Path) -> None:
         partial.write_bytes(content.getbuffer())
 
 
+def load_tensors(path: Path, device: torch.device | str) -> Any:
+    """Read what `save_tensors` wrote, and check its checksums, which torch does not.
+
+    Raises
+    ------
+    Exception
+        Of many kinds, if the file is damaged or holds more than tensors and plain values.
+    """
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise zipfile.BadZipFile(f"{damaged} is not as it was written")
+    return torch.load(path, map_location=device, weights_only=True)
+
+
 def load_run(folder: Path) -> Model:
     """Load the finished model of a training run.
 
@@ -216,7 +234,7 @@ def load_run(folder: Path) -> Model:
         )
     recipe = ModelRecipe.checked(_read_json(recipe_file))
     try:
-        states = torch.load(weights, map_location="cpu", weights_only=True)
+        states = load_tensors(weights, "cpu")
     except Exception as error:  # torch raises many kinds for a damaged or unsafe file
         raise BundleError(
             "weights must be a readable file of tensors",

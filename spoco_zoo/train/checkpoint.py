@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from spoco_zoo import run_folder
 from spoco_zoo.errors import BundleError, LedgerError, StoreError, one_line
-from spoco_zoo.nets.model import save_tensors
+from spoco_zoo.nets.model import load_tensors, save_tensors
 from spoco_zoo.replacing import replacing
 from spoco_zoo.train.data import PARTS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
+    import torch
     from torch import Tensor
 
     from spoco_zoo.config import TrainConfig
@@ -214,10 +215,24 @@ class RunFolder:
             file.write(json.dumps(row) + "\n")
 
     def read_log(self) -> list[dict[str, Any]]:
-        """All whole rows of the log; a cut last line is left out."""
+        """All whole rows of the log; a cut last line is left out.
+
+        Raises
+        ------
+        StoreError
+            If it is no text.
+        """
         path = self.path / run_folder.LOG
         rows = []
-        for line in path.read_text().splitlines() if path.is_file() else []:
+        try:
+            lines = path.read_text("utf-8").splitlines() if path.is_file() else []
+        except UnicodeDecodeError as error:
+            raise StoreError(
+                "the log of a run must be text",
+                f"{one_line(error)[:100]} ({path})",
+                "Remove the file: the curves then begin where the run goes on.",
+            ) from error
+        for line in lines:
             try:
                 row = json.loads(line)
             except ValueError:
@@ -248,15 +263,30 @@ class RunFolder:
         """Read ``best.pt``."""
         return self._load(run_folder.BEST, device)
 
+    @contextmanager
+    def fitting(self, name: str) -> Iterator[None]:
+        """While the content of a checkpoint is taken over: it may lack what the run needs.
+
+        Raises
+        ------
+        StoreError
+        """
+        try:
+            yield
+        except Exception as error:  # torch raises many kinds for states that do not fit
+            raise StoreError(
+                "a checkpoint must hold all that the run needs to go on",
+                f"{type(error).__name__}: {one_line(error)[:120]} ({self.path / name})",
+                "Start the run again in a new folder.",
+            ) from error
+
     def _save(self, name: str, checkpoint: Checkpoint) -> None:
         values = {k: getattr(checkpoint, k) for k in Checkpoint.__dataclass_fields__}
         save_tensors(values, self.path / name)
 
     def _load(self, name: str, device: torch.device) -> Checkpoint:
         try:
-            return Checkpoint(
-                **torch.load(self.path / name, map_location=device, weights_only=True)
-            )
+            return Checkpoint(**load_tensors(self.path / name, device))
         except Exception as error:  # torch raises many kinds for a damaged file
             raise StoreError(
                 "a checkpoint must be readable",

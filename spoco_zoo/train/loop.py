@@ -121,14 +121,15 @@ class Trainer:
         """Go on from ``last.pt``."""
         saved = self.folder.load_last(self.device)
         self._check_setup(saved.setup)
-        self.network.load_state_dict(saved.network)
-        self.momentum.load_state_dict(saved.momentum)
-        self.optimizer.load_state_dict(saved.optimizer)
-        self.scaler.load_state_dict(saved.scaler)
+        with self.folder.fitting(run_folder.LAST):
+            self.network.load_state_dict(saved.network)
+            self.momentum.load_state_dict(saved.momentum)
+            self.optimizer.load_state_dict(saved.optimizer)
+            self.scaler.load_state_dict(saved.scaler)
+            if saved.clustering:
+                self.clustering = ClusteringConfig.checked(saved.clustering)
         self.step, self.best, self.stale = saved.step, saved.best, saved.stale
         self.running, self.seconds = saved.running, saved.seconds
-        if saved.clustering:
-            self.clustering = ClusteringConfig.checked(saved.clustering)
         if not (self.folder.path / run_folder.BEST).is_file():
             self.best = -1.0  # the next validation writes it anew
 

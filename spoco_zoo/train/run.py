@@ -296,7 +296,8 @@ def choose_network(trainer: Trainer) -> tuple[nn.Module, nn.Module]:
     network, momentum = make_momentum(trainer.network), make_momentum(trainer.network)
     samples, judged = tuning_images(trainer.split), []
     for pair in candidates:
-        load_both(network, momentum, pair)
+        with trainer.folder.fitting(run_folder.BEST):  # the others are in use
+            load_both(network, momentum, pair)
         judged.append(trainer.judge(network, momentum, samples)[:2])
     winner = int(np.argmax([scores.merit for _, scores in judged]))
     trainer.clustering = judged[winner][0]

@@ -99,3 +99,54 @@ def test_a_checkpoint_of_before_is_gone_on_with(data: Path) -> None:
     torch.save(saved, run / "last.pt")
     assert train(data, "--resume").exit_code == 0
     assert (run / "model.json").is_file()
+
+
+@pytest.mark.parametrize("name", ["last.pt", "best.pt", "model.pt"])
+def test_bytes_that_were_overwritten_changed_a_weight_without_a_word(data: Path, name: str) -> None:
+    """Torch writes checksums and does not read them."""
+    run = data / "run"
+    weights = torch.load(run / name, weights_only=True)["network"]
+    flat = next(t for t in weights.values() if t.ndim == 1 and len(t) > 4)
+    damaged = bytearray((run / name).read_bytes())
+    damaged[damaged.index(flat.numpy().tobytes())] ^= 255
+    (run / name).write_bytes(damaged)
+    torch.load(run / name, weights_only=True)
+    if name != "model.pt":
+        (run / "model.json").unlink()
+    done = train(data, "--resume")
+    assert done.exit_code == 2, done.output
+    assert f"BadZipFile in {run / name}" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "lost", "said"),
+    [
+        ("last.pt", "network", "head.weight", "head.weight"),
+        ("last.pt", "optimizer", "state", "'state'"),
+        ("best.pt", "momentum", "head.weight", "head.weight"),
+    ],
+)
+def test_a_checkpoint_that_lacks_something_ended_in_a_traceback(
+    data: Path, name: str, part: str, lost: str, said: str
+) -> None:
+    run = data / "run"
+    (run / "model.json").unlink()
+    saved = torch.load(run / name, weights_only=True)
+    del saved[part][lost]
+    torch.save(saved, run / name)
+    done = train(data, "--resume")
+    assert done.exit_code == 2, done.output
+    assert "must hold all that the run needs to go on" in done.stderr
+    assert said in done.stderr
+    assert str(run / name) in done.stderr
+
+
+def test_a_log_that_is_no_text_ended_in_a_traceback(data: Path) -> None:
+    run = data / "run"
+    (run / "model.json").unlink()
+    (run / "log.jsonl").write_bytes(b"\xff\xfe" + (run / "log.jsonl").read_bytes())
+    done = train(data, "--resume")
+    assert done.exit_code == 2, done.output
+    assert "the log of a run must be text; found" in done.stderr
+    (run / "log.jsonl").unlink()
+    assert train(data, "--resume").exit_code == 0
