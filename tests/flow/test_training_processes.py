@@ -103,6 +103,13 @@ def test_two_processes_share_annotation_and_weights_and_one_of_them_writes(
     assert (first["threads"], second["threads"]) == (0, 0)
     lines = (out / "log.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [2, 4, 6]
+    # Once more: it is finished, for every process.
+    before = (out / "model.json").stat().st_mtime_ns
+    done = torchrun(data, out, 1)
+    assert done.returncode == 0, done.stderr[-3000:]
+    held = [json.loads((out / f"held-{rank}.json").read_text()) for rank in (0, 1)]
+    assert [one["result"] for one in held] == [True, False]
+    assert (out / "model.json").stat().st_mtime_ns == before
 
 
 def test_early_stop_ends_all_processes(data: Path, tmp_path: Path) -> None:
