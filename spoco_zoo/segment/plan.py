@@ -127,7 +127,8 @@ class Plan:
         source, level = self.source, self.config.level
         size = source.voxel_size(level)
         scale = size or source.spatial_scale(level)
-        unit = "micrometer" if size else next((u for u in reversed(source.units) if u), "?")
+        stated = next((u for u in reversed(source.units) if u), "(no unit is stated)")
+        unit = "micrometer" if size else stated
         disagreement = "none: the halo holds the whole receptive field"
         return {
             "input": f"{source.uri}, level {level}",
