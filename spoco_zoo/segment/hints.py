@@ -31,6 +31,10 @@ LEAN = 0.1
 """An image leans to the other side than those of the training if both do by as much as this."""
 ENOUGH = 10
 """Objects that tell of which size they are."""
+SPECK = 8
+"""Voxels of a region that may be a dropped object; smaller ones are noise."""
+LARGEST_ZOOM = 4.0
+"""That is chosen, or advised where little is known."""
 FEW = 3
 """Dropped regions of which nothing is said."""
 MUCH = 0.07
@@ -115,7 +119,7 @@ def doubt_dropped(
     Returns
     -------
     str
-        Empty if that is but little, or the objects that were kept are no small ones.
+        Empty if that is but little, or noise, or the objects that were kept are no small ones.
     """
     if recipe.object_size is None or blocks.dropped < FEW:
         return ""
@@ -125,9 +129,13 @@ def doubt_dropped(
     if bins and _typical(bins) > middle:
         return ""
     size = blocks.dropped_voxels / blocks.dropped
+    if size < SPECK:
+        return ""  # noise: enlarged it becomes thousands of objects
     low = str(2 ** int(np.log2(size)))
     typical = _typical({**bins, low: bins.get(low, 0) + blocks.dropped})
-    larger = max(zoom * (middle / typical) ** (1 / recipe.net.ndim), 2)
+    larger = min(
+        max(zoom * (middle / typical) ** (1 / recipe.net.ndim), 2), max(zoom, LARGEST_ZOOM)
+    )
     why = "smaller than --min-size"
     if recipe.clustering.scoring is not None:
         why = "unlike the objects of the training"

@@ -18,17 +18,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spoco_zoo.segment.hints import MUCH
+from spoco_zoo.segment.hints import LARGEST_ZOOM, MUCH, SPECK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = ["Look", "choose_scale"]
 
-LEAST, MOST = 0.125, 4.0
+LEAST, MOST = 0.125, LARGEST_ZOOM
 """Zooms that are chosen."""
-SPECK = 8
-"""Voxels of a region that may be a dropped object; smaller ones are noise."""
 SMALL = 0.3
 """Objects below this part of the training's median size may be too small."""
 ENLARGED = 0.7

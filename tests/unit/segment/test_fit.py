@@ -185,6 +185,11 @@ def test_objects_too_small_for_the_model_were_missed_without_a_word(tmp_path: Pa
     large = planned(tmp_path / "b.tif", known, clustering={"min_size": 100})
     assert doubt(large, bins, seen, lost) == ""  # as asked
     assert doubt(plan, {"512": 9}, seen, lost) == ""  # crumbs of large objects
+    # Enlarged eight times, as was advised, noise became 80,000 objects.
+    noise = BlockTally(kept_voxels=0, dropped=12, dropped_voxels=60)
+    assert "were dropped" not in doubt(plan, {}, seen, noise)
+    tiny = BlockTally(kept_voxels=0, dropped=900, dropped_voxels=9000)
+    assert "--zoom 4." in doubt(plan, {}, seen, tiny)
 
 
 def test_an_image_without_objects_was_left_without_a_word() -> None:
