@@ -38,7 +38,7 @@ def tune(
     """Choose the clustering and its parameters on annotated images.
 
     A run's recipe then holds the winner. A bundle stays as it is: pass the
-    written settings to ``segment --config``.
+    written settings to segment --config.
 
     Example: spoco-zoo tune run --images images/ --labels labels/
     """
