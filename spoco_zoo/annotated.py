@@ -14,11 +14,12 @@ import numpy as np
 
 from spoco_zoo import run_folder
 from spoco_zoo.config import TrainConfig
-from spoco_zoo.errors import ConfigError, DataError, InputError
-from spoco_zoo.ngff import open_image, resampled
+from spoco_zoo.errors import ConfigError, DataError
+from spoco_zoo.ngff import resampled
 from spoco_zoo.segment.fit import DOUBTFUL, choose_zoom, stated_size
 from spoco_zoo.segment.resize import Stretch
 from spoco_zoo.train.data import check_channels, load_samples, make_sample
+from spoco_zoo.train.remarks import described
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,12 +108,8 @@ def load_annotated(
 
 def stated(path: Path, recipe: ModelRecipe) -> tuple[float, ...] | None:
     """Voxel size ([Z,] Y, X) that an image file states along the axes of the model, if it does."""
-    if path.suffix.lower() not in (".tif", ".tiff", ".zarr"):
-        return None
-    try:
-        size = stated_size(open_image(path), 0, recipe)
-    except InputError:  # its pixels were read: what is odd is what it says of itself
-        return None
+    image = described(path)
+    size = None if image is None else stated_size(image, 0, recipe)
     ndim = recipe.net.ndim
     return None if size is None or len(size) < ndim else size[-ndim:]
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["FORMER", "LOCK", "RunLock", "workplace"]
+__all__ = ["FORMER", "LOCK", "RunLock", "clear_locked", "workplace"]
 
 LOCK = "lock.json"
 FORMER = "former"
@@ -149,23 +149,22 @@ def workplace(target: Path) -> Iterator[Path]:
         with RunLock(folder):
             if (folder / FORMER).exists() and not target.exists():
                 (folder / FORMER).rename(target)
-            _clear(folder)
+            clear_locked(folder)
             try:
                 yield folder
             finally:
-                _clear(folder)
+                clear_locked(folder)
     finally:
         with contextlib.suppress(OSError):  # not empty: another process is at work there
             folder.rmdir()
 
 
-def _clear(folder: Path) -> None:
-    """Delete everything in a folder but its lock."""
-    for path in folder.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        elif path.name != LOCK:
-            path.unlink()
+def clear_locked(folder: Path, keep: tuple[str, ...] = (), last: str = "") -> None:
+    """Empty a folder but for its lock and the names that are to be kept; one of them goes last."""
+    for path in sorted(folder.iterdir(), key=lambda p: p.name == last):
+        if path.name in (LOCK, *keep):
+            continue
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def _is_alive(pid: int, started: float) -> bool:

@@ -35,7 +35,11 @@ __all__ = [
     "USE",
     "ConfigFile",
     "Device",
+    "KnownBackground",
+    "LabelName",
     "Overwrite",
+    "Rescale",
+    "VoxelSize",
     "app",
     "check_file",
     "display",
@@ -59,6 +63,14 @@ app = typer.Typer(
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:I.", rich_help_panel=RUNS)]
 ConfigFile = Annotated[
     Path | None, typer.Option(help="YAML file; flags win over it.", rich_help_panel=RUNS)
+]
+VoxelSize = Annotated[str | None, typer.Option(help="True voxel size in um.")]
+Rescale = Annotated[bool, typer.Option("--rescale/--no-rescale", help="To the model's voxel size.")]
+KnownBackground = Annotated[
+    int | None, typer.Option(help="Value of known background; as in the run.")
+]
+LabelName = Annotated[
+    str | None, typer.Option(help="Of several labels in an OME-Zarr; as in the run.")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 

@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from spoco_zoo.cli.app import MAKE, Device, app, display, exit_codes, show
+from spoco_zoo.cli.app import (
+    MAKE,
+    Device,
+    KnownBackground,
+    LabelName,
+    Rescale,
+    VoxelSize,
+    app,
+    display,
+    exit_codes,
+    show,
+)
 from spoco_zoo.values import numbers
 
 __all__ = ["complete"]
@@ -20,16 +31,10 @@ def complete(
     images: Annotated[Path, typer.Option(help="Folder of images, or one file.")],
     labels: Annotated[Path, typer.Option(help="Their sparse masks, of the same names.")],
     out: Annotated[Path, typer.Option(help="New folder for the completed masks.")],
-    background_label: Annotated[
-        int | None, typer.Option(help="Value of known background; as in the run.")
-    ] = None,
-    label_name: Annotated[
-        str | None, typer.Option(help="Of several labels in an OME-Zarr; as in the run.")
-    ] = None,
-    voxel_size: Annotated[str | None, typer.Option(help="True voxel size in um.")] = None,
-    rescale: Annotated[
-        bool, typer.Option("--rescale/--no-rescale", help="To the model's voxel size.")
-    ] = True,
+    background_label: KnownBackground = None,
+    label_name: LabelName = None,
+    voxel_size: VoxelSize = None,
+    rescale: Rescale = True,
     device: Device = "auto",
 ) -> None:
     """Complete sparse annotation with what a model trained on it is sure of.

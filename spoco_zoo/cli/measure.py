@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from spoco_zoo.cli.app import LOOK, app, check_file, display, exit_codes, show
+from spoco_zoo.cli.app import LOOK, VoxelSize, app, check_file, display, exit_codes, show
 from spoco_zoo.values import numbers
 
 __all__ = ["measure"]
@@ -20,7 +20,7 @@ def measure(
     image: Annotated[str, typer.Argument(help="Image whose intensities are measured.")],
     out: Annotated[Path, typer.Option(help="TABLE.csv, or TABLE.parquet.")],
     label_name: Annotated[str | None, typer.Option(help="Which label, of several.")] = None,
-    voxel_size: Annotated[str | None, typer.Option(help="True voxel size in um.")] = None,
+    voxel_size: VoxelSize = None,
 ) -> None:
     """Measure every object: size, centroid, box, and intensities of every channel.
 

@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from spoco_zoo.cli.app import MAKE, Device, app, display, exit_codes, show
+from spoco_zoo.cli.app import (
+    MAKE,
+    Device,
+    KnownBackground,
+    LabelName,
+    Rescale,
+    VoxelSize,
+    app,
+    display,
+    exit_codes,
+    show,
+)
 from spoco_zoo.values import numbers
 
 __all__ = ["tune"]
@@ -23,16 +34,10 @@ def tune(
     methods: Annotated[str | None, typer.Option(help="With commas between; all.")] = None,
     store: Annotated[bool, typer.Option(help="Write the winner into the run.")] = True,
     annotation: Annotated[str | None, typer.Option(help="dense or sparse; as in the run.")] = None,
-    background_label: Annotated[
-        int | None, typer.Option(help="Known background; as in the run.")
-    ] = None,
-    label_name: Annotated[
-        str | None, typer.Option(help="Of several labels in an OME-Zarr; as in the run.")
-    ] = None,
-    voxel_size: Annotated[str | None, typer.Option(help="True voxel size in um.")] = None,
-    rescale: Annotated[
-        bool, typer.Option("--rescale/--no-rescale", help="To the model's voxel size.")
-    ] = True,
+    background_label: KnownBackground = None,
+    label_name: LabelName = None,
+    voxel_size: VoxelSize = None,
+    rescale: Rescale = True,
     device: Device = "auto",
 ) -> None:
     """Choose the clustering and its parameters on annotated images.

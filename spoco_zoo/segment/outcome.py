@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spoco_zoo.errors import SpocoError
-from spoco_zoo.locking import LOCK
+from spoco_zoo.locking import clear_locked
 from spoco_zoo.segment.ledger import PROGRESS
 
 if TYPE_CHECKING:
@@ -160,7 +159,4 @@ def failed_text(failures: Sequence[Failure], output: str) -> str:
 
 def clear_folder(folder: Path, keep: tuple[str, ...] = ()) -> None:
     """Empty a run folder but for its lock and what is to be kept; the ledger goes last."""
-    for path in sorted(folder.iterdir(), key=lambda p: p.name == PROGRESS):
-        if path.name in (LOCK, *keep):
-            continue
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    clear_locked(folder, keep, last=PROGRESS)

@@ -114,7 +114,7 @@ class RunFolder:
     @property
     def finished(self) -> bool:
         """Whether it holds a model with its scores: the recipe is the last file to be written."""
-        files = (run_folder.RECIPE, run_folder.MODEL, run_folder.METRICS)
+        files = (run_folder.LAST, run_folder.MODEL, run_folder.METRICS, run_folder.RECIPE)
         return all((self.path / name).is_file() for name in files)
 
     def settle_split(self, split: Split, *, resume: bool) -> None:

@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from spoco_zoo.config import TrainConfig
+    from spoco_zoo.ngff import Image
     from spoco_zoo.train.data import Sample, Split
     from spoco_zoo.train.files import Pair
     from spoco_zoo.train.setup import Setup
 
 __all__ = [
+    "described",
     "doubt_crop",
     "doubt_masks",
     "doubt_planes",
@@ -250,13 +252,20 @@ def stated_voxel_size(pairs: Sequence[Pair], ndim: int) -> tuple[tuple[float, ..
     )
 
 
+def described(path: Path) -> Image | None:
+    """An image file of a kind that can state a voxel size, None if its metadata cannot be read."""
+    if path.suffix.lower() not in (".tif", ".tiff", ".zarr"):
+        return None
+    try:
+        return ngff.open_image(path)
+    except InputError:  # what cannot be used at all is refused by the reader of its pixels
+        return None
+
+
 def _stated(path: Path, ndim: int) -> tuple[tuple[float, ...] | None, str]:
     """Voxel size of an image file, or what is stated of it; files without metadata state none."""
-    if path.suffix.lower() not in (".tif", ".tiff", ".zarr"):
-        return None, ""
-    try:
-        image = ngff.open_image(path)
-    except InputError:  # what cannot be trained on is refused by its reader
+    image = described(path)
+    if image is None:
         return None, ""
     size = image.voxel_size()
     return (None if size is None or len(size) < ndim else size[-ndim:]), image.incomplete

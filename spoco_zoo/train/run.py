@@ -143,7 +143,7 @@ def train(
     check_statistics(setup, share_of_batch(setup.batch_size, ranks))
     folder = RunFolder(out)
     goes_on = resume and folder.has_checkpoint
-    finished = goes_on and folder.finished
+    finished = resume and folder.finished
     state = None
     if initial is not None:
         check_network(setup.net, initial.net)

@@ -271,8 +271,11 @@ def choose_by_scores(
     assert scored.scoring is not None
     limits = [scored.scoring.model_copy(update={"least": least}) for least in LEASTS]
     options = [scored.model_copy(update={"scoring": limit}) for limit in limits]
-    judged = [(option, score_cases(cases, clusterer, option, background)) for option in options]
-    tried = (*tuned.tried, *judged)
+    known = dict(tuned.tried)
+    for option in options:
+        if option not in known:
+            known[option] = score_cases(cases, clusterer, option, background)
+    judged, tried = [(option, known[option]) for option in options], tuple(known.items())
     highest = max(scores.merit for _, scores in judged)
     if highest <= tuned.scores.merit:
         return Tuning(tuned.best, tuned.scores, tried)
