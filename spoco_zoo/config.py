@@ -304,6 +304,10 @@ class TrainConfig(Config):
     crop: tuple[Positive, ...] | None = None
     augmentation: float = Field(default=1.0, ge=0, le=2)
     """Strength of the random changes; with 0 crops are flipped and turned by right angles only."""
+    grain: float = Field(default=0.0, ge=0)
+    """Strong noise for a fifth of the crops, in standard deviations of an image, at most."""
+    shading: float = Field(default=0.0, ge=0)
+    """Uneven light for a third of the crops: standard deviation of the logarithm of the gain."""
     learning_rate: float = Field(default=2e-3, gt=0)
     weight_decay: float = Field(default=1e-4, ge=0)
     warmup: Unsigned = 100

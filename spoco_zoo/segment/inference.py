@@ -11,6 +11,7 @@ stays as it is; this happens where `segment` loads it.
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
@@ -74,7 +75,12 @@ def made_ready(
     def forward(x: Tensor, /) -> Tensor:
         if ours:
             x = x.contiguous(memory_format=LAYOUT[x.ndim])
-        with torch.autocast(device.type, torch.bfloat16, enabled=low):
+        # Where float32 is asked for, a GPU must not round products to 19 bits (TF32).
+        exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+        with (
+            exact if device.type == "cuda" and not low else nullcontext(),
+            torch.autocast(device.type, torch.bfloat16, enabled=low),
+        ):
             return run(x).float()
 
     return forward

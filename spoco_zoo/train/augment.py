@@ -32,6 +32,11 @@ class Photometry:
         Largest standard deviation of added normal noise.
     blur : float
         Largest standard deviation of the Gaussian blur, in voxels, applied to a third of the crops.
+    grain : float
+        Largest standard deviation of the strong noise that a fifth of the crops get besides.
+    shading : float
+        Standard deviation of the natural logarithm of a gain that changes smoothly over the crop,
+        applied to a third of the crops: uneven light, and objects dimmer than others.
     """
 
     contrast: float = 0.4
@@ -39,6 +44,8 @@ class Photometry:
     gamma: float = 0.25
     noise: float = 0.15
     blur: float = 1.2
+    grain: float = 0.0
+    shading: float = 0.0
 
     def scaled(self, strength: float) -> Photometry:
         """The same with every strength times `strength`."""
@@ -59,12 +66,28 @@ def view(batch: Tensor, photometry: Photometry, generator: torch.Generator) -> T
 
     low = batch.amin(dim=spatial, keepdim=True)
     span = (batch.amax(dim=spatial, keepdim=True) - low).clamp(min=1e-6)
-    result = ((batch - low) / span).pow(normal(photometry.gamma).exp()) * span + low
+    lit = ((batch - low) / span).pow(normal(photometry.gamma).exp()) * span
+    if photometry.shading > 0:
+        lit = lit * _gain(batch, photometry.shading * (uniform(1.0) < 1 / 3), generator)
+    result = lit + low
     sigma = (uniform(3.0) - 2.0).clamp(min=0) * photometry.blur
     result = _blur(result, sigma.flatten())
     result = result * normal(photometry.contrast).exp() + normal(photometry.brightness)
     noise = torch.randn(batch.shape, generator=generator, device=batch.device)
-    return result + noise * uniform(photometry.noise)
+    strength = uniform(photometry.noise)
+    if photometry.grain > 0:
+        strength = strength + uniform(photometry.grain) * (uniform(1.0) < 1 / 5)
+    return result + noise * strength
+
+
+def _gain(batch: Tensor, std: Tensor, generator: torch.Generator) -> Tensor:
+    """Smooth positive factors (N, 1, [Z,] Y, X): a coarse normal field, linearly interpolated."""
+    ndim = batch.ndim - 2
+    shape = (batch.shape[0], 1, *[3] * ndim)
+    coarse = torch.randn(shape, generator=generator, device=batch.device) * std
+    mode = "bilinear" if ndim == 2 else "trilinear"
+    smooth = F.interpolate(coarse, size=batch.shape[2:], mode=mode, align_corners=True)
+    return smooth.exp()
 
 
 def _blur(batch: Tensor, sigma: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ in one interpolation, in 2D and 3D, on any device.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -114,7 +115,7 @@ def resample(
     image : ndarray
         float32 (C, [Z,] Y, X).
     labels : ndarray
-        integer ([Z,] Y, X).
+        integer ([Z,] Y, X), below 2^24.
     centre : ndarray
         float64 (ndim,), centre of the crop in voxels.
     offsets : ndarray
@@ -123,32 +124,34 @@ def resample(
     Returns
     -------
     tuple of Tensor
-        float32 (C, *crop) and int64 (*crop), objects renumbered 1..n.
+        float32 (C, *crop) and int64 (*crop).
     """
-    shape = np.array(labels.shape)
-    position = _reflect(offsets + np.asarray(centre, np.float32), shape)
-    flat = position.reshape(-1, len(shape))
-    low = np.floor(flat.min(0)).astype(int)
-    high = np.ceil(flat.max(0)).astype(int) + 1
+    position = _reflect(offsets + np.asarray(centre, np.float32), labels.shape)
+    # One axis after the other: numpy is slow at minima over pairs and triples.
+    axes = [position[..., axis] for axis in range(labels.ndim)]
+    low = np.array([math.floor(at.min()) for at in axes])
+    high = np.array([math.ceil(at.max()) + 1 for at in axes])
     window = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
     extent = np.maximum(high - low - 1, 1)
     # grid_sample wants x first and -1..1 from the first voxel's centre to the last's.
     grid = torch.from_numpy(2 * (position - low) / extent - 1).flip(-1)[None].float()
-    values, inverse = np.unique(labels[window], return_inverse=True)
     source = torch.from_numpy(np.ascontiguousarray(image[(slice(None), *window)]))[None]
-    ids = torch.from_numpy(inverse.reshape(labels[window].shape).astype(np.float32))[None, None]
+    # Labels of a sample are counted from 1, far from where float32 ends to hold every integer.
+    ids = torch.from_numpy(labels[window].astype(np.float32))[None, None]
     crop = F.grid_sample(source, grid, mode="bilinear", align_corners=True, padding_mode="border")
     near = F.grid_sample(ids, grid, mode="nearest", align_corners=True, padding_mode="border")
-    taken = torch.from_numpy(values.astype(np.int64))[near[0, 0].long()]
-    return crop[0], taken
+    return crop[0], near[0, 0].long()
 
 
-def _reflect(position: NDArray[np.float32], shape: NDArray[np.int_]) -> NDArray[np.float32]:
-    """Mirror positions into [0, n - 1] per axis."""
-    last = np.maximum(shape - 1, 1).astype(np.float32)
-    wrapped = np.abs(position) % (2 * last)
-    inside = np.where(wrapped > last, 2 * last - wrapped, wrapped)
-    return np.minimum(inside, (shape - 1).astype(np.float32)).astype(np.float32)
+def _reflect(position: NDArray[np.float32], shape: Sequence[int]) -> NDArray[np.float32]:
+    """Mirror positions into [0, n - 1] per axis, in place."""
+    for axis, size in enumerate(shape):
+        at, last = position[..., axis], np.float32(max(size - 1, 1))
+        if at.min() < 0 or at.max() > size - 1:
+            wrapped = np.abs(at) % (2 * last)
+            inside = np.where(wrapped > last, 2 * last - wrapped, wrapped)
+            position[..., axis] = np.minimum(inside, np.float32(size - 1))
+    return position
 
 
 @dataclass(frozen=True)

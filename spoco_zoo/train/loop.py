@@ -247,7 +247,7 @@ class Trainer:
         yield from torch.utils.data.DataLoader(
             self.crops,
             batch_sampler=[list(self._indices(step)) for step in steps],
-            num_workers=min(8, torch.get_num_threads()) if on_gpu else 0,
+            num_workers=min(16, torch.get_num_threads()) if on_gpu else 0,
             pin_memory=on_gpu,
         )
 

@@ -200,7 +200,9 @@ def resolve(config: TrainConfig, samples: Sequence[Sample], device: torch.device
         batch_size=config.batch_size or BATCH[config.ndim],
         validate_every=config.validate_every or max(1, config.iterations // 10),
         geometry=Geometry(anisotropy=anisotropy).scaled(config.augmentation),
-        photometry=Photometry(noise=NOISE[config.ndim]).scaled(config.augmentation),
+        photometry=Photometry(
+            noise=NOISE[config.ndim], grain=config.grain, shading=config.shading
+        ).scaled(config.augmentation),
         anisotropy=anisotropy,
         precision=choose_precision(config.precision, device),
     )
