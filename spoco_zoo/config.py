@@ -69,9 +69,10 @@ class Config(BaseModel):
                     "a config file must be readable YAML", f"{reason} ({file})", "Mend the file."
                 ) from error
             if not isinstance(loaded, dict):
+                what = "nothing" if loaded is None else f"{type(loaded).__name__}"
                 raise ConfigError(
                     "a config file must hold `name: value` pairs",
-                    f"{type(loaded).__name__} in {file}",
+                    f"{what} in {file}",
                     "See docs/configuration.md for an example.",
                 )
             values.update(loaded)

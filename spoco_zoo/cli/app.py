@@ -191,11 +191,18 @@ def check_file(path: Path | None, option: str) -> None:
 
 def _fail(text: str) -> None:
     """An error's line, in the log as well; its traceback if the user asked for more."""
-    from spoco_zoo.report.progress import printable, progress
+    from spoco_zoo.report.progress import printable
 
     if _messages.verbose:
         typer.echo(traceback.format_exc(), err=True)
     typer.echo(f"spoco-zoo: {printable(text)}", err=True)
+    _log(text)
+
+
+def _log(text: str) -> None:
+    """A last line of the log, if there is one."""
+    from spoco_zoo.report.progress import progress
+
     if _messages.log is not None:
         try:
             with progress(quiet=True, log=_messages.log) as log:
@@ -211,7 +218,9 @@ def _go_on() -> None:
     if command := command_line():
         # A run of training says itself that it is to be gone on with.
         resume = " --resume" if command.startswith("spoco-zoo train ") else ""
-        typer.echo(f"Go on with: {command.removesuffix(' --resume')}{resume}", err=True)
+        text = f"Go on with: {command.removesuffix(' --resume')}{resume}"
+        typer.echo(text, err=True)
+        _log(text)
 
 
 def version(wanted: bool) -> None:

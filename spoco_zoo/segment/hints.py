@@ -94,11 +94,13 @@ def doubt_sizes(bins: Mapping[str, int], recipe: ModelRecipe, zoom: float = 1.0)
     typical = _typical(bins)
     if smallest <= typical <= largest:
         return ""
-    zoom *= (middle / typical) ** (1 / recipe.net.ndim)
+    advised = _one_digit(zoom * (middle / typical) ** (1 / recipe.net.ndim))
+    if advised == _one_digit(zoom):
+        return ""
     return (
         f"A typical object has some {typical:.0f} voxels, but of those that the model was trained "
         f"on 90 % have {smallest:.0f} to {largest:.0f}. If the image is of another scale, and "
-        f"labels look wrong, try --zoom {_one_digit(zoom)}."
+        f"labels look wrong, try --zoom {advised}."
     )
 
 

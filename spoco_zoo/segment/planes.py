@@ -1,7 +1,10 @@
 """A 2D model on a stack: plane by plane, then linked from plane to plane.
 
-Two objects of successive planes are one under the same rule as two objects of
-neighbouring blocks: they overlap enough, and their mean embeddings are near.
+Two objects of successive planes are one under the rule for two objects of
+neighbouring blocks: they overlap enough, and their mean embeddings are near. But
+planes show different things, where blocks have seen the same slab: each object is
+joined with the one below and the one above that it overlaps most, and with no
+other, or one wide object would draw two columns of nuclei together.
 """
 
 from __future__ import annotations
@@ -77,7 +80,7 @@ def _link(planes: list[np.ndarray], embeddings: np.ndarray, rule: Rule) -> np.nd
     sides = [make_side(p, embeddings[:, z]) for z, p in enumerate(planes)]
     for z, (below, above) in enumerate(pairwise(sides)):
         if len(below.ids) and len(above.ids):
-            edges.append(match(below, above, rule).pairs + first[z : z + 2])
+            edges.append(match(below, above, rule, parts=False).pairs + first[z : z + 2])
     total = int(first[-1])
     a, b = np.concatenate(edges).T
     graph = coo_array((np.ones(len(a), np.int8), (a, b)), shape=(total + 1, total + 1))

@@ -92,7 +92,7 @@ def make_side(labels: np.ndarray, embeddings: np.ndarray) -> Side:
     return Side(labels, ids, (np.stack(sums, axis=1) / counts[:, None]).astype(np.float32))
 
 
-def match(below: Side, above: Side, rule: Rule) -> Match:
+def match(below: Side, above: Side, rule: Rule, *, parts: bool = True) -> Match:
     """Decide which objects on the two sides of a face are one.
 
     Parameters
@@ -100,6 +100,9 @@ def match(below: Side, above: Side, rule: Rule) -> Match:
     below, above : Side
         Views of the same slab by the block below and above the face.
     rule : Rule
+    parts : bool
+        Whether several objects of one side may be parts of one of the other. They may where both
+        sides saw the same voxels; otherwise each object has one partner at most.
 
     Returns
     -------
@@ -112,17 +115,18 @@ def match(below: Side, above: Side, rule: Rule) -> Match:
     best_a, best_b = _best(pairs.a, pairs.iou), _best(pairs.b, pairs.iou)
     mutual = best_a & best_b & (pairs.iou >= rule.iou)
     joined = mutual & near
-    split_a, clash_a = _splits(pairs.a, pairs.b, pairs.inside_a, joined, near, below, rule)
-    split_b, clash_b = _splits(pairs.b, pairs.a, pairs.inside_b, joined, near, above, rule)
+    possible = near & parts
+    split_a, clash_a = _splits(pairs.a, pairs.b, pairs.inside_a, joined, possible, below, rule)
+    split_b, clash_b = _splits(pairs.b, pairs.a, pairs.inside_b, joined, possible, above, rule)
     accepted = joined | split_a | split_b
-    contained = (pairs.inside_a >= rule.iou) | (pairs.inside_b >= rule.iou)
+    contained = ((pairs.inside_a >= rule.iou) | (pairs.inside_b >= rule.iou)) & parts
     overlapping = mutual | contained & ~(clash_a | clash_b)
     by_embedding = overlapping & ~near & ~accepted
     by_overlap = (best_a | best_b) & ~accepted & ~by_embedding
     every = np.flatnonzero(accepted | by_overlap | by_embedding)
-    parts = np.maximum(pairs.iou, np.maximum(pairs.inside_a * split_a, pairs.inside_b * split_b))
+    overlap = np.maximum(pairs.iou, np.maximum(pairs.inside_a * split_a, pairs.inside_b * split_b))
     verdict = np.where(by_embedding, 2, np.where(by_overlap, 1, 0))
-    judged = Judged(*(v[every] for v in (pairs.a, pairs.b, parts, distance, verdict)))
+    judged = Judged(*(v[every] for v in (pairs.a, pairs.b, overlap, distance, verdict)))
     return Match(
         np.stack([below.ids[pairs.a[accepted]], above.ids[pairs.b[accepted]]], axis=1).astype(
             np.int64
@@ -186,7 +190,7 @@ def _splits(
     whole: np.ndarray,
     inside: np.ndarray,
     joined: np.ndarray,
-    near: np.ndarray,
+    possible: np.ndarray,
     view: Side,
     rule: Rule,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -197,7 +201,7 @@ def _splits(
     """
     accepted = np.zeros(len(part), bool)
     clashing = np.zeros(len(part), bool)
-    candidates = np.flatnonzero((inside >= rule.iou) & ~joined & near)
+    candidates = np.flatnonzero((inside >= rule.iou) & ~joined & possible)
     if not len(candidates):
         return accepted, clashing
     touching = _touching(view)

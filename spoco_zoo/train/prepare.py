@@ -49,6 +49,12 @@ def prepare(
         raise DataError(
             "--val-images and --val-labels go together", "only one of them", "Give both or neither."
         )
+    if config.no_background and config.background_label is not None:
+        raise ConfigError(
+            "--no-background says that objects fill the image: there is no value of background",
+            f"--background-label {config.background_label}",
+            "Leave one of them out.",
+        )
     pairs = find_pairs(images, labels, config)
     remarks = [left_out(images, labels)] if config.layout == "pairs" else []
     if config.split is not None:

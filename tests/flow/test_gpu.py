@@ -24,7 +24,8 @@ from spoco_zoo.segment.field import make_field
 from spoco_zoo.segment.inference import made_ready
 
 pytestmark = pytest.mark.gpu
-# float32 products on both devices differ in the order of their sums; delta_var is 0.5.
+# Distances between embeddings of both devices; delta_var is 0.5. In float32 sums have another
+# order. bfloat16 is a fiftieth of delta_var off as a rule, and more in a few voxels.
 CLOSE, ROUNDED = 2e-3, 0.25
 
 
@@ -100,13 +101,16 @@ def field_of(
     return found.embeddings.cpu()
 
 
-@pytest.mark.parametrize(("precision", "tolerance"), [("float32", CLOSE), ("auto", ROUNDED)])
+@pytest.mark.parametrize(
+    ("precision", "share", "tolerance"), [("float32", 1.0, CLOSE), ("auto", 0.999, ROUNDED)]
+)
 def test_embeddings_are_those_of_the_cpu(
-    data: Path, image: Path, precision: Any, tolerance: float
+    data: Path, image: Path, precision: Any, share: float, tolerance: float
 ) -> None:
     own = field_of(data, image, torch.device("cuda"), precision, 16)
     other = field_of(data, image, torch.device("cpu"), "float32", 1)
-    assert float((own - other).abs().max()) < tolerance
+    apart = (own - other).norm(dim=0).numpy()
+    assert np.quantile(apart, share) < tolerance
 
 
 def test_a_batch_is_halved_while_memory_is_short(data: Path, image: Path) -> None:
@@ -159,12 +163,13 @@ def test_float32_on_both_devices_gives_nearly_every_voxel_alike(
 
 def test_workers_have_a_device_each(data: Path, image: Path, tmp_path: Path) -> None:
     options = ["--block", "256,256", "--overlap", "32,32"]
-    alone = segmented(image, data, tmp_path / "a.tif", *options, "--device", "cuda")
+    segmented(image, data, tmp_path / "a.tif", *options, "--device", "cuda")
     command = [sys.executable, "-m", "spoco_zoo", "segment", image, "--model", data / "run"]
     command += ["--output", tmp_path / "b.tif", *options, "--gpus", "0"]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    np.testing.assert_array_equal(tifffile.imread(tmp_path / "b.tif"), alone)
+    # Not voxel by voxel: which patches share a batch, and so the order of sums, is another.
+    assert evaluate(tmp_path / "b.tif", tmp_path / "a.tif").pooled.ap50 > 0.99
 
 
 def test_one_run_gives_the_same_labels_twice(data: Path, image: Path, tmp_path: Path) -> None:

@@ -76,7 +76,9 @@ def test_a_log_that_cannot_be_written_is_one_line(table: list[str], tmp_path: Pa
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_an_interrupted_command_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_command_says_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     stopped = typer.Typer()
 
     @stopped.command()
@@ -85,11 +87,29 @@ def test_an_interrupted_command_says_how_to_go_on(monkeypatch: pytest.MonkeyPatc
         raise Interrupted("stopped after the blocks in flight")
 
     monkeypatch.setattr(sys, "argv", ["/bin/spoco-zoo", "segment", "my image.tif", "--model", "m"])
-    done = CliRunner().invoke(stopped, [])
+    log = tmp_path / "run.log"
+    done = CliRunner().invoke(stopped, ["--log-file", str(log)])
     assert done.exit_code == 130
     assert "Go on with: spoco-zoo segment 'my image.tif' --model m" in done.stderr
+    assert "Go on with: spoco-zoo segment 'my image.tif' --model m\n" in log.read_text()
     monkeypatch.setattr(sys, "argv", ["/bin/spoco-zoo", "train", "--out", "run", "--resume"])
     assert "Go on with: spoco-zoo train --out run --resume\n" in CliRunner().invoke(stopped).stderr
+
+
+def test_the_log_of_an_interrupted_command_says_it_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(messages, "log", tmp_path / "run.log")
+    monkeypatch.setattr(sys, "argv", ["/bin/spoco-zoo", "segment", "image.tif"])
+    stopped = typer.Typer()
+
+    @stopped.command()
+    @exit_codes
+    def segment() -> None:
+        raise Interrupted("stopped after the blocks in flight")
+
+    assert CliRunner().invoke(stopped, []).exit_code == 130
+    assert "Go on with: spoco-zoo segment image.tif\n" in (tmp_path / "run.log").read_text()
 
 
 @pytest.mark.parametrize("command", COMMANDS)

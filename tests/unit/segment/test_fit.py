@@ -108,6 +108,8 @@ def test_objects_of_unusual_size_are_doubted() -> None:
     assert "--zoom 0.2" in doubt_sizes({"8192": 30}, known)
     assert "--zoom 4" in doubt_sizes({"16": 30}, known)
     assert "--zoom 20." in doubt_sizes({"1": 30}, known), "not 2e+01"
+    narrow = known.model_copy(update={"object_size": (380.0, 400.0, 420.0)})
+    assert doubt_sizes({"256": 30}, narrow, 1.0) == "", "--zoom 1 is what it was"
     assert doubt_sizes({"8192": 30}, recipe()) == ""
     assert "--zoom 0.2" in doubt_sizes({"8192": 10**13}, known)  # more than any memory could list
 

@@ -48,3 +48,20 @@ def test_channels_that_do_not_turn_still_tell_planes_apart() -> None:
     labels = cluster(slanted((3.0, 3.0, -3.0, -3.0)), ClusteringConfig(), EVERYWHERE)
     assert labels[1].max() == labels[0].max() == 1
     assert labels[2].max() == labels[3].max() == 2
+
+
+def test_one_wide_object_drew_two_columns_of_nuclei_together() -> None:
+    def by_kind(
+        embeddings: torch.Tensor, *_: object, momentum: torch.Tensor | None = None
+    ) -> np.ndarray:
+        return embeddings[0].numpy().astype(np.int32)
+
+    embeddings = torch.zeros(1, 5, 8, 20)
+    embeddings[0, :, 2:6, 2:9], embeddings[0, :, 2:6, 11:16] = 1, 2
+    embeddings[0, 2, 2:6, 2:16] = 1
+    cluster = cluster_planes(by_kind, RULE, 1)
+    labels = cluster(embeddings, ClusteringConfig(), None)
+    assert np.unique(labels[[0, 1, 3, 4], 3, 4]).tolist() == [1]
+    above, below = labels[0, 3, 12], labels[4, 3, 12]
+    assert above not in (0, 1)
+    assert below not in (0, 1, above)

@@ -374,3 +374,9 @@ def test_validation_images_of_other_channels_ended_in_a_traceback(tmp_path: Path
     train, val = ((tmp_path / p / "images", tmp_path / p / "labels") for p in ("train", "val"))
     with pytest.raises(DataError, match=r"those to train on \(1\); found 2 in b"):
         prepare(*train, TrainConfig(), *val)
+
+
+def test_a_value_of_background_and_none_at_all_contradict_each_other(tmp_path: Path) -> None:
+    config = TrainConfig(annotation="sparse", background_label=255, no_background=True)
+    with pytest.raises(ConfigError, match="--background-label 255"):
+        prepare(tmp_path, tmp_path, config, None, None)
