@@ -96,22 +96,6 @@ def test_an_interrupted_command_says_how_to_go_on(
     assert "Go on with: spoco-zoo train --out run --resume\n" in CliRunner().invoke(stopped).stderr
 
 
-def test_the_log_of_an_interrupted_command_says_it_too(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(messages, "log", tmp_path / "run.log")
-    monkeypatch.setattr(sys, "argv", ["/bin/spoco-zoo", "segment", "image.tif"])
-    stopped = typer.Typer()
-
-    @stopped.command()
-    @exit_codes
-    def segment() -> None:
-        raise Interrupted("stopped after the blocks in flight")
-
-    assert CliRunner().invoke(stopped, []).exit_code == 130
-    assert "Go on with: spoco-zoo segment image.tif\n" in (tmp_path / "run.log").read_text()
-
-
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_has_an_example_and_groups(command: str) -> None:
     done = CliRunner(env={"COLUMNS": "100"}).invoke(app, [command, "--help"])
