@@ -228,8 +228,8 @@ class _Forward:
         try:
             with torch.inference_mode():
                 return self.network(stack.to(self.device)).contiguous()
-        except torch.cuda.OutOfMemoryError:
-            if len(stack) == 1:
+        except RuntimeError as error:
+            if len(stack) == 1 or not _short_of_memory(error):
                 raise
         torch.cuda.empty_cache()
         half = len(stack) // 2
@@ -244,6 +244,16 @@ class _Forward:
         places = [torch.tensor(at, dtype=torch.float64, device=output.device) for at in start]
         with torch.inference_mode():
             return turned(output[None], [list(periods) for periods in self.rotary], places)[0]
+
+
+def _short_of_memory(error: RuntimeError) -> bool:
+    """Whether an error of torch says that a device's memory does not suffice.
+
+    cuDNN tries every way to compute a convolution that it knows, and where none finds room for its
+    workspace says that there is none.
+    """
+    said = ("unable to find an engine", "STATUS_ALLOC_FAILED")
+    return isinstance(error, torch.cuda.OutOfMemoryError) or any(s in str(error) for s in said)
 
 
 def _is_blank(pixel: torch.Tensor, blank: tuple[float, np.ndarray] | None) -> bool:
