@@ -134,7 +134,7 @@ def doubt_dropped(
     if size < SPECK:
         return ""  # noise: enlarged it becomes thousands of objects
     low = str(2 ** int(np.log2(size)))
-    typical = _typical({**bins, low: bins.get(low, 0) + blocks.dropped})
+    typical = _median({**bins, low: bins.get(low, 0) + blocks.dropped})
     larger = min(
         max(zoom * (middle / typical) ** (1 / recipe.net.ndim), 2), max(zoom, LARGEST_ZOOM)
     )
@@ -168,11 +168,22 @@ def _one_digit(factor: float) -> str:
     return f"{float(f'{factor:.1g}'):g}"
 
 
-def _typical(bins: Mapping[str, int]) -> float:
+def _median(bins: Mapping[str, int]) -> float:
     """About the median of sizes, of the counts alone: a list of all would not fit the memory."""
     lows = sorted(bins, key=int)
     half = sum(bins.values()) // 2
     return 1.5 * int(lows[int(np.searchsorted(np.cumsum([bins[n] for n in lows]), half, "right"))])
+
+
+def _typical(bins: Mapping[str, int]) -> float:
+    """About the size below which objects hold a quarter of all their voxels.
+
+    That is near to the median where sizes are alike, and not the size of debris between large
+    objects (`spoco_zoo.segment.scale.Look.typical`).
+    """
+    lows = sorted(map(int, bins))
+    held = np.cumsum([bins[str(low)] * low for low in lows])
+    return 1.5 * lows[int(np.searchsorted(held, held[-1] / 4))]
 
 
 def doubt_few(statistics: Sequence[Statistics]) -> str:

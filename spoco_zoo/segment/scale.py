@@ -73,9 +73,14 @@ class Look:
 
     @property
     def typical(self) -> float:
-        """Median size of the objects; if all are too small to be kept, the mean of those."""
+        """Size below which objects hold a quarter of all their voxels.
+
+        About the median where sizes are alike, and not that of debris between large objects. If
+        all are too small to be kept, the mean of those.
+        """
         if self.sizes:
-            return float(np.median(self.sizes))
+            rising = np.sort(self.sizes)
+            return float(rising[np.searchsorted(np.cumsum(rising), rising.sum() / 4)])
         return self.dropped_voxels / self.dropped if self.dropped else np.inf
 
     def are_whole(self, usual: float) -> bool:

@@ -103,11 +103,13 @@ def test_objects_of_unusual_size_are_doubted() -> None:
     known = recipe().model_copy(update={"object_size": (40.0, 400.0, 2000.0)})
     assert doubt_sizes({"256": 100, "512": 50}, known) == ""
     assert "try --zoom 0.3" in doubt_sizes({"2048": 5, "4096": 100}, known)
-    assert doubt_sizes({"512": 30, "4096": 20}, known) == ""
+    assert doubt_sizes({"512": 100, "4096": 4}, known) == "", "a few clumps"
     assert doubt_sizes({"4096": 9}, known) == ""
     assert "--zoom 0.2" in doubt_sizes({"8192": 30}, known)
     assert "--zoom 4" in doubt_sizes({"16": 30}, known)
     assert "--zoom 20." in doubt_sizes({"1": 30}, known), "not 2e+01"
+    debris = {"16": 60, "4096": 30}
+    assert "--zoom 0.3" in doubt_sizes(debris, known), "the median is that of the debris"
     narrow = known.model_copy(update={"object_size": (380.0, 400.0, 420.0)})
     assert doubt_sizes({"256": 30}, narrow, 1.0) == "", "--zoom 1 is what it was"
     assert doubt_sizes({"8192": 30}, recipe()) == ""

@@ -38,6 +38,15 @@ def scale_of(looks: dict[float, Look]) -> tuple[float, list[tuple[float, float]]
     return choose_scale(look, USUAL, LARGEST), asked
 
 
+def test_debris_between_large_nuclei_hid_how_large_they_are() -> None:
+    def look(*sizes: int) -> Look:
+        return Look(tuple(sizes))
+
+    debris, pieces = (12,) * 60, (1500, 2500) * 12
+    whole = {z: look(*[round(12_000 * z**2)] * 12, *debris) for z in (1 / 2, 1 / 4, 1 / 8)}
+    assert scale_of({1: look(*pieces, *debris), **whole})[0] == 1 / 4
+
+
 def found(size: int, count: int = 20, dropped: tuple[int, int] = (0, 0)) -> Look:
     return Look((size,) * count, *dropped)
 
