@@ -180,7 +180,8 @@ def test_one_run_gives_the_same_labels_twice(data: Path, image: Path, tmp_path: 
 
 def test_a_run_is_tuned_and_exported(data: Path, image: Path, tmp_path: Path) -> None:
     out = tmp_path / "tuned"
-    spoco_zoo("tune", data / "run", *pairs(data), "--out", out, "--device", "cuda")
+    tune = ["tune", data / "run", *pairs(data), "--methods", "instance", "--out", out]
+    spoco_zoo(*tune, "--device", "cuda")
     spoco_zoo("export", data / "run", "--out", tmp_path / "m.zip", "--name", "Cells on a GPU")
     spoco_zoo("segment", image, "--model", tmp_path / "m.zip", "--output", tmp_path / "c.tif")
     assert evaluate(tmp_path / "c.tif", data / "truth.tif").pooled.ap50 > 0.8
@@ -188,7 +189,7 @@ def test_a_run_is_tuned_and_exported(data: Path, image: Path, tmp_path: Path) ->
 
 def test_sparse_annotation_is_completed(data: Path, tmp_path: Path) -> None:
     out, command = tmp_path / "more", ["complete", data / "run", *pairs(data)]
-    spoco_zoo(*command, "--out", out, "--device", "cuda")
+    spoco_zoo(*command, "--background-label", 65535, "--out", out, "--device", "cuda")
     assert len(list(out.glob("*.tif"))) == 12
 
 
