@@ -1,0 +1,45 @@
+"""A run whose weights lie between those of two others, of which one was trained on from the other.
+
+::
+
+    python -m benchmarks.averaged RUN OTHER OUT --share 0.3
+
+OUT is a copy of RUN, but for its network: 0.7 times RUN's weights and 0.3 times OTHER's. What
+OTHER bears better, such as noise, it then bears better, too, and where OTHER is worse it is
+hardly so (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022). The clustering
+stays RUN's: `benchmarks.scored` learns scores anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+from spoco_zoo import run_folder
+from spoco_zoo.nets.model import load_tensors, save_tensors
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for name in ("run", "other", "out"):
+        parser.add_argument(name, type=Path)
+    parser.add_argument("--share", type=float, required=True, help="of OTHER's weights, 0 to 1")
+    asked = parser.parse_args()
+    one, two = (
+        load_tensors(folder / run_folder.MODEL, "cpu")["network"]
+        for folder in (asked.run, asked.other)
+    )
+    shutil.copytree(asked.run, asked.out)
+    mixed = {
+        name: one[name].lerp(two[name], asked.share) if one[name].is_floating_point() else two[name]
+        for name in one
+    }
+    save_tensors({"network": mixed}, asked.out / run_folder.MODEL)
+    print(json.dumps({"benchmark": "averaged", "out": asked.out.name, "share": asked.share}))
+
+
+if __name__ == "__main__":
+    main()
