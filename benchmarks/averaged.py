@@ -17,8 +17,11 @@ import json
 import shutil
 from pathlib import Path
 
+from torch import nn
+
 from spoco_zoo import run_folder
-from spoco_zoo.nets.model import load_tensors, save_tensors
+from spoco_zoo.nets.model import load_run, save_tensors
+from spoco_zoo.train.momentum import update_momentum
 
 
 def main() -> None:
@@ -28,16 +31,12 @@ def main() -> None:
         parser.add_argument(name, type=Path)
     parser.add_argument("--share", type=float, required=True, help="of OTHER's weights, 0 to 1")
     asked = parser.parse_args()
-    one, two = (
-        load_tensors(folder / run_folder.MODEL, "cpu")["network"]
-        for folder in (asked.run, asked.other)
-    )
+    mixed, other = load_run(asked.run).network, load_run(asked.other).network
+    assert isinstance(mixed, nn.Module)
+    assert isinstance(other, nn.Module)
+    update_momentum(mixed, other, 1 - asked.share)
     shutil.copytree(asked.run, asked.out)
-    mixed = {
-        name: one[name].lerp(two[name], asked.share) if one[name].is_floating_point() else two[name]
-        for name in one
-    }
-    save_tensors({"network": mixed}, asked.out / run_folder.MODEL)
+    save_tensors({"network": mixed.state_dict()}, asked.out / run_folder.MODEL)
     print(json.dumps({"benchmark": "averaged", "out": asked.out.name, "share": asked.share}))
 
 

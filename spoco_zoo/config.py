@@ -69,7 +69,7 @@ class Config(BaseModel):
                     "a config file must be readable YAML", f"{reason} ({file})", "Mend the file."
                 ) from error
             if not isinstance(loaded, dict):
-                what = "nothing" if loaded is None else f"{type(loaded).__name__}"
+                what = "nothing" if loaded is None else type(loaded).__name__
                 raise ConfigError(
                     "a config file must hold `name: value` pairs",
                     f"{what} in {file}",

@@ -71,14 +71,14 @@ def made_ready(
                 network = _with_graphs(network)
         network = network.to(device)
     run = network
+    # Where float32 is asked for, a GPU must not round products to 19 bits (TF32).
+    exact = device.type == "cuda" and not low
 
     def forward(x: Tensor, /) -> Tensor:
         if ours:
             x = x.contiguous(memory_format=LAYOUT[x.ndim])
-        # Where float32 is asked for, a GPU must not round products to 19 bits (TF32).
-        exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
         with (
-            exact if device.type == "cuda" and not low else nullcontext(),
+            torch.backends.cudnn.flags(enabled=True, allow_tf32=False) if exact else nullcontext(),
             torch.autocast(device.type, torch.bfloat16, enabled=low),
         ):
             return run(x).float()

@@ -29,7 +29,7 @@ def momentum_at(step: int, top: float) -> float:
 def update_momentum(momentum: nn.Module, network: nn.Module, weight: float) -> None:
     """Average weights and normalisation buffers in place; integer buffers are copied.
 
-    Called after the optimiser's step and nowhere else: a forward pass for
+    In training it is called after the optimiser's step and nowhere else: a forward pass for
     validation or prediction leaves the average alone.
     """
     for old, new in zip(momentum.state_dict().values(), network.state_dict().values(), strict=True):

@@ -37,7 +37,7 @@ def spoco_zoo(*arguments: object, code: int = 0) -> Any:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folders of images and labels, and a run that was trained on the device in two goes."""
+    """Folders of images and labels, and a run that was trained on the device."""
     folder = tmp_path_factory.mktemp("gpu")
     for n in range(12):
         image, labels = crowded_cells((160, 160), n)
@@ -135,10 +135,7 @@ def segmented(image: Path, data: Path, out: Path, *options: object) -> np.ndarra
     return tifffile.imread(out)
 
 
-METHODS = ["instance", "meanshift", "hdbscan"]
-
-
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["instance", "meanshift", "hdbscan"])
 def test_the_objects_are_those_of_the_cpu(
     data: Path, image: Path, tmp_path: Path, method: str
 ) -> None:
