@@ -71,6 +71,8 @@ def train(
     ------
     InputError
         If data or settings cannot be used.
+    Interrupted
+        On Ctrl-C or SIGTERM, after the step that is under way. With ``resume=True`` it goes on.
     """
     from spoco_zoo.workflow import train_with_pictures
 
@@ -180,7 +182,7 @@ def segment(
     BlocksFailed
         If the run is complete but for some blocks.
     Interrupted
-        On Ctrl-C, after the blocks in flight. Called again, it goes on.
+        On Ctrl-C or SIGTERM, after the blocks in flight. Called again, it goes on.
     """
     from spoco_zoo.workflow import segment_with_pictures
 

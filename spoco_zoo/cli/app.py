@@ -107,7 +107,7 @@ _SHARED: dict[str, Any] = {
 def exit_codes(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options of its messages, and end it by its error's exit code.
 
-    An error is one line on stderr; after Ctrl-C a second one says how to go on.
+    An error is one line on stderr; after Ctrl-C or SIGTERM a second one says how to go on.
     """
 
     @wraps(command)
@@ -219,6 +219,8 @@ def _go_on() -> None:
         # A run of training says itself that it is to be gone on with.
         resume = " --resume" if command.startswith("spoco-zoo train ") else ""
         text = f"Go on with: {command.removesuffix(' --resume')}{resume}"
+        if command.startswith("spoco-zoo demo"):
+            text = "A demo does not go on: begin it again with another --out."
         typer.echo(text, err=True)
         _log(text)
 

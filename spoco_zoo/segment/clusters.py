@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from spoco_zoo.errors import ConfigError, SpocoError, one_line
 from spoco_zoo.segment.failures import reason_of
-from spoco_zoo.segment.stopping import shielded_children
+from spoco_zoo.stopping import shielded_children
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -17,7 +17,7 @@ from spoco_zoo.errors import ConfigError, SpocoError
 from spoco_zoo.segment.clusters import connect, start_cluster
 from spoco_zoo.segment.failures import ends_run, is_full, no_room, reason_of
 from spoco_zoo.segment.machines import check_workers
-from spoco_zoo.segment.stopping import Stop
+from spoco_zoo.stopping import Stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -25,9 +25,9 @@ from spoco_zoo.nets.device import find_device
 from spoco_zoo.segment.embed import Kept
 from spoco_zoo.segment.failures import ends_run, reason_of
 from spoco_zoo.segment.memory import keep_freed_memory, return_freed_memory
-from spoco_zoo.segment.stopping import STOP, Stop
 from spoco_zoo.segment.tasks import embed_block, file_block, read_block
 from spoco_zoo.segment.tiling import LONGEST_ROW
+from spoco_zoo.stopping import STOP, Stop
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -54,8 +54,8 @@ from spoco_zoo.segment.models import ModelRef, read_model, remember_model, write
 from spoco_zoo.segment.outcome import Event, SegmentResult, clear_folder
 from spoco_zoo.segment.phases import STAGED, Run
 from spoco_zoo.segment.plan import Plan, make_plan
-from spoco_zoo.segment.stopping import STOP, catch_interrupt
 from spoco_zoo.segment.target import default_output, run_folder
+from spoco_zoo.stopping import STOP, catch_interrupt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -188,7 +188,7 @@ def segment(
         If the run is complete but for some blocks. Called again, it tries them
         again.
     Interrupted
-        On Ctrl-C, after the blocks in flight. Called again, it goes on.
+        On Ctrl-C or SIGTERM, after the blocks in flight. Called again, it goes on.
     """
     refuse_in_worker()
     check_machines(workers, gpus, scheduler, device)

@@ -12,15 +12,17 @@ A run folder holds::
 from __future__ import annotations
 
 import math
+import time
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from spoco_zoo import run_folder
 from spoco_zoo.config import ClusteringConfig
-from spoco_zoo.errors import LedgerError, TrainingError
+from spoco_zoo.errors import Interrupted, LedgerError, TrainingError
 from spoco_zoo.nets.receptive import pooling_factor
 from spoco_zoo.nets.registry import build_network
+from spoco_zoo.stopping import catch_interrupt, shielded_children
 from spoco_zoo.train.augment import view
 from spoco_zoo.train.checkpoint import Checkpoint, RunFolder
 from spoco_zoo.train.crops import CropSampler
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
 __all__ = ["Trainer", "learning_rate"]
 
 REPORT_EVERY = 50
+STOPPING = "stopping after this step, and the validation if one is due; Ctrl-C again stops at once"
+SAVE_EVERY = 300.0  # seconds; a run that is killed loses no more
 WATCHED = 16  # validation images that are looked at while training; all of them at the end
 
 
@@ -116,6 +120,7 @@ class Trainer:
         self.ap50: float | None = None
         self.running: dict[str, float] = {}
         self.seconds = 0.0
+        self.saved = time.monotonic()
 
     def restore(self) -> None:
         """Go on from ``last.pt``."""
@@ -170,8 +175,16 @@ class Trainer:
         """Whether validation has not got better for as long as the user's patience lasts."""
         return self.config.patience is not None and self.stale >= self.config.patience
 
-    def run(self, listen: Callable[[Progress], None]) -> None:
-        """Train to the last iteration, or until validation gets no better; save on the way."""
+    def run(
+        self, listen: Callable[[Progress], None], say: Callable[[str], None] = lambda text: None
+    ) -> None:
+        """Train to the last iteration, or until validation gets no better; save on the way.
+
+        Raises
+        ------
+        Interrupted
+            After the step in which Ctrl-C or SIGTERM came; the run is saved.
+        """
         if self.exhausted:
             return
         main = self.ranks.main
@@ -186,13 +199,20 @@ class Trainer:
             if main
             else None
         )
-        for crops, labels in self._batches():
-            terms = self._train_step(crops, labels)
-            validated = self._is_time_to_validate()
-            if journal is not None:
-                self._report(journal, terms, listen, validated=validated)
-            if validated and self.ranks.agree(self.exhausted, self.device):
-                break
+        with catch_interrupt(lambda: say(STOPPING)) as stop:
+            for crops, labels in self._batches():
+                terms = self._train_step(crops, labels)
+                validated = self._is_time_to_validate()
+                stopped = self.ranks.agree(stop.asked, self.device)
+                if journal is not None:
+                    self._report(journal, terms, listen, validated=validated, stopped=stopped)
+                if stopped:
+                    raise Interrupted(
+                        f"stopped after step {self.step}, which is saved; "
+                        f"the same command with --resume goes on in {self.folder.path}"
+                    )
+                if validated and self.ranks.agree(self.exhausted, self.device):
+                    break
         if journal is not None:
             journal.close()
 
@@ -211,17 +231,19 @@ class Trainer:
         listen: Callable[[Progress], None],
         *,
         validated: bool,
+        stopped: bool,
     ) -> None:
-        """Validate and log if it is time to, save after a validation, and tell the listener."""
+        """Validate, log, save and tell the listener, whatever it is time for."""
         journal.watch(terms)
         case = self._validate() if validated else None
-        if validated or self.step % REPORT_EVERY == 0:
+        told = validated or self.step % REPORT_EVERY == 0
+        if told:
             scores = {"val_ap50": self.ap50} if case and self.ap50 is not None else {}
             journal.write(self.step, learning_rate(self.step - 1, self.config), scores)
-            if validated:
-                self.running, self.seconds = dict(journal.running), journal.seconds
-                # Before the listener, who may fail to draw a picture.
-                self.folder.save_last(self.checkpoint())
+        # Before the listener, who may fail to draw a picture.
+        if validated or stopped or time.monotonic() - self.saved > SAVE_EVERY:
+            self._save(journal)
+        if told:
             listen(
                 Progress(
                     self.step,
@@ -235,6 +257,12 @@ class Trainer:
                 )
             )
 
+    def _save(self, journal: Journal) -> None:
+        """Write ``last.pt``, with the journal's state."""
+        self.running, self.seconds = dict(journal.running), journal.seconds
+        self.folder.save_last(self.checkpoint())
+        self.saved = time.monotonic()
+
     def _indices(self, step: int) -> range:
         """Numbers of this process's samples in the batch of a step."""
         first = step * self.setup.batch_size + self.ranks.rank * self.share
@@ -244,12 +272,15 @@ class Trainer:
         """Batches of the steps that are still to do; sample i depends on the seed and i alone."""
         steps = range(self.step, self.config.iterations)
         on_gpu = self.device.type == "cuda"
-        yield from torch.utils.data.DataLoader(
+        loader = torch.utils.data.DataLoader(
             self.crops,
             batch_sampler=[list(self._indices(step)) for step in steps],
             num_workers=min(16, torch.get_num_threads()) if on_gpu else 0,
             pin_memory=on_gpu,
         )
+        with shielded_children():
+            batches = iter(loader)
+        yield from batches
 
     def _train_step(self, crops: Tensor, labels: Tensor) -> dict[str, float]:
         """One optimiser step; returns the loss terms."""

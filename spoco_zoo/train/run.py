@@ -11,6 +11,7 @@ from torch import nn
 
 from spoco_zoo import run_folder
 from spoco_zoo.config import ClusteringConfig, ModelRecipe
+from spoco_zoo.errors import Interrupted
 from spoco_zoo.locking import RunLock
 from spoco_zoo.nets.device import choose_device
 from spoco_zoo.nets.model import load_run, save_run_model
@@ -121,7 +122,7 @@ def train(
     listen : callable
         Is told the `Progress`.
     say : callable
-        Is told what the data may not be meant to be.
+        Is told what the data may not be meant to be, and that a request to stop was heard.
 
     Returns
     -------
@@ -136,6 +137,8 @@ def train(
         If the folder holds a run with other settings, or another process is at work in it.
     TrainingError
         If the loss or its gradients stop being finite.
+    Interrupted
+        If Ctrl-C or SIGTERM came; the step that was under way is finished and saved.
     """
     ranks, chosen = join(choose_device(device))
     split = prepare(images, labels, config, val_images, val_labels)
@@ -176,7 +179,11 @@ def train(
             trainer.restore()
         if resume and ranks.main:
             folder.trim_log(trainer.step)
-        trainer.run(listen)
+        try:
+            trainer.run(listen, say)
+        except Interrupted:  # in all processes alike
+            trainer.part()
+            raise
         trainer.part()
         return publish(trainer, learner) if ranks.main else None
 

@@ -194,8 +194,9 @@ class Run:
         return self.attempt(strike=self.step()).code == -signal.SIGKILL
 
     def _terminate_driver(self) -> bool:
+        # Like Ctrl-C from the first block to the last; before and after, it ends the process.
         done = self.attempt(strike=self.step(), signal=signal.SIGTERM)
-        return done.code == -signal.SIGTERM
+        return done.code in (130, -signal.SIGTERM)
 
     def _interrupt_driver(self) -> bool:
         return self.attempt(strike=self.step(), signal=signal.SIGINT).code == 130

@@ -1,4 +1,4 @@
-"""Ctrl-C: what is in flight is finished and kept, and the same command goes on."""
+"""Ctrl-C and SIGTERM: what is in flight is finished and kept, and the same command goes on."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from planted import code_model, exact_cluster, read_labels, same_partition, tiss
 from spoco_zoo.errors import Interrupted
 from spoco_zoo.segment import Event, segment
 from spoco_zoo.segment.execute import make_executor
-from spoco_zoo.segment.stopping import Stop
+from spoco_zoo.stopping import Stop
 
 
 @pytest.fixture(scope="module")
@@ -32,21 +33,31 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("phase", ["blocks", "faces", "relabel"])
-def test_the_first_ctrl_c_keeps_all_that_is_done(place: Path, tmp_path: Path, phase: str) -> None:
+@pytest.mark.parametrize(
+    ("phase", "number"),
+    [
+        ("blocks", signal.SIGINT),
+        ("faces", signal.SIGINT),
+        ("relabel", signal.SIGINT),
+        ("blocks", signal.SIGTERM),
+    ],
+)
+def test_the_first_signal_keeps_all_that_is_done(
+    place: Path, tmp_path: Path, phase: str, number: int
+) -> None:
     truth, seen = np.load(place / "truth.npy"), []
 
     def interrupt(event: Event) -> None:
         seen.append(event)
         if event.phase == phase and event.done == 3:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
 
     arguments = (place / "image.ome.zarr", code_model(truth), segment_driver.CONFIG)
     options = {"output": tmp_path / "o.zarr", "cluster": exact_cluster}
-    before = signal.getsignal(signal.SIGINT)
+    before = signal.getsignal(number)
     with pytest.raises(Interrupted, match="same command"):
         segment(*arguments, **options, on_event=interrupt)
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(number) is before
     assert any("Ctrl-C again" in event.message for event in seen)
     # Nothing began after the request.
     assert max(event.done for event in seen if event.phase == phase) == 3
@@ -106,8 +117,13 @@ def test_ctrl_c_was_not_heard_while_items_of_dead_workers_were_tried_again() -> 
     assert "died every time" in failed[0][1]
 
 
-def test_workers_outlive_the_ctrl_c_of_their_terminal(place: Path, tmp_path: Path) -> None:
-    """A terminal sends it to every process of the group, workers too."""
+@pytest.mark.parametrize(
+    ("number", "send"), [(signal.SIGINT, os.killpg), (signal.SIGTERM, os.kill)]
+)
+def test_workers_finish_what_they_have_begun(
+    place: Path, tmp_path: Path, number: int, send: Callable[[int, int], None]
+) -> None:
+    """A terminal sends Ctrl-C to every process of the group, workers too; others end the driver."""
     output, marks = tmp_path / "o.zarr", tmp_path / "marks"
     marks.mkdir()
     here = Path(__file__).parent
@@ -126,7 +142,7 @@ def test_workers_outlive_the_ctrl_c_of_their_terminal(place: Path, tmp_path: Pat
     while not any(marks.iterdir()) and time.monotonic() - began < 600:
         assert driver.poll() is None, driver.communicate()[1]
         time.sleep(0.1)
-    os.killpg(driver.pid, signal.SIGINT)
+    send(driver.pid, number)
     _, errors = driver.communicate(timeout=600)
     assert driver.returncode == 130, errors
     assert "same command" in errors

@@ -29,10 +29,15 @@ torch.set_num_threads(1)
 from spoco_zoo.config import TrainConfig
 from spoco_zoo.segment.cluster import cluster
 from spoco_zoo.train.run import train
+from spoco_zoo.errors import Interrupted
 data, out, settings, resume = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4] == "1"
-train(data / "images", data / "labels", out, TrainConfig.model_validate_json(settings),
-      clusterer=cluster, device="cpu", resume=resume,
-      listen=lambda p: print(p.step, flush=True))
+try:
+    train(data / "images", data / "labels", out, TrainConfig.model_validate_json(settings),
+          clusterer=cluster, device="cpu", resume=resume,
+          listen=lambda p: print(p.step, flush=True), say=lambda text: print(0, text, flush=True))
+except Interrupted as error:
+    print(error, file=sys.stderr)
+    sys.exit(130)
 """
 
 SETTINGS = TrainConfig(
@@ -71,15 +76,22 @@ def launch(data: Path, out: Path, *, resume: bool) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
-def start(data: Path, out: Path, *, resume: bool, kill_after: int | None = None) -> int:
-    """Run the driver to its end, or kill it once it has reported a step; its exit code."""
+def start(
+    data: Path,
+    out: Path,
+    *,
+    resume: bool,
+    kill_after: int | None = None,
+    number: int = signal.SIGKILL,
+) -> int:
+    """Run the driver to its end, or send it a signal once it has told of a step; its exit code."""
     with launch(data, out, resume=resume) as process:
         assert process.stdout is not None
         for line in process.stdout:
-            if kill_after is not None and int(line) >= kill_after:
+            if kill_after is not None and int(line.split()[0]) >= kill_after:
                 time.sleep(0.05)
-                process.send_signal(signal.SIGKILL)
-                break
+                process.send_signal(number)
+                kill_after = None
     return process.returncode
 
 
@@ -107,13 +119,22 @@ def test_two_processes_went_on_with_one_training_and_mixed_their_files(
     assert not (out / LOCK).exists()
 
 
-def test_a_killed_run_resumes_to_the_weights_of_an_undisturbed_one(
-    data: Path, tmp_path: Path
+@pytest.fixture(scope="module")
+def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An undisturbed run."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    assert start(data, folder, resume=False) == 0
+    return folder
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_run_resumes_to_the_weights_of_an_undisturbed_one(
+    data: Path, whole: Path, tmp_path: Path, number: int
 ) -> None:
     """Bit for bit on CPU: crops, views and anchors depend on the seed and the step alone."""
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert start(data, whole, resume=False) == 0
-    assert start(data, broken, resume=False, kill_after=15) == -signal.SIGKILL
+    broken = tmp_path / "broken"
+    code = -number if number == signal.SIGKILL else 130
+    assert start(data, broken, resume=False, kill_after=15, number=number) == code
     assert not (broken / "model.pt").exists()
     assert start(data, broken, resume=True) == 0
     one, two = (torch.load(run / "last.pt", weights_only=True) for run in (whole, broken))

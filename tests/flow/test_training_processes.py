@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+import torch
 
 # Every process tells what it holds, under its own name.
 DRIVER = """
@@ -26,9 +29,9 @@ from spoco_zoo.train.loop import Trainer
 held = {}
 ends = Trainer.run
 
-def listened(trainer, listen):
+def listened(trainer, listen, say):
     crops = [trainer.crops[i][1] for i in trainer._indices(0)]
-    ends(trainer, listen)
+    ends(trainer, listen, say)
     labels = np.concatenate([s.labels.ravel() for s in trainer.split.train])
     held["labels"] = hashlib.sha256(labels.tobytes()).hexdigest()
     held["objects"] = sum(len(s.centres) for s in trainer.split.train)
@@ -77,6 +80,12 @@ def data(tmp_path: Path) -> Path:
 
 
 def torchrun(*arguments: object, **settings: object) -> subprocess.CompletedProcess[str]:
+    with launched(*arguments, **settings) as process:
+        out, err = process.communicate(timeout=500)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def launched(*arguments: object, **settings: object) -> subprocess.Popen[str]:
     data, out, resume = arguments
     text = json.dumps({**SETTINGS, **settings})
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -84,7 +93,8 @@ def torchrun(*arguments: object, **settings: object) -> subprocess.CompletedProc
     driver.write_text(DRIVER)
     command = [*launcher, str(driver), str(data), str(out), text, str(resume)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=500)
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, text=True, env=environment, **streams)
 
 
 def test_two_processes_share_annotation_and_weights_and_one_of_them_writes(
@@ -119,6 +129,23 @@ def test_early_stop_ends_all_processes(data: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     steps = [json.loads((out / f"held-{rank}.json").read_text())["step"] for rank in (0, 1)]
     assert steps == [4, 4]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_the_launcher_ends_all_processes_after_the_same_step(
+    data: Path, tmp_path: Path, number: int
+) -> None:
+    out = tmp_path / "run"
+    with launched(data, out, 0, iterations=100_000, validate_every=100_000) as process:
+        while not (out / "log.jsonl").exists():
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=200)
+    assert process.returncode != 0
+    saved = torch.load(out / "last.pt", weights_only=True)
+    assert saved["step"] >= 50
+    assert err.count(f"stopped after step {saved['step']}, which is saved") == 2
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(data: Path, tmp_path: Path) -> None:

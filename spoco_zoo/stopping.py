@@ -1,4 +1,4 @@
-"""Ctrl-C: the first asks for an end after the items in flight, the second ends at once."""
+"""Ctrl-C and SIGTERM: the first asks for an end after what is in flight, the second is at once."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ __all__ = ["STOP", "Stop", "catch_interrupt", "shielded_children"]
 Item = TypeVar("Item")
 STOP = "stop"
 """Mark in the run folder."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stop:
@@ -60,36 +61,34 @@ class Stop:
 
 @contextmanager
 def catch_interrupt(told: Callable[[], None], mark: Path | None = None) -> Iterator[Stop]:
-    """Turn the first Ctrl-C into a request while the block runs.
+    """Turn the first Ctrl-C or SIGTERM into a request while the block runs.
 
-    Only the main thread of a program may do so; in another one Ctrl-C stays
-    what it is.
+    Schedulers and containers send SIGTERM some time before they kill. Only the main thread of a
+    program may catch signals; in another one they stay what they are.
 
     Parameters
     ----------
     told : callable
-        Called once, when an end is asked for.
+        Called when an end is asked for: once for each of the two signals.
     mark : Path, optional
         Through which other processes are told; one that an earlier run left is removed.
     """
     if mark is not None:
         mark.unlink(missing_ok=True)
     stop = Stop(mark)
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    before = signal.getsignal(signal.SIGINT)
 
     def ask(number: int, frame: Any) -> None:
         stop.ask()
-        signal.signal(signal.SIGINT, before)
-        told()
+        # The same signal again ends at once; not the other one, which torchrun sends its
+        # processes when it gets Ctrl-C itself.
+        signal.signal(number, before[number])
+        with suppress(OSError):  # whoever listened may be gone: Ctrl-C ends a `tee` as well
+            told()
 
-    signal.signal(signal.SIGINT, ask)
     try:
-        yield stop
+        with _handling(dict.fromkeys(SIGNALS, ask)) as before:
+            yield stop
     finally:
-        signal.signal(signal.SIGINT, before)
         if mark is not None:
             mark.unlink(missing_ok=True)
 
@@ -100,11 +99,22 @@ def shielded_children() -> Iterator[None]:
 
     Workers must live to finish what is in flight; their driver ends them.
     """
+    with _handling({signal.SIGINT: signal.SIG_IGN}):
+        yield
+
+
+@contextmanager
+def _handling(handlers: dict[int, Any]) -> Iterator[dict[int, Any]]:
+    """Set handlers while the block runs, in the main thread alone; yields those of before."""
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield {}
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # None stands for a handler that was not set from Python, and cannot be set again.
+    before = {number: signal.getsignal(number) or signal.SIG_DFL for number in handlers}
     try:
-        yield
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        yield before
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
