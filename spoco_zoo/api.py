@@ -72,7 +72,8 @@ def train(
     InputError
         If data or settings cannot be used.
     Interrupted
-        On Ctrl-C or SIGTERM, after the step that is under way. With ``resume=True`` it goes on.
+        On Ctrl-C, SIGTERM or SIGHUP, after the step that is under way. With ``resume=True`` it
+        goes on.
     """
     from spoco_zoo.workflow import train_with_pictures
 
@@ -182,7 +183,7 @@ def segment(
     BlocksFailed
         If the run is complete but for some blocks.
     Interrupted
-        On Ctrl-C or SIGTERM, after the blocks in flight. Called again, it goes on.
+        On Ctrl-C, SIGTERM or SIGHUP, after the blocks in flight. Called again, it goes on.
     """
     from spoco_zoo.workflow import segment_with_pictures
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first asks for an end after what is in flight, the second is at once."""
+"""Ctrl-C and its like: the first asks for an end after what is in flight, the second is final."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ __all__ = ["STOP", "Stop", "catch_interrupt", "shielded_children"]
 Item = TypeVar("Item")
 STOP = "stop"
 """Mark in the run folder."""
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C, what schedulers and containers send before they kill, and the end of a terminal."""
 
 
 class Stop:
@@ -61,15 +62,14 @@ class Stop:
 
 @contextmanager
 def catch_interrupt(told: Callable[[], None], mark: Path | None = None) -> Iterator[Stop]:
-    """Turn the first Ctrl-C or SIGTERM into a request while the block runs.
+    """Turn the first Ctrl-C, SIGTERM or SIGHUP into a request while the block runs.
 
-    Schedulers and containers send SIGTERM some time before they kill. Only the main thread of a
-    program may catch signals; in another one they stay what they are.
+    Only the main thread of a program may catch signals; in another one they stay what they are.
 
     Parameters
     ----------
     told : callable
-        Called when an end is asked for: once for each of the two signals.
+        Called when an end is asked for: once for each of the signals.
     mark : Path, optional
         Through which other processes are told; one that an earlier run left is removed.
     """
@@ -79,14 +79,16 @@ def catch_interrupt(told: Callable[[], None], mark: Path | None = None) -> Itera
 
     def ask(number: int, frame: Any) -> None:
         stop.ask()
-        # The same signal again ends at once; not the other one, which torchrun sends its
-        # processes when it gets Ctrl-C itself.
+        # The same signal again ends at once; not another one: torchrun sends its processes
+        # SIGTERM when it gets Ctrl-C, as they do.
         signal.signal(number, before[number])
         with suppress(OSError):  # whoever listened may be gone: Ctrl-C ends a `tee` as well
             told()
 
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # under nohup
+    heard = [number for number in SIGNALS if number != signal.SIGHUP or not ignored]
     try:
-        with _handling(dict.fromkeys(SIGNALS, ask)) as before:
+        with _handling(dict.fromkeys(heard, ask)) as before:
             yield stop
     finally:
         if mark is not None:

@@ -188,7 +188,7 @@ def segment(
         If the run is complete but for some blocks. Called again, it tries them
         again.
     Interrupted
-        On Ctrl-C or SIGTERM, after the blocks in flight. Called again, it goes on.
+        On Ctrl-C, SIGTERM or SIGHUP, after the blocks in flight. Called again, it goes on.
     """
     refuse_in_worker()
     check_machines(workers, gpus, scheduler, device)

@@ -183,7 +183,7 @@ class Trainer:
         Raises
         ------
         Interrupted
-            After the step in which Ctrl-C or SIGTERM came; the run is saved.
+            After the step in which Ctrl-C, SIGTERM or SIGHUP came; the run is saved.
         """
         if self.exhausted:
             return

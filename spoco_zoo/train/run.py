@@ -138,7 +138,7 @@ def train(
     TrainingError
         If the loss or its gradients stop being finite.
     Interrupted
-        If Ctrl-C or SIGTERM came; the step that was under way is finished and saved.
+        If Ctrl-C, SIGTERM or SIGHUP came; the step that was under way is finished and saved.
     """
     ranks, chosen = join(choose_device(device))
     split = prepare(images, labels, config, val_images, val_labels)

@@ -69,10 +69,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def launch(data: Path, out: Path, *, resume: bool) -> subprocess.Popen[str]:
+def launch(
+    data: Path, out: Path, *, resume: bool, by: tuple[str, ...] = ()
+) -> subprocess.Popen[str]:
     """The driver, which prints a line for each step."""
     arguments = [str(data), str(out), SETTINGS.model_dump_json(), "1" if resume else "0"]
-    command = [sys.executable, "-c", DRIVER, *arguments]
+    command = [*by, sys.executable, "-c", DRIVER, *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
@@ -127,7 +129,7 @@ def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_stopped_run_resumes_to_the_weights_of_an_undisturbed_one(
     data: Path, whole: Path, tmp_path: Path, number: int
 ) -> None:
@@ -148,6 +150,16 @@ def test_a_stopped_run_resumes_to_the_weights_of_an_undisturbed_one(
     assert all(times == sorted(times) for times in seconds)
     for name in ("model.json", "metrics.json"):
         assert (whole / name).read_text() == (broken / name).read_text()
+
+
+def test_a_training_under_nohup_outlives_its_terminal(data: Path, tmp_path: Path) -> None:
+    with launch(data, tmp_path / "run", resume=False, by=("nohup",)) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        process.send_signal(signal.SIGHUP)
+        process.communicate()
+    assert process.returncode == 0
+    assert RunFolder(tmp_path / "run").finished
 
 
 def run(data: Path, out: Path, **changes: object) -> None:
