@@ -29,7 +29,7 @@ LEAST, MOST = 0.125, LARGEST_ZOOM
 """Zooms that are chosen."""
 SMALL = 0.3
 """Objects below this part of the training's median size may be too small."""
-ENLARGED = 0.7
+ENLARGED = 0.85
 """They are if they are below this part of it where they are enlarged."""
 GROWN = 1.35
 """Objects that are larger by this at half the size, each and all together, were pieces before."""
@@ -149,8 +149,10 @@ def _enlarged(found: Look, look: Callable[[float, float], Look], usual: float) -
     if not twice.much_dropped:
         return 2.0
     four = look(4, 2)
-    good = four.sizes and not four.much_dropped and four.typical < ENLARGED * usual
-    return MOST if good else 1.0
+    if four.sizes and not four.much_dropped and four.typical < ENLARGED * usual:
+        return MOST
+    more = len(twice.sizes) >= 2 * max(len(found.sizes), 1)
+    return 2.0 if more and not twice.mostly_dropped else 1.0
 
 
 def _in_pieces(found: Look, half: Look) -> bool:
