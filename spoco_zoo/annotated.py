@@ -206,6 +206,12 @@ def meaning_of_sparse_labels(
     known = own.background_label if own is not None and own.annotation == "sparse" else None
     value = known if background_label is None else background_label
     remedy = "Choose one that no object has, such as 65535; --labels need not hold it."
+    if known is not None and known < 1:
+        raise ConfigError(
+            "a model whose annotation is completed must know background by a number above 0",
+            f"{known} in {run}",
+            "Save the labels with another number for it, such as 65535, and train again.",
+        )
     if value is None:
         raise ConfigError(
             "--background-label must name the value of known background",

@@ -137,8 +137,6 @@ def complete_annotation(
         If model, images or labels cannot be used, `out` exists, or the model finds fewer than
         half of the annotated objects.
     """
-    import tifffile
-
     if out.exists():
         raise StoreError("--out must be a new folder", f"{out} exists", "Name another.")
     place = choose_device(device)
@@ -166,10 +164,8 @@ def complete_annotation(
             annotated, added = annotated + len(sample.centres), added + more
             known += int(agreed(np.maximum(sample.labels, 0), found[0], FOUND).sum())
             unlabeled += float((result == UNKNOWN).mean()) / len(given)
-            tifffile.imwrite(
-                partial / f"{sample.name}.tif",
-                with_background(result, meaning.background_label),
-                compression="zlib",
+            write_labels(
+                partial / f"{sample.name}.tif", with_background(result, meaning.background_label)
             )
         refuse_if_poor(known, annotated)
         partial.rename(out)
@@ -268,6 +264,15 @@ def solidity(inside: NDArray[np.bool_]) -> float:
     if min(inside.shape) < 3:
         return 1.0
     return float(inside.sum() / max(int(convex_hull_image(inside).sum()), 1))
+
+
+def write_labels(path: Path, labels: NDArray[Any]) -> None:
+    """Write labels ([Z,] Y, X) as a TIFF."""
+    import tifffile
+
+    # Named, because three or four planes alone would be taken for colours.
+    axes = {"axes": "ZYX"[-labels.ndim :]}
+    tifffile.imwrite(path, labels, compression="zlib", photometric="minisblack", metadata=axes)
 
 
 def with_background(labels: NDArray[np.int32], value: int) -> NDArray[np.uint32]:

@@ -76,7 +76,10 @@ def adopt_network(config: TrainConfig, net: NetConfig) -> TrainConfig:
             f"a {net.ndim}D model for {config.ndim}D images (--ndim {config.ndim})",
             f"Choose a {config.ndim}D model, or pass --ndim {net.ndim} if the images are so.",
         )
-    return config.model_copy(update={name: getattr(net, name) for name in left_open(config)})
+    adopted = {name: getattr(net, name) for name in left_open(config)}
+    if len(config.features or ()) not in (0, len(net.features)):
+        adopted.pop("pooling", None)  # of another number of levels, which training refuses
+    return config.model_copy(update=adopted)
 
 
 def left_open(config: TrainConfig) -> list[str]:

@@ -81,6 +81,10 @@ def load_model(
     """
     if clustering is not None:
         clustering = ClusteringConfig.checked(clustering)
+    if not str(source).strip():
+        raise BundleError(
+            "a model must have a name or a path", "an empty one", "`spoco-zoo models` lists some."
+        )
     path = Path(source := at_home(source))
     if is_shipped(str(source)):
         return _load_shipped(str(source), clustering, missing)

@@ -105,7 +105,7 @@ def check_options(options: ExportOptions) -> None:
     Raises
     ------
     ConfigError
-        If formats are unknown, doubled or lack the state dict, or no author is named.
+        If formats are unknown, doubled or lack the state dict, or an author has no name.
     """
     unknown = sorted(set(options.formats) - set(FORMATS))
     if unknown or len(set(options.formats)) < len(options.formats):
@@ -124,5 +124,6 @@ def check_options(options: ExportOptions) -> None:
         raise ConfigError(
             "rdf_version must be compat or latest", repr(options.rdf_version), "Leave it out."
         )
-    if not options.authors:
-        raise ConfigError("a bundle must name an author", "none", "Pass --author NAME.")
+    if not options.authors or not all(name.partition(";")[0].strip() for name in options.authors):
+        found = ", ".join(map(repr, options.authors)) or "none"
+        raise ConfigError("a bundle must name an author", found, "Pass --author NAME.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -90,7 +91,7 @@ def export(
         card=None if card is None else read_card(card),
         for_upload=for_upload,
         dataset=None if dataset is None else two_parts(dataset, "--dataset"),
-        cite=tuple(two_parts(text, "--cite") for text in cite or ()),
+        cite=tuple(text_and_doi(text) for text in cite or ()),
         version=model_version,
         rdf_version=rdf_version,  # type: ignore[arg-type]  # checked by export
         timestamp=timestamp,
@@ -126,3 +127,15 @@ def two_parts(text: str, flag: str) -> tuple[str, str]:
             f"{flag} must have two parts with a semicolon between", repr(text), "See export -h."
         )
     return first, second
+
+
+def text_and_doi(text: str) -> tuple[str, str]:
+    """A citation and its DOI, which may hold semicolons itself, and be given as an address.
+
+    Examples
+    --------
+    >>> text_and_doi("Saito; et al.; https://doi.org/10.1002/a7<852::AID>3.0.CO;2-N")
+    ('Saito; et al.', '10.1002/a7<852::AID>3.0.CO;2-N')
+    """
+    found = re.fullmatch(r"(.*);\s*(?:https?://(?:dx\.)?doi\.org/|doi:\s*)?(10\..*)", text, re.I)
+    return (found[1].strip(), found[2].strip()) if found else two_parts(text, "--cite")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from spoco_zoo import run_folder
 from spoco_zoo.errors import BundleError, LedgerError, StoreError, one_line
+from spoco_zoo.locking import LOCK
 from spoco_zoo.nets.model import load_tensors, save_tensors
 from spoco_zoo.replacing import replacing
 from spoco_zoo.train.data import PARTS
@@ -61,7 +62,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path, config: TrainConfig, *, resume: bool) -> RunFolder:
-        """Create the folder, or check that it holds this very run.
+        """Create the folder, or check that it holds this very run; `begin` comes after the lock.
 
         A run that was stopped before its first checkpoint is resumed from its beginning.
 
@@ -91,20 +92,38 @@ class RunFolder:
                     "Repeat the first command and add --resume, or choose another --out.",
                 )
             return folder
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise StoreError(
-                "--out must be a new or empty folder",
-                f"{path}",
-                "Choose another name, or add --resume to go on with that run.",
-            )
+        folder._check_empty()
         try:
             path.mkdir(parents=True, exist_ok=True)
-            folder.write_text(run_folder.CONFIG, config.to_yaml())
+            path.joinpath(LOCK).touch()
         except OSError as error:
             raise StoreError(
                 "--out must be writable", f"{error.strerror}: {path}", "Choose another folder."
             ) from error
         return folder
+
+    def begin(self, config: TrainConfig) -> None:
+        """Write the settings into a new folder, which this process has locked.
+
+        Raises
+        ------
+        StoreError
+            If another process has begun a run there in between.
+        """
+        self._check_empty()
+        self.write_text(run_folder.CONFIG, config.to_yaml())
+
+    def _check_empty(self) -> None:
+        """Refuse to begin a run where anything is but a lock."""
+        path = self.path
+        if path.exists() and (not path.is_dir() or {p.name for p in path.iterdir()} - {LOCK}):
+            begun = (path / run_folder.CONFIG).is_file()
+            raise StoreError(
+                "--out must be a new or empty folder",
+                f"{path}",
+                "Choose another name"
+                + (", or add --resume to go on with that run." if begun else "."),
+            )
 
     @property
     def has_checkpoint(self) -> bool:

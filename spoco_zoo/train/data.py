@@ -285,12 +285,11 @@ def load_samples(pairs: Sequence[Pair], config: TrainConfig) -> list[Sample]:
                 "Export the labels at the image's resolution.",
             )
         samples.append(make_sample(pair.name, image, labels))
-    channels = {sample.image.shape[0] for sample in samples}
+    channels = {sample.image.shape[0]: sample.name for sample in samples}
     if len(channels) > 1:
+        found = ", ".join(f"{n} in {channels[n]}" for n in sorted(channels))
         raise DataError(
-            "all images must have the same number of channels",
-            f"{sorted(channels)}",
-            "Convert them to one layout.",
+            "all images must have the same number of channels", found, "Convert them to one layout."
         )
     if not any(len(sample.centres) for sample in samples):
         raise DataError(
@@ -320,16 +319,24 @@ def split_samples(samples: Sequence[Sample], config: TrainConfig) -> Split:
     """Seeded split into training, validation and test images.
 
     Of 50 images or more, as many as for validation are set aside and only
-    reported on. A single image is cut along its longest axis instead. Images
-    without any annotation are never held out: they could not be judged.
+    reported on. Images without any annotation are never held out: they could not be judged.
+    Both the training and the validation images hold objects: where one image alone does, it
+    is cut along its longest axis.
     """
-    if len(samples) == 1:
-        return _split_one(samples[0], config.val_fraction)
+    filled = [i for i, sample in enumerate(samples) if len(sample.centres)]
+    if len(filled) == 1:
+        halves = _split_one(samples[filled[0]], config.val_fraction)
+        others = tuple(sample for i, sample in enumerate(samples) if i not in filled)
+        return Split((*halves.train, *others), halves.val, ())
     drawn = np.random.default_rng([config.seed, 7]).permutation(len(samples))
     order = sorted(drawn, key=lambda i: not samples[i].annotated)
     count = sum(sample.annotated for sample in samples)
     held = max(1, round(config.val_fraction * count))
+    held = min(held, (count - 1) // (2 if count >= 50 else 1))
     test = held if count >= 50 else 0
+    # First and last of those with objects: the others stay where they were drawn.
+    first, *_, last = (i for i in order if len(samples[i].centres))
+    order = [first, *(i for i in order if i not in (first, last)), last]
     parts = order[:held], order[held : held + test], order[held + test :]
     val, kept, train = (tuple(samples[i] for i in sorted(part)) for part in parts)
     return Split(train, val, kept)

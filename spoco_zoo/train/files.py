@@ -46,8 +46,10 @@ def _without(name: str, *kinds: Sequence[str]) -> str:
     return name
 
 
-def pair_files(images: Path, labels: Path) -> list[Pair]:
+def pair_files(images: Path, labels: Path, *, prefix: str = "") -> list[Pair]:
     """Pair the files of two folders (or two single files) by name without suffix.
+
+    `prefix` is of the options that name them, for messages.
 
     Raises
     ------
@@ -60,17 +62,17 @@ def pair_files(images: Path, labels: Path) -> list[Pair]:
     found = {}
     shared = images.is_dir() and labels.is_dir() and images.resolve() == labels.resolve()
     for folder, what in ((images, "images"), (labels, "labels")):
-        check_folder(folder, what)
+        check_folder(folder, prefix + what)
         files = listed(folder)
         if shared and any(map(is_named_labels, files)):
             files = [p for p in files if is_named_labels(p) == (what == "labels")]
         if not files:
             raise DataError(
-                f"--{what} must hold files of type {', '.join(SUFFIXES)}",
+                f"--{prefix}{what} must hold files of type {', '.join(SUFFIXES)}",
                 f"none in {folder}",
                 "Convert the images to TIFF.",
             )
-        found[what] = by_name(((stem(p), p) for p in files), f"--{what}")
+        found[what] = by_name(((stem(p), p) for p in files), f"--{prefix}{what}")
     return match_names(found["images"], found["labels"])
 
 
@@ -194,7 +196,7 @@ def read_array(
     except Exception as error:  # each reader has its own kinds of error
         raise DataError(
             "training files must be readable",
-            f"{type(error).__name__}: {one_line(error)[:120]} ({path.name})",
+            f"{type(error).__name__}: {one_line(error)[:120]} ({path})",
             "Open the file in an image viewer and save it again as TIFF.",
         ) from error
 

@@ -59,8 +59,8 @@ CITYSCAPES = {
 INSTANCES = 1000
 
 
-def find_pairs(images: Path, labels: Path, config: TrainConfig) -> list[Pair]:
-    """Pairs of a data set in the configured layout.
+def find_pairs(images: Path, labels: Path, config: TrainConfig, *, prefix: str = "") -> list[Pair]:
+    """Pairs of a data set in the configured layout; `prefix` is of the options that name it.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def find_pairs(images: Path, labels: Path, config: TrainConfig) -> list[Pair]:
         If settings do not go with the layout.
     """
     if config.layout == "pairs":
-        return pair_files(images, labels)
+        return pair_files(images, labels, prefix=prefix)
     if config.background_label:
         raise ConfigError(
             f"--background-label needs --layout pairs: labels of {config.layout} have codes",
@@ -86,15 +86,17 @@ def find_pairs(images: Path, labels: Path, config: TrainConfig) -> list[Pair]:
     for folder, what, end in zip(
         (images, labels), ("images", "labels"), ENDINGS[config.layout], strict=True
     ):
-        check_folder(folder, what)
+        check_folder(folder, prefix + what)
         files = sorted(visible(folder.rglob(f"*{end}")))
         if not files:
             raise DataError(
-                f"--{what} must hold files *{end} for --layout {config.layout}",
+                f"--{prefix}{what} must hold files *{end} for --layout {config.layout}",
                 f"none in or below {folder}",
                 "Check the path, or use --layout pairs.",
             )
-        found[what] = by_name(((path.name.removesuffix(end), path) for path in files), f"--{what}")
+        found[what] = by_name(
+            ((path.name.removesuffix(end), path) for path in files), f"--{prefix}{what}"
+        )
     return match_names(found["images"], found["labels"])
 
 

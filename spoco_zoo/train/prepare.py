@@ -69,7 +69,7 @@ def prepare(
         chosen = [pair for pair in pairs if pair.name in listed]
         split = split_by_name(load_samples(chosen, config), names)
     elif val_images is not None and val_labels is not None:
-        others = find_pairs(val_images, val_labels, config)
+        others = find_pairs(val_images, val_labels, config, prefix="val-")
         remarks = [*remarks, left_out(val_images, val_labels), doubt_shared(pairs, others)]
         held = load_samples(others, config)
         split = Split(tuple(load_samples(pairs, config)), tuple(held), ())

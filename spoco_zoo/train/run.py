@@ -156,6 +156,8 @@ def train(
         if ranks.main:
             folder = RunFolder.open(out, config, resume=resume)
             alone.enter_context(RunLock(out))
+            if not resume:
+                folder.begin(config)
             folder.settle_split(split, resume=goes_on)
             for text in [FINISHED] if finished else doubts(split, config, setup):
                 say(text)

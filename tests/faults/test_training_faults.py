@@ -16,7 +16,7 @@ import torch
 
 from spoco_zoo.config import TrainConfig
 from spoco_zoo.errors import LedgerError, StoreError
-from spoco_zoo.locking import LOCK
+from spoco_zoo.locking import LOCK, RunLock
 from spoco_zoo.segment.cluster import cluster
 from spoco_zoo.train.checkpoint import RunFolder
 from spoco_zoo.train.run import train
@@ -165,6 +165,21 @@ def test_a_training_under_nohup_outlives_its_terminal(data: Path, tmp_path: Path
 def run(data: Path, out: Path, **changes: object) -> None:
     settings = SETTINGS.model_copy(update={"iterations": 5, **changes})
     train(data / "images", data / "labels", out, settings, clusterer=cluster)
+
+
+def test_a_refused_run_left_its_settings_in_the_one_that_began_with_it(tmp_path: Path) -> None:
+    out, mine, other = tmp_path / "run", SETTINGS, SETTINGS.model_copy(update={"seed": 7})
+    first, second = (
+        RunFolder.open(out, mine, resume=False),
+        RunFolder.open(out, other, resume=False),
+    )
+    with RunLock(out):
+        first.begin(mine)
+        with pytest.raises(LedgerError, match="at work"), RunLock(out):
+            pass
+    with RunLock(out), pytest.raises(StoreError, match="--resume to go on with that run"):
+        second.begin(other)
+    assert TrainConfig.build(out / "config.yaml") == mine
 
 
 def test_an_existing_run_is_not_overwritten(data: Path, tmp_path: Path) -> None:

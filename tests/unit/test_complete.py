@@ -26,6 +26,7 @@ from spoco_zoo.complete import (
     refuse_if_poor,
     solidity,
     with_background,
+    write_labels,
 )
 from spoco_zoo.config import ClusteringConfig, TrainConfig
 from spoco_zoo.errors import BundleError, ConfigError, DataError, StoreError
@@ -279,6 +280,26 @@ def test_another_background_label_than_the_runs_made_objects_of_strokes(
 def test_a_background_label_is_asked_for_where_no_run_knows_it(data: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"must name the value of known background; found none"):
         complete_annotation("nuclei-fluo-2d", data / "images", data / "labels", tmp_path / "more")
+
+
+def test_three_planes_were_written_as_a_colour_picture(tmp_path: Path) -> None:
+    labels = np.zeros((3, 40, 50), np.int32)
+    labels[1:, 5:20, 5:20] = 4
+    write_labels(tmp_path / "v.tif", labels)
+    with tifffile.TiffFile(tmp_path / "v.tif") as file:
+        assert (file.series[0].axes, len(file.pages)) == ("ZYX", 3)
+    assert ngff.open_image(tmp_path / "v.tif").spatial_shape() == labels.shape
+    assert np.array_equal(tifffile.imread(tmp_path / "v.tif"), labels)
+
+
+def test_a_stroke_value_that_completed_labels_cannot_have_is_refused_once(
+    data: Path, tmp_path: Path
+) -> None:
+    run = sparse_run(data, tmp_path / "run", background_label=-1)
+    places = (data / "images", data / "labels")
+    for value in (None, 65535):
+        with pytest.raises(ConfigError, match=r"found -1 in .*train again"):
+            complete_annotation(run, *places, tmp_path / "more", background_label=value)
 
 
 def test_labels_in_an_ome_zarr_with_several_could_not_be_completed_or_tuned_on(

@@ -251,6 +251,7 @@ def test_cover_has_the_proportions_that_the_zoo_wants(exported: Exported) -> Non
         ({"formats": ("pytorch_state_dict", "keras")}, "some of"),
         ({"formats": ("pytorch_state_dict",) * 2}, "each once"),
         ({"authors": ()}, "author"),
+        ({"authors": ("A", " ; Somewhere")}, "name an author; found 'A', ' ; Somewhere'"),
         ({"license": "no licence of this world"}, "license"),
         ({"name": "a/b/c/d"}, "name"),
         ({"timestamp": "yesterday"}, "timestamp"),

@@ -220,6 +220,13 @@ def test_the_network_is_adopted_where_the_user_left_it_open(finished: Path) -> N
     assert adopt_network(TrainConfig(features=(4, 16)), net).features == (4, 16)
 
 
+def test_a_model_with_other_levels_was_refused_without_naming_it(finished: Path) -> None:
+    """The factors of its levels were taken over, which then did not go with the others."""
+    net = load_run(finished).recipe.net
+    adopted = adopt_network(TrainConfig(features=(4, 8, 16)), net)
+    assert (adopted.features, adopted.pooling) == ((4, 8, 16), None)
+
+
 def test_a_config_file_of_a_run_kept_the_network_from_being_adopted(
     finished: Path, tmp_path: Path
 ) -> None:
