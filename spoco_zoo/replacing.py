@@ -32,6 +32,7 @@ def replacing(path: Path, *, shared: bool = False) -> Iterator[Path]:
         Whether several processes may write it at once, each under a name of its own.
         The one name of a single writer is used again after a kill, so nothing piles up.
     """
+    path = Path(os.path.realpath(path))  # a link stays, and what it leads to is replaced
     partial = beside(path) if shared else path.with_name(f"{path.name}.partial")
     try:
         yield partial

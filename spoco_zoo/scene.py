@@ -108,6 +108,9 @@ class Scene:
         whole = frame_of(self.image)
         if _same_voxels(self.image, shown):
             return whole
+        if shown.kind == "ome-zarr" and not (self.image.voxel_size() or shown.voxel_size()):
+            # Both count in the image's own lengths, whatever these are.
+            return frame_of(shown, unit=self.image.spatial_scale())
         if shown.kind != "ome-zarr" and _cover_alike(self.image, shown):
             return Frame(own.size, whole.origin)
         return own
@@ -154,7 +157,13 @@ def find_scene(path: str, labels: Sequence[str] = ()) -> Scene:
     return scene
 
 
-def frame_of(image: Image, level: Level | None = None, start: Sequence[int] = ()) -> Frame:
+def frame_of(
+    image: Image,
+    level: Level | None = None,
+    start: Sequence[int] = (),
+    *,
+    unit: Sequence[float] = (),
+) -> Frame:
     """Where an image, or what was made of its voxels, lies by its own metadata.
 
     Parameters
@@ -164,8 +173,11 @@ def frame_of(image: Image, level: Level | None = None, start: Sequence[int] = ()
         Of it or of a view with other voxels; by default its finest one.
     start : sequence of int
         The voxel ([Z,] Y, X) of that level to begin with; by default the first.
+    unit : sequence of float
+        Length per axis that is drawn as one micrometre, of an image without a voxel size; by
+        default the step of its finest level.
     """
-    ndim, own = len(image.spatial), image.spatial_scale()
+    ndim, own = len(image.spatial), unit or image.spatial_scale()
     level = level or image.levels[0]
     micrometres = [s / o for s, o in zip(image.voxel_size() or (1.0,) * ndim, own, strict=True)]
     steps, shift = level.scale[-ndim:], level.translation[-ndim:]

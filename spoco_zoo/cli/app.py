@@ -7,8 +7,10 @@ Results go to stdout, progress and messages to stderr.
 
 from __future__ import annotations
 
+import errno
 import inspect
 import json
+import logging
 import os
 import traceback
 from collections.abc import Callable, Iterator
@@ -135,6 +137,9 @@ def exit_codes(command: Callable[..., None]) -> Callable[..., None]:
         except BrokenPipeError:
             raise  # whoever reads the result, `head` for one, has had enough
         except OSError as error:  # a full disk above all
+            if error.errno == errno.ENAMETOOLONG:
+                _fail(f"names of files must be shorter; found {error.filename}. Choose others.")
+                raise typer.Exit(ConfigError.exit_code) from None
             _fail(f"a file could not be read or written, perhaps for want of room: {error}")
             _go_on()
             raise typer.Exit(SpocoError.exit_code) from None
@@ -177,20 +182,37 @@ def say(text: str) -> None:
         typer.echo(text, err=True)
 
 
-def check_file(path: Path | None, option: str) -> None:
-    """Refuse a file that could not be written, before all the work."""
-    if path is None or (os.access(path.parent, os.W_OK | os.X_OK) and not path.is_dir()):
+def check_file(path: Path | None, option: str, *kinds: str) -> None:
+    """Refuse a file that could not be written, or one that is no such file, before all the work.
+
+    Parameters
+    ----------
+    path : Path or None
+    option : str
+        That names it.
+    *kinds : str
+        Endings of files that may be replaced.
+    """
+    if path is None:
         return
+    if path.exists() and not (path.is_file() and path.suffix.lower() in kinds):
+        raise ConfigError(
+            f"{option} must name a new file, or one that ends in {' or '.join(kinds)}",
+            f"{'something else' if path.is_file() else 'no regular file'} at {path}",
+            "Choose another name.",
+        )
     folder = path.parent
-    what = f"{folder}, which cannot" if folder.is_dir() else f"none at {folder}"
-    what = f"a folder at {path}" if path.is_dir() else what
-    raise ConfigError(
-        f"{option} must name a file in a folder that can be written", what, "Mend the path."
-    )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        what = f"{folder}, which cannot" if folder.is_dir() else f"none at {folder}"
+        raise ConfigError(
+            f"{option} must name a file in a folder that can be written", what, "Mend the path."
+        )
 
 
 def _fail(text: str) -> None:
     """An error's line, in the log as well; its traceback if the user asked for more."""
+    # What zarr still had to read when it failed would be told of, line after line.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     from spoco_zoo.report.progress import printable
 
     if _messages.verbose:
@@ -215,14 +237,17 @@ def _go_on() -> None:
     """The command that goes on with what was stopped."""
     from spoco_zoo.report.sections import command_line
 
-    if command := command_line():
+    command = command_line()
+    if command.startswith("spoco-zoo demo"):
+        text = "A demo does not go on: begin it again with another --out."
+    elif command.startswith(("spoco-zoo segment", "spoco-zoo train")):
         # A run of training says itself that it is to be gone on with.
         resume = " --resume" if command.startswith("spoco-zoo train ") else ""
         text = f"Go on with: {command.removesuffix(' --resume')}{resume}"
-        if command.startswith("spoco-zoo demo"):
-            text = "A demo does not go on: begin it again with another --out."
-        typer.echo(text, err=True)
-        _log(text)
+    else:
+        return
+    typer.echo(text, err=True)
+    _log(text)
 
 
 def version(wanted: bool) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from spoco_zoo.cli.app import DATA, LOOK, Overwrite, app, check_file, display, exit_codes, show
+from spoco_zoo.errors import ConfigError
 from spoco_zoo.replacing import replacing
 from spoco_zoo.values import integers
 
@@ -30,8 +31,10 @@ def evaluate(
     """
     from spoco_zoo.evaluate import evaluate as compare
 
-    check_file(json_file, "--json")
-    check_file(html, "--html")
+    check_file(json_file, "--json", ".json")
+    check_file(html, "--html", ".html", ".htm")
+    if json_file is not None and json_file == html:
+        raise ConfigError("--json and --html must be two files", str(html), "Rename one.")
     with display() as shown:
         result = compare(
             prediction,

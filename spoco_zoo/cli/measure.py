@@ -30,7 +30,7 @@ def measure(
     from spoco_zoo.measure import measure as measure_objects
 
     check_table_path(out)
-    check_file(out, "--out")
+    check_file(out, "--out", ".csv", ".parquet")
     with display() as shown:
         table = measure_objects(
             labels,

@@ -115,8 +115,14 @@ def _check_target(image: Image, place: str, overwrite: bool) -> None:
                 place,
                 "Choose another target, or add --overwrite.",
             )
-        # Raises if the path holds anything but an image, which is then kept.
-        kind = open_image(place).kind
+        try:
+            kind = open_image(place).kind
+        except StoreError as error:
+            raise StoreError(
+                "only images are ever replaced",
+                f"something else at {place}",
+                "Move it away, or choose another target.",
+            ) from error
         if (kind == "tiff") != is_tiff_name(place):
             raise StoreError(
                 "only a target of the same kind is replaced", place, "Choose another target."

@@ -125,7 +125,8 @@ def html_page(
         ]
     )
     with replacing(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        # Names of files may hold bytes that are no UTF-8.
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _section(section: Section) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from typing import IO, TYPE_CHECKING, Protocol
 
@@ -97,10 +97,19 @@ class _Lines:
 
 
 class _Log(_Lines):
-    """Plain lines with the time of day."""
+    """Plain lines with the time of day; on a full disk it ends, and the work goes on."""
+
+    full = False
 
     def note(self, text: str) -> None:
-        super().note(f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S%z} {text}")
+        if self.full:
+            return
+        try:
+            super().note(f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S%z} {text}")
+        except OSError as error:
+            self.full = True
+            lost = f"spoco-zoo: the log file ends here: {error.strerror}"
+            Console(stderr=True).print(lost, markup=False, highlight=False, soft_wrap=True)
 
 
 class _Several:
@@ -157,14 +166,26 @@ def progress(
         yield displays[0] if len(displays) == 1 else _Several(displays)
 
 
-def _opened(log: Path) -> IO[str]:
+@contextmanager
+def _opened(log: Path) -> Iterator[IO[str]]:
     try:
+        if log.is_file():
+            with log.open("rb") as known:
+                if b"\0" in known.read(4096):
+                    raise ConfigError(
+                        "the log file must be text", f"something else in {log}", "Choose another."
+                    )
         # Line by line, so that it can be followed and survives a kill.
-        return log.open("a", encoding="utf-8", buffering=1)
+        file = log.open("a", encoding="utf-8", errors="backslashreplace", buffering=1)
     except OSError as error:
         raise ConfigError(
             "the log file must be writable", f"{error.strerror} ({log})", "Choose another."
         ) from error
+    try:
+        yield file
+    finally:
+        with suppress(OSError):  # what did not fit on the disk is tried again
+            file.close()
 
 
 @contextmanager

@@ -9,6 +9,7 @@ item is done again.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import json
 import os
@@ -139,7 +140,8 @@ class Ledger:
                 f"{earlier!r:.40} in {self.path}",
                 "Start again with --overwrite.",
             )
-        for key in sorted({*earlier, *fingerprint}):
+        # What a setting is by default may follow from the model, which therefore comes first.
+        for key in sorted({*earlier, *fingerprint}, key=lambda key: (key != "model", key)):
             was, now = earlier.get(key, "absent"), fingerprint.get(key, "absent")
             if was != now:
                 raise LedgerError(
@@ -151,11 +153,17 @@ class Ledger:
 
 
 def _differing(text: str, other: str) -> str:
-    """The entries of a text that differ from another's, cut at 60 characters."""
-    own, others = text.split(", "), other.split(", ")
-    if len(own) == len(others):
-        text = ", ".join(a for a, b in zip(own, others, strict=True) if a != b)
-    return text[:60]
+    """What of a text is not in another's, cut at 60 characters: of mappings the entries."""
+    try:
+        own, others = ast.literal_eval(text), ast.literal_eval(other)
+    except (ValueError, SyntaxError):
+        return text[:60]
+    if not (isinstance(own, dict) and isinstance(others, dict)):
+        return text[:60]
+    odd = [name for name in {**own, **others} if own.get(name) != others.get(name)]
+    # Learned numbers follow from another setting, and say nothing to people.
+    odd = [name for name in odd if not isinstance(own.get(name) or others.get(name), dict)] or odd
+    return ", ".join(f"{name} {own.get(name)}" for name in odd)[:60]
 
 
 def _drop_cut_line(path: Path) -> None:

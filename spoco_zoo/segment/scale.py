@@ -33,6 +33,8 @@ ENLARGED = 0.85
 """They are if they are below this part of it where they are enlarged."""
 GROWN = 1.35
 """Objects that are larger by this at half the size, each and all together, were pieces before."""
+FILLED = 1.5
+"""They were if all together they are larger by this, as where most of an object was missed."""
 BARE = 0.02
 """Share of voxels that belong to objects, below which there may be larger objects unseen."""
 FULLER = 3
@@ -160,4 +162,4 @@ def _in_pieces(found: Look, half: Look) -> bool:
     # Small objects that are joined are larger, too, but all together they are not.
     each = 4 * half.typical > GROWN * found.typical
     all_together = half.share > GROWN * found.share
-    return each and all_together
+    return (each and all_together) or half.share > FILLED * found.share

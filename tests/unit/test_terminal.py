@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from typer.testing import CliRunner
 from spoco_zoo.cli import app
 from spoco_zoo.cli.app import exit_codes
 from spoco_zoo.errors import ConfigError, Interrupted
+from spoco_zoo.report.page import Section, html_page
 from spoco_zoo.report.progress import progress
 
 COMMANDS = (
@@ -74,6 +76,52 @@ def test_a_log_that_cannot_be_written_is_one_line(table: list[str], tmp_path: Pa
     assert done.exit_code == 2
     assert "log file" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_full_disk_under_the_log_ended_the_work(table: list[str]) -> None:
+    done = CliRunner().invoke(app, [*table, "--log-file", "/dev/full"])
+    assert done.exit_code == 0, done.output
+    assert done.stderr.count("the log file ends here: No space left on device") == 1
+    failed = CliRunner().invoke(app, [*table[:-1], "a.xls", "--log-file", "/dev/full"])
+    assert failed.exit_code == 2
+    assert "Traceback" not in failed.output
+
+
+def test_text_was_added_to_an_image_by_the_name_of_a_log(table: list[str], tmp_path: Path) -> None:
+    image = tmp_path / "a.tif"
+    image.write_bytes(b"II*\0\0")
+    done = CliRunner().invoke(app, [*table, "--log-file", str(image)])
+    assert done.exit_code == 2
+    assert "must be text" in done.stderr
+    assert image.read_bytes() == b"II*\0\0"
+
+
+@pytest.mark.parametrize("option", ["--json", "--html"])
+def test_scores_replaced_whatever_had_the_name(tmp_path: Path, option: str) -> None:
+    truth, made = tmp_path / "truth.tif", tmp_path / f"made.{option[2:]}"
+    tifffile.imwrite(truth, np.eye(9, dtype=np.uint8))
+    content = truth.read_bytes()
+    compare = ["evaluate", str(truth), str(truth), "-q"]
+    for odd, said in ((truth, "something else at"), (Path("/dev/null"), "no regular file")):
+        done = CliRunner().invoke(app, [*compare, option, str(odd)])
+        assert done.exit_code == 2
+        assert said in done.stderr
+    assert truth.read_bytes() == content
+    # Of a link what it leads to is replaced; a former result may be.
+    (tmp_path / "real").mkdir()
+    made.symlink_to(tmp_path / "real" / made.name)
+    for _ in range(2):
+        assert CliRunner().invoke(app, [*compare, option, str(made)]).exit_code == 0
+    assert made.is_symlink()
+    assert (tmp_path / "real" / made.name).is_file()
+    both = [*compare, "--json", str(tmp_path / "x.json"), "--html", str(tmp_path / "x.json")]
+    assert "two files" in CliRunner().invoke(app, both).stderr
+
+
+def test_a_name_that_is_no_text_ended_the_page_in_a_traceback(tmp_path: Path) -> None:
+    name = os.fsdecode(b"lat\xe9")
+    html_page(tmp_path / "page.html", name, [Section(name, (name,))], [])
+    assert "lat\\udce9" in (tmp_path / "page.html").read_text()
 
 
 def test_an_interrupted_command_says_how_to_go_on(

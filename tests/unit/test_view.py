@@ -295,6 +295,28 @@ def test_labels_lie_on_their_image_and_odd_ones_are_told_of(tmp_path: Path) -> N
     assert note.startswith("half.tif covers 120 x 300 voxels, cells.ome.zarr 48 x 60 um:")
 
 
+def test_labels_of_a_coarser_level_lay_in_a_corner_where_no_size_was_known(tmp_path: Path) -> None:
+    image, truth = crowded_cells((80, 120), 0, diameter=24)
+    tifffile.imwrite(tmp_path / "a.tif", image)
+    tifffile.imwrite(tmp_path / "l.tif", truth[::2, ::2])
+    store, labels = tmp_path / "a.ome.zarr", tmp_path / "l.ome.zarr"
+    ngff.convert(tmp_path / "a.tif", store, version="0.4")
+    ngff.convert(tmp_path / "l.tif", labels, version="0.4", labels=True)
+    group = zarr.open_group(labels, mode="r+")
+    multiscales = group.attrs["multiscales"]
+    for dataset in multiscales[0]["datasets"]:
+        scale = np.array(dataset["coordinateTransformations"][0]["scale"]) * 2
+        dataset["coordinateTransformations"] = [
+            {"type": "scale", "scale": scale.tolist()},
+            {"type": "translation", "translation": [0.5, 10.5]},
+        ]
+    group.attrs["multiscales"] = multiscales
+    scene = find_scene(str(store), [str(labels)])
+    assert scene.frame(scene.first).size == (1, 1)
+    frame = scene.frame(scene.labels[0])
+    assert (frame.size, frame.origin) == ((2, 2), (0.5, 10.5))
+
+
 def test_what_cannot_be_shown_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("spoco_zoo.scene.TIFF_VOXELS", 10)
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((8, 8), np.uint8))

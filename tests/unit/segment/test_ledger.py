@@ -138,5 +138,14 @@ def test_of_many_settings_those_that_differ_are_named(tmp_path: Path) -> None:
     earlier = {**KEYS, "config.clustering": str({**settings, "min_size": 8, "min_samples": 5})}
     later = {**KEYS, "config.clustering": str({**settings, "min_size": 9, "min_samples": 5})}
     Ledger(tmp_path, earlier).close()
-    with pytest.raises(LedgerError, match=r"was 'min_size': 8 and is now 'min_size': 9 \("):
+    with pytest.raises(LedgerError, match=r"was min_size 8 and is now min_size 9 \("):
         Ledger(tmp_path, later)
+    # Who asks for a smallest size does without scores.
+    earlier["config.clustering"] = str({**settings, "min_size": 8, "scoring": {"a": [1, 2]}})
+    later["config.clustering"] = str({**settings, "min_size": 9, "scoring": None})
+    (tmp_path / "other").mkdir()
+    Ledger(tmp_path / "other", earlier).close()
+    with pytest.raises(LedgerError, match=r"was min_size 8 and is now min_size 9 \("):
+        Ledger(tmp_path / "other", later)
+    with pytest.raises(LedgerError, match=r"model was .* and is now another"):
+        Ledger(tmp_path / "other", {**later, "model": "another"})
