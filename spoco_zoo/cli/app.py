@@ -121,6 +121,9 @@ def exit_codes(command: Callable[..., None]) -> Callable[..., None]:
         **kwargs: Any,
     ) -> None:
         _messages.verbose, _messages.quiet, _messages.log = verbose, quiet, log_file
+        # Of damaged files errors say what is to be said, and in one line.
+        logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+        logging.getLogger("matplotlib").setLevel(logging.ERROR)
         try:
             if verbose and quiet:
                 raise ConfigError("-v and -q exclude each other", "both", "Leave one out.")

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -75,6 +76,16 @@ def test_a_log_that_cannot_be_written_is_one_line(table: list[str], tmp_path: Pa
     done = CliRunner().invoke(app, [*table, "--log-file", str(tmp_path)])
     assert done.exit_code == 2
     assert "log file" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_reader_said_more_than_the_one_line(table: list[str], tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.eye(99, dtype=np.uint8), compression="zlib")
+    (tmp_path / "a.tif").write_bytes((tmp_path / "a.tif").read_bytes()[:200])
+    done = subprocess.run(
+        [sys.executable, "-m", "spoco_zoo", *table], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
 
 
