@@ -65,6 +65,7 @@ CASES = {
     "noise, which is smooth at twice the size": ({1: found(60, 30), 2: found(150, 10)}, 1),
     "nothing": ({}, 1),
     "large, in pieces": ({1: found(600, 25), 0.5: found(1600, 12), 0.25: found(420, 12)}, 0.5),
+    "large, of which parts alone are found": ({1: found(1377, 7), 0.5: found(413, 9)}, 0.5),
     "large and whole": ({1: found(2100, 9), 0.5: found(520, 9)}, 0.5),
     "large, but joined at half the size": ({1: found(2100, 9), 0.5: Look(())}, 1),
     "huge": ({1: found(300, 9), 0.5: found(700, 25), 0.25: found(1700, 12)}, 0.25),
