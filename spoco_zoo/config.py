@@ -369,7 +369,7 @@ class SegmentConfig(Config):
     """Overlap in the shared slab from which two objects are one."""
     channel: str | int | None = None
     level: Unsigned = 0
-    roi: tuple[tuple[Unsigned, Positive], ...] | None = None
+    roi: tuple[tuple[Unsigned, Unsigned], ...] | None = None
     """Start (inclusive) and stop (exclusive) per spatial axis."""
     voxel_size: tuple[Annotated[float, Field(gt=0)], ...] | None = None
     """Of the level in micrometres, where the image does not state it or is wrong."""

@@ -182,7 +182,7 @@ def tune_model(
         if run is not None and store and (run / run_folder.METRICS).is_file():
             RunFolder(run).read_json(run_folder.METRICS)  # known to be whole before the work
         model = load_model(source)
-        folder = folder_of_results(out, run)
+        folder = folder_of_results(out, run, images, labels)
         asked = choose_methods(model, methods)
         recipe = model.recipe
         meaning = meaning_of_labels(run, recipe, annotation, background_label, label_name)
@@ -210,19 +210,21 @@ def tune_model(
         return result
 
 
-def folder_of_results(out: Path | None, run: Path | None) -> Path:
+def folder_of_results(out: Path | None, run: Path | None, *inputs: Path) -> Path:
     """Where page and settings go.
 
     Raises
     ------
     ConfigError
-        If nothing says so, or files of a run or bundle would be replaced.
+        If nothing says so, or the files would come among those of a run, a bundle or the images.
     """
     folder = out or (run and run / "tuning")
     if folder is None:
         raise ConfigError(
             "tuning a bundle needs --out", "none", "Name a folder for the settings and the page."
         )
+    if folder.resolve() in [path.resolve() for path in inputs]:
+        raise ConfigError("--out must be a folder of its own", f"{folder}", "Name another.")
     check_folder(folder)
     return folder
 

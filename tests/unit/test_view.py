@@ -257,7 +257,12 @@ def test_embeddings_shown_are_those_of_a_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("roi", "said"), [("30:30,0:50", "not be empty"), ("0:50", "one entry per spatial axis y,x")]
+    ("roi", "said"),
+    [
+        ("30:30,0:50", "not be empty"),
+        ("0:0,0:50", "not be empty"),
+        ("0:50", "one entry per spatial axis y,x"),
+    ],
 )
 def test_a_region_without_a_voxel_ended_in_a_traceback(tmp_path: Path, roi: str, said: str) -> None:
     tifffile.imwrite(tmp_path / "a.tif", np.arange(4096, dtype=np.uint16).reshape(64, 64))

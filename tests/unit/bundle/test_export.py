@@ -256,6 +256,8 @@ def test_cover_has_the_proportions_that_the_zoo_wants(exported: Exported) -> Non
         ({"name": "a/b/c/d"}, "name"),
         ({"timestamp": "yesterday"}, "timestamp"),
         ({"cite": (("a paper", "no doi"),)}, "cite"),
+        ({"cite": (("a paper",),)}, "two texts"),
+        ({"dataset": "an-id; https://example.org/data"}, "two texts"),
         ({"dataset": ("an-id", "no address")}, "dataset"),
         ({"dataset": ("", "https://example.org/data")}, "--dataset"),
         ({"version": "first"}, "model-version"),

@@ -195,6 +195,10 @@ def test_the_report_of_the_training_was_replaced(tmp_path: Path, data: Path) -> 
     with pytest.raises(ConfigError, match="neither a run"):
         tune_model(str(run), data / "images", data / "labels", out=run)
     assert (run / "report.html").read_text() == "training"
+    before = sorted((data / "images").iterdir())
+    with pytest.raises(ConfigError, match="a folder of its own"):
+        tune_model(str(run), data / "images", data / "labels", out=data / "images")
+    assert sorted((data / "images").iterdir()) == before
 
 
 def test_a_file_in_the_way_was_noticed_after_the_search(tmp_path: Path, data: Path) -> None:
