@@ -270,9 +270,10 @@ class Run:
         process[0].join(PATIENCE)
         chunk.write_bytes(sound)
         # Success if no block had to be read any more; then the bytes are compared.
-        # One chunk may be all that the first blocks read: then the run is given up as hopeless.
+        # One chunk may be all that the first blocks read, or all blocks: then the run is given up.
         done = self.end(*process)
-        if done.code not in (0, 2, 3) and not (done.code == 1 and "all failed" in done.err):
+        given_up = "all failed" in done.err or "no block has a result" in done.err
+        if done.code not in (0, 2, 3) and not (done.code == 1 and given_up):
             raise LostError("a damaged source ended otherwise than refused or with failed blocks")
         return True
 
