@@ -35,6 +35,7 @@ from spoco_zoo.errors import BundleError, StoreError
 from spoco_zoo.locking import workplace
 from spoco_zoo.nets.device import choose_device
 from spoco_zoo.nets.model import own_network
+from spoco_zoo.ngff.write_tiff import write_label_tiff
 from spoco_zoo.segment.cluster import cluster
 from spoco_zoo.train.data import BACKGROUND, UNKNOWN
 from spoco_zoo.train.files import pair_files
@@ -164,7 +165,7 @@ def complete_annotation(
             annotated, added = annotated + len(sample.centres), added + more
             known += int(agreed(np.maximum(sample.labels, 0), found[0], FOUND).sum())
             unlabeled += float((result == UNKNOWN).mean()) / len(given)
-            write_labels(
+            write_label_tiff(
                 partial / f"{sample.name}.tif", with_background(result, meaning.background_label)
             )
         refuse_if_poor(known, annotated)
@@ -264,15 +265,6 @@ def solidity(inside: NDArray[np.bool_]) -> float:
     if min(inside.shape) < 3:
         return 1.0
     return float(inside.sum() / max(int(convex_hull_image(inside).sum()), 1))
-
-
-def write_labels(path: Path, labels: NDArray[Any]) -> None:
-    """Write labels ([Z,] Y, X) as a TIFF."""
-    import tifffile
-
-    # Named, because three or four planes alone would be taken for colours.
-    axes = {"axes": "ZYX"[-labels.ndim :]}
-    tifffile.imwrite(path, labels, compression="zlib", photometric="minisblack", metadata=axes)
 
 
 def with_background(labels: NDArray[np.int32], value: int) -> NDArray[np.uint32]:

@@ -223,9 +223,7 @@ def folder_of_results(out: Path | None, run: Path | None, *inputs: Path) -> Path
         raise ConfigError(
             "tuning a bundle needs --out", "none", "Name a folder for the settings and the page."
         )
-    if folder.resolve() in [path.resolve() for path in inputs]:
-        raise ConfigError("--out must be a folder of its own", f"{folder}", "Name another.")
-    check_folder(folder)
+    check_folder(folder, *inputs)
     return folder
 
 

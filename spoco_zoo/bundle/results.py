@@ -18,14 +18,16 @@ INSIDE = "--out must lie in a folder that can be written"
 """Rule for the folder of what is to be made."""
 
 
-def check_folder(folder: Path) -> None:
-    """Refuse a folder whose own files the page and the settings would replace.
+def check_folder(folder: Path, *inputs: Path) -> None:
+    """Refuse a folder among whose own files the page and the settings would come.
 
     Raises
     ------
     ConfigError
-        If it is a run or a bundle.
+        If it is a run, a bundle, or one of the inputs.
     """
+    if folder.resolve() in [path.resolve() for path in inputs]:
+        raise ConfigError("--out must be a folder of its own", f"{folder}", "Name another.")
     for name in (run_folder.CONFIG, run_folder.RECIPE, DESCRIPTION):
         if (folder / name).exists():
             raise ConfigError(

@@ -18,7 +18,7 @@ from bundle_runs import disks, make_run, trained_run
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
-from spoco_zoo import ngff
+from spoco_zoo import complete, ngff
 from spoco_zoo.cli import app
 from spoco_zoo.complete import (
     complete_annotation,
@@ -26,7 +26,6 @@ from spoco_zoo.complete import (
     refuse_if_poor,
     solidity,
     with_background,
-    write_labels,
 )
 from spoco_zoo.config import ClusteringConfig, TrainConfig
 from spoco_zoo.errors import BundleError, ConfigError, DataError, StoreError
@@ -285,7 +284,7 @@ def test_a_background_label_is_asked_for_where_no_run_knows_it(data: Path, tmp_p
 def test_three_planes_were_written_as_a_colour_picture(tmp_path: Path) -> None:
     labels = np.zeros((3, 40, 50), np.int32)
     labels[1:, 5:20, 5:20] = 4
-    write_labels(tmp_path / "v.tif", labels)
+    complete.write_label_tiff(tmp_path / "v.tif", labels)
     with tifffile.TiffFile(tmp_path / "v.tif") as file:
         assert (file.series[0].axes, len(file.pages)) == ("ZYX", 3)
     assert ngff.open_image(tmp_path / "v.tif").spatial_shape() == labels.shape
