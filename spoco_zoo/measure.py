@@ -9,7 +9,6 @@ Memory holds one block, and one row per object.
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import dataclass
 from math import pi, prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,6 +19,7 @@ from spoco_zoo import ngff
 from spoco_zoo.errors import ConfigError, DataError, StoreError
 from spoco_zoo.ngff.store import whole_chunks
 from spoco_zoo.replacing import replacing
+from spoco_zoo.sums import empty, joined, sum_voxels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,73 +28,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from spoco_zoo.ngff import Image
+    from spoco_zoo.sums import Sums
 
-__all__ = ["Sums", "check_table_path", "measure", "sum_voxels", "write_table"]
+__all__ = ["check_table_path", "measure", "write_table"]
 
 BLOCK_VOXELS = 2**21
 """Voxels of all channels held at a time."""
 MERGE_ROWS = 2**20
 """Rows that are gathered before equal ids are merged."""
 SUFFIXES = (".csv", ".parquet")
-
-
-@dataclass(frozen=True)
-class Sums:
-    """What voxels or parts of objects add up to; D spatial axes, C channels.
-
-    Attributes
-    ----------
-    ids : integer, shape (N,)
-    count : int64, shape (N,)
-        Voxels.
-    places : int64, shape (N, D)
-        Sum of voxel coordinates.
-    low, high : int64, shape (N, D)
-        Least and greatest coordinates, both inclusive.
-    total, squares : float64, shape (N, C)
-        Sum of intensities, and of squared deviations from the part's own mean.
-    least, most : float64, shape (N, C)
-    """
-
-    ids: NDArray[Any]
-    count: NDArray[np.int64]
-    places: NDArray[np.int64]
-    low: NDArray[np.int64]
-    high: NDArray[np.int64]
-    total: NDArray[np.float64]
-    squares: NDArray[np.float64]
-    least: NDArray[np.float64]
-    most: NDArray[np.float64]
-
-    def merged(self) -> Sums:
-        """One row per id, in the order of ids."""
-        order = np.argsort(self.ids, kind="stable")
-        ids = self.ids[order]
-        if not len(ids):
-            return self
-        starts = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]])
-        lengths = np.diff(np.r_[starts, len(ids)])
-
-        def add(values: NDArray[Any]) -> NDArray[Any]:
-            return np.add.reduceat(values[order], starts, axis=0)
-
-        count, total = add(self.count), add(self.total)
-        mean = np.repeat(total / count[:, None], lengths, axis=0)
-        # Chan et al.: what the parts' means deviate from the common one.
-        own = self.total[order] / self.count[order][:, None]
-        between = self.count[order][:, None] * np.square(own - mean)
-        squares = add(self.squares) + np.add.reduceat(between, starts, axis=0)
-        return Sums(
-            ids[starts],
-            count,
-            add(self.places),
-            np.minimum.reduceat(self.low[order], starts, axis=0),
-            np.maximum.reduceat(self.high[order], starts, axis=0),
-            total,
-            squares,
-            np.minimum.reduceat(self.least[order], starts, axis=0),
-            np.maximum.reduceat(self.most[order], starts, axis=0),
-        )
 
 
 def measure(
@@ -182,7 +124,7 @@ def measure(
     blocks = list(whole_chunks(shape, chunk, BLOCK_VOXELS // (channels + 1)))
     tables = []
     for when in range(found.n_times):
-        parts = [_empty(len(shape), channels)]
+        parts = [empty(len(shape), channels)]
         merged = rows = 0
         for number, where in enumerate(blocks):
             ids = found.read(0, when, None, where)[0]
@@ -199,33 +141,14 @@ def measure(
                 parts.append(sum_voxels(ids, values, [w.start for w in where]))
                 rows += len(parts[-1].ids)
             if rows > 2 * merged + MERGE_ROWS:
-                parts = [_joined(parts).merged()]
+                parts = [joined(parts).merged()]
                 merged = rows = len(parts[0].ids)
             if on_block is not None:
                 on_block(when * len(blocks) + number + 1, found.n_times * len(blocks))
-        columns = _columns(_joined(parts).merged(), found, source.channel_names, sizes)
+        columns = _columns(joined(parts).merged(), found, source.channel_names, sizes)
         times = {"time": when} if "t" in found.axes else {}
         tables.append(pd.DataFrame({"label": columns.pop("label"), **times, **columns}))
     return pd.concat(tables, ignore_index=True)
-
-
-def sum_voxels(ids: NDArray[Any], values: NDArray[Any], start: Sequence[int]) -> Sums:
-    """Sums of one block.
-
-    Parameters
-    ----------
-    ids : integer, shape ([Z,] Y, X)
-        0 is background.
-    values : number, shape (C, [Z,] Y, X)
-    start : sequence of int
-        Where the block begins in the whole.
-    """
-    inside = np.nonzero(ids)
-    places = np.stack(inside, axis=1) + np.asarray(start, np.int64)
-    voxels = values[:, ids != 0].T.astype(np.float64)
-    ones = np.ones(len(places), np.int64)
-    zeros = np.zeros_like(voxels)
-    return Sums(ids[inside], ones, places, places, places, voxels, zeros, voxels, voxels).merged()
 
 
 def align(labels: Image, image: Image) -> tuple[int, tuple[int, ...]]:
@@ -307,19 +230,6 @@ def _has_pyarrow() -> bool:
         return importlib.util.find_spec("pyarrow") is not None
     except ValueError:  # it was switched off for this process
         return False
-
-
-def _empty(ndim: int, channels: int) -> Sums:
-    whole, real = np.empty((0, ndim), np.int64), np.empty((0, channels))
-    count = np.empty(0, np.int64)
-    return Sums(np.empty(0, np.uint64), count, whole, whole, whole, real, real, real, real)
-
-
-def _joined(parts: Sequence[Sums]) -> Sums:
-    """All rows of several, ids as uint64."""
-    ids = np.concatenate([part.ids.astype(np.uint64) for part in parts])
-    names = ("count", "places", "low", "high", "total", "squares", "least", "most")
-    return Sums(ids, *(np.concatenate([getattr(p, name) for p in parts]) for name in names))
 
 
 class _Sizes(NamedTuple):

@@ -230,7 +230,8 @@ def look_commands(source: str, output: str) -> tuple[str, str]:
     """
     inside = output.startswith(os.path.join(os.path.abspath(source), ""))
     inside = inside or f"{os.path.basename(source.rstrip('/'))}/labels/" in output
-    image, labels = shlex.quote(source), shlex.quote(output)
+    # A name that begins with a dash would be taken for an option.
+    image, labels = (shlex.quote(f"./{p}" if p.startswith("-") else p) for p in (source, output))
     tiff = ngff.is_tiff_name(output)
     napari = "napari" if tiff else "napari --plugin napari-ome-zarr"
     if inside:

@@ -9,7 +9,7 @@ from math import ceil, floor, prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spoco_zoo import ngff
+from spoco_zoo import __version__, ngff
 from spoco_zoo.config import ClusteringConfig, ModelRecipe, SegmentConfig
 from spoco_zoo.errors import ConfigError, StoreError
 from spoco_zoo.segment.blocks import BlockGrid, Box, make_box, make_grid
@@ -168,6 +168,7 @@ class Plan:
         settings = self.config.model_dump(mode="json")
         return {
             "format": "3",
+            "spoco-zoo": __version__,
             "model": model,
             "source": hashlib.sha256(source.encode()).hexdigest(),
             "cluster": cluster,

@@ -24,7 +24,7 @@ from planted import (
     write_image,
 )
 
-from spoco_zoo import ngff
+from spoco_zoo import __version__, ngff
 from spoco_zoo.config import ClusteringConfig, SegmentConfig
 from spoco_zoo.errors import (
     ConfigError,
@@ -338,6 +338,23 @@ def test_a_run_on_a_gpu_went_on_on_a_cpu_with_another_precision(
     result = begin(SMALL.model_copy(update={"precision": "float32"}))
     assert result.resumed >= 2
     assert result.summary["config"]["precision"] == "float32"
+
+
+def test_blocks_of_another_version_are_not_gone_on_with(
+    image: Path, truth: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(event: Event) -> None:
+        if event.phase == "blocks" and event.done == 3:
+            raise KeyboardInterrupt
+
+    begin = partial(segment, image, code_model(truth), SMALL, cluster=exact_cluster)
+    with pytest.raises(Interrupted):
+        begin(on_event=stop)
+    with monkeypatch.context() as patch:
+        patch.setattr("spoco_zoo.segment.plan.__version__", "0.0.1")
+        with pytest.raises(LedgerError, match=f"spoco-zoo was {__version__} and is now 0.0.1"):
+            begin()
+    assert begin().resumed >= 2
 
 
 def test_a_finished_label_is_replaced_only_when_asked(image: Path, truth: np.ndarray) -> None:

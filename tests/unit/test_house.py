@@ -19,7 +19,7 @@ LINES = 400
 # A part may import the parts beside it here; the command line may import all, and all may import
 # what is in EVERYWHERE. Training and segmentation meet in `workflow`
 # only.
-EVERYWHERE = {"errors", "locking", "replacing", "run_folder", "stopping", "verbs"}
+EVERYWHERE = {"__version__", "errors", "locking", "replacing", "run_folder", "stopping", "verbs"}
 PARTS = ("config", "nets", "ngff", "train", "bundle", "segment")
 MAY_IMPORT = {
     "errors": set(),
@@ -41,7 +41,8 @@ MAY_IMPORT = {
     "annotated": {"config", "ngff", "segment", "train"},
     "tuning": {*PARTS, "annotated", "report"},
     "complete": {*PARTS, "annotated"},
-    "measure": {"ngff"},
+    "sums": set(),
+    "measure": {"ngff", "sums"},
     "scene": {"ngff"},
     "view": {"ngff", "scene"},
     "pictures": {"config", "ngff", "report", "segment", "scene"},

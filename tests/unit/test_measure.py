@@ -21,8 +21,9 @@ from spoco_zoo import measure as measuring
 from spoco_zoo import ngff
 from spoco_zoo.cli import app
 from spoco_zoo.errors import ConfigError, DataError
-from spoco_zoo.measure import Sums, measure, sum_voxels, write_table
+from spoco_zoo.measure import measure, write_table
 from spoco_zoo.ngff.store import tiles
+from spoco_zoo.sums import Sums, joined, sum_voxels
 
 FIELDS = ("ids", "count", "places", "low", "high", "total", "least", "most")
 
@@ -32,7 +33,7 @@ def in_blocks(ids: np.ndarray, values: np.ndarray, step: tuple[int, ...]) -> Sum
     for where in tiles(ids.shape, step):
         start = [w.start for w in where]
         parts.append(sum_voxels(ids[where], values[(slice(None), *where)], start))
-    return measuring._joined(parts).merged()
+    return joined(parts).merged()
 
 
 @given(st.data())
@@ -52,6 +53,16 @@ def test_blocks_and_whole_agree(data: st.DataObject) -> None:
         inside = values[:, ids == label].astype(np.float64)
         assert whole.count[row] == inside.shape[1]
         assert np.allclose(whole.squares[row] / whole.count[row], inside.var(axis=1))
+
+
+def test_an_infinite_voxel_leaves_its_own_object_without_deviation() -> None:
+    ids = np.repeat([[1, 2]], 4, axis=0)
+    values = np.arange(8.0).reshape(1, 4, 2)
+    values[0, 0, 0] = np.inf
+    found = in_blocks(ids, values, (2, 2))
+    assert np.isnan(found.squares[0, 0])
+    assert found.most[0, 0] == np.inf
+    assert found.squares[1, 0] == pytest.approx(4 * values[0, :, 1].var())
 
 
 def test_a_large_offset_does_not_drown_the_deviation() -> None:
