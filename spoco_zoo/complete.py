@@ -37,6 +37,7 @@ from spoco_zoo.nets.device import choose_device
 from spoco_zoo.nets.model import own_network
 from spoco_zoo.ngff.write_tiff import write_label_tiff
 from spoco_zoo.segment.cluster import cluster
+from spoco_zoo.train.contingency import Contingency
 from spoco_zoo.train.data import BACKGROUND, UNKNOWN
 from spoco_zoo.train.files import pair_files
 
@@ -251,10 +252,12 @@ def agreed(
 ) -> NDArray[np.bool_]:
     """Per label 0..n whether an object of the other image has an IoU of at least `least`."""
     sizes, others = np.bincount(labels.ravel()), np.bincount(other.ravel())
-    both, common = np.unique(np.stack([labels.ravel(), other.ravel()]), axis=1, return_counts=True)
-    iou = common / (sizes[both[0]] + others[both[1]] - common)
+    table = Contingency()
+    table.update(labels, other)
+    both = table.counts()
+    iou = both.count / (sizes[both.prediction] + others[both.truth] - both.count)
     result = np.zeros(len(sizes), bool)
-    result[both[0][(iou >= least) & (both > 0).all(0)]] = True
+    result[both.prediction[(iou >= least) & (both.prediction > 0) & (both.truth > 0)]] = True
     return result
 
 

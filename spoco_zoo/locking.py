@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["FORMER", "LOCK", "RunLock", "clear_locked", "workplace"]
+__all__ = ["FORMER", "LOCK", "RunLock", "clear_locked", "put_in_place", "workplace"]
 
 LOCK = "lock.json"
 FORMER = "former"
@@ -157,6 +157,29 @@ def workplace(target: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):  # not empty: another process is at work there
             folder.rmdir()
+
+
+def put_in_place(finished: Path, target: Path, aside: Path) -> None:
+    """Give what was made in a workplace its name.
+
+    Parameters
+    ----------
+    finished : Path
+        File or folder in the workplace of `target`.
+    target : Path
+        May be there already.
+    aside : Path
+        `FORMER` in the workplace: there a folder that is there steps until that is done.
+    """
+    if not os.path.lexists(target) or not (finished.is_dir() or target.is_dir()):
+        finished.replace(target)
+        return
+    target.rename(aside)
+    try:
+        finished.rename(target)
+    except BaseException:
+        aside.rename(target)
+        raise
 
 
 def clear_locked(folder: Path, keep: tuple[str, ...] = (), last: str = "") -> None:

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["beside", "replacing"]
+__all__ = ["replacing"]
 
 
-def beside(target: str | Path) -> Path:
+def _beside(target: Path) -> Path:
     """Return an unused hidden name in the folder of `target`, to write under and rename."""
-    target = Path(target)
     return target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
 
 
@@ -33,7 +32,7 @@ def replacing(path: Path, *, shared: bool = False) -> Iterator[Path]:
         The one name of a single writer is used again after a kill, so nothing piles up.
     """
     path = Path(os.path.realpath(path))  # a link stays, and what it leads to is replaced
-    partial = beside(path) if shared else path.with_name(f"{path.name}.partial")
+    partial = _beside(path) if shared else path.with_name(f"{path.name}.partial")
     try:
         yield partial
         partial.replace(path)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-__all__ = ["STOP", "Stop", "catch_interrupt", "shielded_children"]
+__all__ = ["STOP", "Stop", "catch_interrupt", "ignore_signals", "shielded_children"]
 
 Item = TypeVar("Item")
 STOP = "stop"
@@ -97,12 +97,25 @@ def catch_interrupt(told: Callable[[], None], mark: Path | None = None) -> Itera
 
 @contextmanager
 def shielded_children() -> Iterator[None]:
-    """Let processes that start in the block ignore Ctrl-C, which a terminal sends to all.
+    """Let processes that start in the block ignore what their driver hears.
 
-    Workers must live to finish what is in flight; their driver ends them.
+    A terminal sends Ctrl-C to all processes of a group, and SLURM SIGTERM to all of a step. Workers
+    must live to finish what is in flight; their driver ends them, and they end if it dies.
     """
-    with _handling({signal.SIGINT: signal.SIG_IGN}):
+    with _handling(dict.fromkeys(SIGNALS, signal.SIG_IGN)):
         yield
+
+
+def ignore_signals(worker: int = 0) -> None:
+    """Ignore what the driver hears, from within a worker: torch's set SIGTERM anew at their start.
+
+    Parameters
+    ----------
+    worker : int
+        Its number, which torch's ``worker_init_fn`` is given.
+    """
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager

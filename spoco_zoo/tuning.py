@@ -296,7 +296,13 @@ def shared_names(names: Sequence[str], run: Path | None) -> dict[str, int]:
     if run is None or not (run / run_folder.SPLIT).is_file():
         return {}
     split = RunFolder(run).read_json(run_folder.SPLIT)
-    return {part: len(set(names) & set(split.get(part) or ())) for part in SHARED}
+    found = {}
+    for part in SHARED:
+        known = set(split.get(part) or ())
+        # A single image was cut in two, which bear its name with an ending.
+        known |= {name.removesuffix(f"-{part}") for name in known}
+        found[part] = len(known & set(names))
+    return found
 
 
 def embed_all(

@@ -34,7 +34,7 @@ from spoco_zoo.bundle.run_files import RunContent, public_settings, read_run
 from spoco_zoo.bundle.sample import Example, choose_crop, embed, run_cluster_script, zscore
 from spoco_zoo.bundle.upload import write_checklist
 from spoco_zoo.errors import BundleError, ConfigError, ExportError
-from spoco_zoo.locking import FORMER, workplace
+from spoco_zoo.locking import FORMER, put_in_place, workplace
 from spoco_zoo.nets.registry import build_network_with_labels, label_kwargs
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def export(run: Path, out: Path, options: ExportOptions) -> ExportResult:
         result = official_test(finished, options.formats, known_users=options.taken_as_given)
         if not result.passed:
             raise ExportError(f"the official test says '{result.status}': {result.error}")
-        _move(finished, out, work / FORMER)
+        put_in_place(finished, out, work / FORMER)
     objects = int(example.labels.max(initial=0))
     checklist = write_checklist(out) if options.for_upload else None
     return ExportResult(out, result.formats, differences, objects, _unchecked(options), checklist)
@@ -312,19 +312,6 @@ def _texts(value: object) -> Iterator[str]:
     elif isinstance(value, dict | list):
         for item in value.values() if isinstance(value, dict) else value:
             yield from _texts(item)
-
-
-def _move(finished: Path, out: Path, aside: Path) -> None:
-    """Put the bundle in place; a folder that is there steps aside until that is done."""
-    if not out.is_dir():
-        finished.replace(out)
-        return
-    out.rename(aside)
-    try:
-        finished.rename(out)
-    except BaseException:
-        aside.rename(out)
-        raise
 
 
 def _unchecked(options: ExportOptions) -> tuple[str, ...]:

@@ -6,7 +6,17 @@ import torch
 
 from spoco_zoo.errors import ConfigError
 
-__all__ = ["check_device", "choose_device", "find_device", "has_bfloat16"]
+__all__ = [
+    "OUT_OF_MEMORY",
+    "check_device",
+    "choose_device",
+    "find_device",
+    "has_bfloat16",
+    "short_of_memory",
+]
+
+OUT_OF_MEMORY = (MemoryError, torch.OutOfMemoryError)
+"""Errors that say nothing of a file that was being read."""
 
 
 def find_device(name: str) -> torch.device:
@@ -72,3 +82,13 @@ def _refused(name: str, reason: str) -> ConfigError:
         f"{name!r}: {' '.join(reason.split())[:80]}",
         "Use --device cpu, or install a torch build with CUDA.",
     )
+
+
+def short_of_memory(error: RuntimeError) -> bool:
+    """Whether an error of torch says that a device's memory does not suffice.
+
+    cuDNN tries every way to compute a convolution that it knows, and where none finds room for its
+    workspace says that there is none. On a CPU the allocator has no error of its own.
+    """
+    said = ("unable to find an engine", "STATUS_ALLOC_FAILED", "can't allocate memory")
+    return isinstance(error, torch.OutOfMemoryError) or any(s in str(error) for s in said)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from spoco_zoo import run_folder
 from spoco_zoo.config import ModelRecipe
 from spoco_zoo.errors import BundleError, ConfigError, one_line
+from spoco_zoo.nets.device import OUT_OF_MEMORY
 from spoco_zoo.nets.registry import build_network
 from spoco_zoo.replacing import replacing
 
@@ -128,7 +129,7 @@ class Model:
     fingerprint: str
 
     def to(self, device: torch.device | str) -> Model:
-        """The same model with its networks on `device`."""
+        """Move the networks to `device`; returns the model itself, as `torch.nn.Module.to` does."""
         for net in (self.network, self.momentum):
             if isinstance(net, nn.Module):
                 net.to(device)
@@ -235,6 +236,8 @@ def load_run(folder: Path) -> Model:
     recipe = ModelRecipe.checked(_read_json(recipe_file))
     try:
         states = load_tensors(weights, "cpu")
+    except OUT_OF_MEMORY:
+        raise
     except Exception as error:  # torch raises many kinds for a damaged or unsafe file
         raise BundleError(
             "weights must be a readable file of tensors",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from spoco_zoo.errors import StoreError
+from spoco_zoo.locking import FORMER, put_in_place, workplace
 from spoco_zoo.ngff.convert_tiff import to_tiff
 from spoco_zoo.ngff.convert_zarr import Progress, plan_pyramid, to_zarr
 from spoco_zoo.ngff.image import Image
@@ -69,6 +70,8 @@ def convert(
     ------
     StoreError
         If the source cannot be read, or the target not be written or replaced.
+    LedgerError
+        If another process is making the same target.
     """
     image = open_image(source, storage_options=storage_options, series=series, numbers=labels)
     place = local_path(target)
@@ -81,11 +84,23 @@ def convert(
         for note in (*image.notes, *_left_behind(image)):
             on_note(note)
     report = progress or (lambda done, total: None)
-    if is_tiff_name(place):
-        to_tiff(image, place, level, report)
-    else:
+    plan = None
+    if not is_tiff_name(place):
         plan = plan_pyramid(image, level, chunk, version, labels or image.is_label)
-        to_zarr(image, level, plan, place, report)
+    try:
+        goal = Path(os.path.realpath(place))  # a link stays, and what it leads to is replaced
+        with workplace(goal) as work:
+            _check_target(image, place, overwrite)  # the workplace may have put one back
+            made = work / goal.name
+            if plan is None:
+                to_tiff(image, made, level, report)
+            else:
+                to_zarr(image, level, plan, made, report)
+            put_in_place(made, goal, work / FORMER)
+    except OSError as error:
+        raise StoreError(
+            "the target must be writable", str(error), "Choose another place."
+        ) from error
 
 
 def _left_behind(image: Image) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ _IN_A_TIFF = {"b1": "u1", "f2": "f4", "i8": "u4", "u8": "u4"}
 """Types that OME-TIFF does not know, and what holds their values."""
 
 
-def to_tiff(image: Image, place: str, level: int, progress: Progress) -> None:
+def to_tiff(image: Image, place: Path, level: int, progress: Progress) -> None:
     """Write one level as an OME-TIFF, plane by plane or tile by tile."""
     dtype = np.dtype(_IN_A_TIFF.get(image.dtype.str[1:], image.dtype.str))
 

@@ -9,8 +9,6 @@ r"""Any image to OME-Zarr with a pyramid, one write unit at a time.
 from __future__ import annotations
 
 import math
-import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -27,7 +25,6 @@ from spoco_zoo.ngff.metadata import SPATIAL, VERSIONS, multiscale_attributes
 from spoco_zoo.ngff.reduce import mean_cells, mode_cells, pyramid_factors
 from spoco_zoo.ngff.store import create_array, tiles, write_blocks
 from spoco_zoo.ngff.target import coarser_level
-from spoco_zoo.replacing import beside
 
 __all__ = ["Progress", "PyramidPlan", "plan_pyramid", "to_zarr"]
 
@@ -99,37 +96,27 @@ def plan_pyramid(
     )
 
 
-def to_zarr(image: Image, level: int, plan: PyramidPlan, place: str, progress: Progress) -> None:
-    """Write all levels under a temporary name, then the metadata, then rename."""
-    partial = beside(place)
-    try:
-        zarr.open_group(partial, mode="w", zarr_format=2 if plan.version == "0.4" else 3)
-        arrays = [_array_of(plan, one, partial) for one in plan.levels]
-        total = sum(1 for array in arrays for _ in write_blocks(array))
-        done = 0
-        for part, block in _finest_blocks(image, level, arrays[0], partial):
-            if plan.labels and block.min() < 0:
-                raise StoreError(
-                    "labels must be 0 for background, and positive for objects",
-                    f"{block.min()} in {image.uri}",
-                    "Number the objects from 1.",
-                )
-            arrays[0][part] = block
+def to_zarr(image: Image, level: int, plan: PyramidPlan, place: Path, progress: Progress) -> None:
+    """Write all levels to a new folder, then the metadata."""
+    zarr.open_group(place, mode="w", zarr_format=2 if plan.version == "0.4" else 3)
+    arrays = [_array_of(plan, one, place) for one in plan.levels]
+    total = sum(1 for array in arrays for _ in write_blocks(array))
+    done = 0
+    for part, block in _finest_blocks(image, level, arrays[0], place):
+        if plan.labels and block.min() < 0:
+            raise StoreError(
+                "labels must be 0 for background, and positive for objects",
+                f"{block.min()} in {image.uri}",
+                "Number the objects from 1.",
+            )
+        arrays[0][part] = block
+        progress(done := done + 1, total)
+    reduce = mode_cells if plan.labels else mean_cells
+    for fine, coarse, factors in zip(arrays, arrays[1:], plan.factors, strict=False):
+        for part in write_blocks(coarse):
+            coarse[part] = _reduced(fine, part, coarse, factors, reduce)
             progress(done := done + 1, total)
-        reduce = mode_cells if plan.labels else mean_cells
-        for fine, coarse, factors in zip(arrays, arrays[1:], plan.factors, strict=False):
-            for part in write_blocks(coarse):
-                coarse[part] = _reduced(fine, part, coarse, factors, reduce)
-                progress(done := done + 1, total)
-        group = zarr.open_group(partial, mode="r+")
-        group.attrs.put(_attributes(image, plan, arrays[-1]))
-        _move(partial, place)
-    except OSError as error:
-        raise StoreError(
-            "the target must be writable", str(error), "Choose another place."
-        ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    zarr.open_group(place, mode="r+").attrs.put(_attributes(image, plan, arrays[-1]))
 
 
 def _array_of(plan: PyramidPlan, level: Level, folder: Path) -> zarr.Array[Any]:
@@ -249,12 +236,3 @@ def _window(image: Image, coarsest: zarr.Array[Any], channel: int) -> dict[str, 
     finite = values[np.isfinite(values)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
     return {"min": low, "max": high, "start": low, "end": max(high, low + 1e-6)}
-
-
-def _move(partial: Path, place: str) -> None:
-    """Give the finished store its name; what is replaced goes last."""
-    old = beside(place)
-    if os.path.lexists(place):
-        os.rename(place, old)
-    os.rename(partial, place)
-    shutil.rmtree(old, ignore_errors=True)

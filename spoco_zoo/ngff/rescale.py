@@ -58,6 +58,10 @@ class RescaledImage(Image):
             parts.append(_apply(values.astype(self.dtype), [head, *maps[1:]]))
         return np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
 
+    def read_region(self, level: int, region: Sequence[slice]) -> NDArray[Any]:
+        """A view has no array of its own that could be sliced along all axes."""
+        raise NotImplementedError("a rescaled view is read by time and channels")
+
     def chunks(self, level: int = 0) -> tuple[int, ...]:
         """One voxel: nothing is stored at this size."""
         return (1,) * len(self.axes)

@@ -133,7 +133,7 @@ def write_ome_tiff(
     tile = choose_tile(shape, dtype)
     size = prod(int(n) for n in shape) * dtype.itemsize
     try:
-        with replacing(Path(path), shared=True) as partial:
+        with replacing(Path(path)) as partial:
             tifffile.imwrite(
                 partial,
                 _pieces(read, shape, slabs(shape, chunk, dtype, tile), tile, progress),

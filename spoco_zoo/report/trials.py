@@ -65,6 +65,6 @@ def sections(
     for values, merit in tried:
         changed = [name for name in values if values[name] != best[name]]
         names = changed if len(changed) == 1 else list(SEARCHED) if not changed else []
-        for name in set(names) & set(SEARCHED):
+        for name in names:
             found.setdefault(name, []).append((values[name], merit))
-    return {name: sorted(points) for name, points in found.items() if len(points) > 1}
+    return {name: sorted(found[name]) for name in SEARCHED if len(found.get(name, ())) > 1}

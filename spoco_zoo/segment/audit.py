@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,7 @@ class BlockTally:
     kept_voxels: int = 0
     """Voxels of cores that belong to objects; see `count_dropped`."""
     dropped: int = 0
+    """Connected parts of the foreground of cores that belong to no object."""
     dropped_voxels: int = 0
 
     def __add__(self, other: BlockTally) -> BlockTally:
@@ -74,10 +76,10 @@ def count_dropped(
     config: ClusteringConfig,
     background: tuple[float, ...] | None,
 ) -> tuple[int, int]:
-    """What the clustering left out of a block's core, because it is smaller than `min_size`.
+    """What the clustering left out of a block's core: too small, or of too low a score.
 
-    The clustering gives every voxel that is no background to an object, and drops the small
-    ones last: foreground without a label was dropped.
+    The clustering gives every voxel that is no background to an object, and drops objects last:
+    foreground without a label was dropped.
 
     Parameters
     ----------
@@ -170,13 +172,12 @@ def count_per_block(owned: np.ndarray) -> dict[str, Any]:
     found = owned[owned >= 0]
     if not len(found):
         return {"least": 0, "median": 0, "most": 0, "empty": 0, "histogram": {}}
-    bins = np.bincount(np.log2(found[found > 0]).astype(int), minlength=1)
     return {
         "least": int(found.min()),
         "median": float(np.median(found)),
         "most": int(found.max()),
         "empty": int((found == 0).sum()),
-        "histogram": {str(2**b): int(n) for b, n in enumerate(bins) if n},
+        "histogram": _in_powers_of_two(_octaves(found[found > 0])),
     }
 
 
@@ -201,7 +202,7 @@ def throughput(voxels: int, seconds: Mapping[str, float]) -> dict[str, float]:
 class SizeTally:
     """Histogram of object sizes in powers of two; bin b counts sizes 2**b to 2**(b + 1) - 1."""
 
-    bins: list[int] = field(default_factory=lambda: [0] * 64)
+    bins: Counter[int] = field(default_factory=Counter)
     objects: int = 0
     voxels: int = 0
     smallest: int = 0
@@ -211,8 +212,7 @@ class SizeTally:
         """Add the voxel counts of whole objects, positive integers."""
         if not len(sizes):
             return
-        counts = np.bincount(np.log2(sizes).astype(int), minlength=64)
-        self.bins = [a + int(b) for a, b in zip(self.bins, counts, strict=True)]
+        self.bins.update(_octaves(sizes))
         self.smallest = min(self.smallest or int(sizes.min()), int(sizes.min()))
         self.largest = max(self.largest, int(sizes.max()))
         self.objects += len(sizes)
@@ -220,11 +220,21 @@ class SizeTally:
 
     def summary(self) -> dict[str, Any]:
         """Plain values; the histogram maps each bin's lower end to its count."""
-        used = {str(2**b): n for b, n in enumerate(self.bins) if n}
         return {
             "objects": self.objects,
             "voxels": self.voxels,
             "smallest": self.smallest,
             "largest": self.largest,
-            "histogram": used,
+            "histogram": _in_powers_of_two(self.bins),
         }
+
+
+def _octaves(values: np.ndarray) -> dict[int, int]:
+    """How many of some positive integers lie in 2**b to 2**(b + 1) - 1, by b."""
+    bins, counts = np.unique(np.log2(values).astype(int), return_counts=True)
+    return dict(zip(bins.tolist(), counts.tolist(), strict=True))
+
+
+def _in_powers_of_two(bins: Mapping[int, int]) -> dict[str, int]:
+    """Counts by the lower ends of their bins, smallest first, as JSON has them."""
+    return {str(2**b): bins[b] for b in sorted(bins)}

@@ -94,14 +94,16 @@ def start_cluster(
         Is given what ends the cluster and undoes dask's settings for it.
     """
     import dask
+    from dask.system import CPU_COUNT
     from distributed import Client, Scheduler, SpecCluster
 
     from spoco_zoo.segment.nanny import FirmNanny
 
     quiet()
     started.enter_context(dask.config.set(SETTINGS))
-    # A share of the machine, unless the user has said how many threads a process may have.
-    threads = os.environ.get("OMP_NUM_THREADS") or max((os.cpu_count() or 1) // workers, 1)
+    # A share of the cores that this process may use (affinity, cgroups), unless the user has said
+    # how many threads a process may have.
+    threads = os.environ.get("OMP_NUM_THREADS") or max(CPU_COUNT // workers, 1)
     specs = {}
     for i in range(workers):
         env = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}

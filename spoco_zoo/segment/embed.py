@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from spoco_zoo.nets.device import short_of_memory
 from spoco_zoo.nets.unet import turned
 from spoco_zoo.segment.blocks import make_box
 
@@ -229,7 +230,7 @@ class _Forward:
             with torch.inference_mode():
                 return self.network(stack.to(self.device)).contiguous()
         except RuntimeError as error:
-            if len(stack) == 1 or not _short_of_memory(error):
+            if len(stack) == 1 or not short_of_memory(error):
                 raise
         torch.cuda.empty_cache()
         half = len(stack) // 2
@@ -244,16 +245,6 @@ class _Forward:
         places = [torch.tensor(at, dtype=torch.float64, device=output.device) for at in start]
         with torch.inference_mode():
             return turned(output[None], [list(periods) for periods in self.rotary], places)[0]
-
-
-def _short_of_memory(error: RuntimeError) -> bool:
-    """Whether an error of torch says that a device's memory does not suffice.
-
-    cuDNN tries every way to compute a convolution that it knows, and where none finds room for its
-    workspace says that there is none.
-    """
-    said = ("unable to find an engine", "STATUS_ALLOC_FAILED")
-    return isinstance(error, torch.cuda.OutOfMemoryError) or any(s in str(error) for s in said)
 
 
 def _is_blank(pixel: torch.Tensor, blank: tuple[float, np.ndarray] | None) -> bool:

@@ -50,6 +50,8 @@ def is_whole(common: Common, item: StagedItem) -> bool:
         if item.joined:
             check_staged(edge_file(common.folder, number))
         whole = checksum(np.asarray(common.local[where])) == item.checksum
+    except MemoryError:
+        raise
     except Exception:  # files, codecs and zips raise their own kinds; all mean the same
         whole = False
     if not whole:

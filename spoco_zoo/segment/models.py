@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 from dataclasses import dataclass, replace
 from functools import partial
@@ -67,7 +68,7 @@ def write_model(model: Model, path: Path) -> ModelRef:
         If its network runs through TorchScript or ONNX, or cannot be written otherwise.
     """
     try:
-        content = pickle.dumps(model.to("cpu"))
+        content = pickle.dumps(copy.deepcopy(model).to("cpu"))  # the caller's stays on its GPU
     except Exception as error:  # each kind of network raises its own
         raise ConfigError(
             "a loaded model that worker processes use must be one that can be copied to them",

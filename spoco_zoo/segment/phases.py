@@ -10,12 +10,13 @@ what the rest is made of: the next process writes all labels again.
 from __future__ import annotations
 
 import math
-import shutil
 from contextlib import contextmanager
 from functools import partial
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from spoco_zoo import ngff
 from spoco_zoo.errors import BlocksFailed, SpocoError, StoreError
@@ -24,6 +25,7 @@ from spoco_zoo.segment.closing import DOUBTS, REPORT, read_report, write_report
 from spoco_zoo.segment.execute import InProcess
 from spoco_zoo.segment.final import CoreItem, fill_coarse, relabel_block
 from spoco_zoo.segment.ledger import Ledger
+from spoco_zoo.segment.levels import create_final, create_levels, open_levels
 from spoco_zoo.segment.mending import StagedItem, is_whole, staged_items
 from spoco_zoo.segment.normalise import measure
 from spoco_zoo.segment.outcome import (
@@ -38,7 +40,7 @@ from spoco_zoo.segment.plan import Plan
 from spoco_zoo.segment.progress import Progress
 from spoco_zoo.segment.pyramid import AxisStep, pyramid_steps
 from spoco_zoo.segment.relabel import Numbering, write_table
-from spoco_zoo.segment.resize import network_folder, network_labels, resize_steps
+from spoco_zoo.segment.resize import resize_steps
 from spoco_zoo.segment.rows import Lost, label_row, listed_row, longest_row, rows_of
 from spoco_zoo.segment.slabs import damaged
 from spoco_zoo.segment.target import TiffTarget
@@ -86,7 +88,8 @@ class Run:
         self.join_faces(common)
         numbering = self.number()
         levels = self.create_levels(numbering)
-        final = self.create_final(levels, numbering)
+        kept = self.progress.relabelling
+        final = create_final(self.plan, levels, numbering.dtype, keep=kept)
         self.relabel(common, final, numbering)
         if self.plan.rescaled:
             lead = len(final.shape) - len(self.plan.grid.shape)
@@ -171,17 +174,13 @@ class Run:
 
     def join_faces(self, common: Common) -> None:
         """Match the objects of neighbouring blocks."""
-        items = [
-            FaceItem(n, axes)
-            for n in range(self.plan.grid.total)
-            if (axes := self._faces(n)) and not self.progress.has_face(n)
-        ]
-        total = len(items) + self.progress.faces_done
+        # Counted first: a list of all faces of a large volume would not fit the driver.
+        total = sum(1 for _ in self._unmatched()) + self.progress.faces_done
         self._phase(
             "faces",
             "face",
             partial(join_faces, common),
-            items,
+            self._unmatched(),
             total,
             self.progress.faces_done,
             lambda item, result: self._record(self._later(face_entry(item.number, result))),
@@ -197,40 +196,17 @@ class Run:
 
     def create_levels(self, numbering: Numbering) -> list[Any]:
         """The arrays of the label, empty unless an earlier run began them."""
-        target, grid = self.plan.target, self.plan.grid
-        if isinstance(target, TiffTarget):
-            lead = (1,) * (len(target.shape) - len(grid.shape))
-            path = self.plan.folder / f"final-{numbering.dtype.name}.zarr"
-            chunk, shard = (*lead, *self.plan.chunk), (*lead, *grid.block)
-            if not self.progress.relabelling:
-                shutil.rmtree(path, ignore_errors=True)
-            return [ngff.scratch_array(path, target.shape, numbering.dtype, chunk, shard)]
-        if self.progress.publishing and not ngff.label_is_whole(target):
+        target = self.plan.target
+        if self.progress.publishing and not isinstance(target, TiffTarget):
+            if ngff.label_is_whole(target):
+                return open_levels(target)
             self._record(self._later({"phase": "again"}))  # moved away since, or damaged
-        if not self.progress.publishing:
-            ngff.create_label(
-                target,
-                dtype=numbering.dtype,
-                shard=grid.block,
-                chunk=self.plan.chunk,
-                keep=self.progress.relabelling,
-            )
-        return [ngff.open_label_array(target, i) for i in range(len(target.levels))]
-
-    def create_final(self, levels: list[Any], numbering: Numbering) -> Any:
-        """What the final ids are written to: the finest level, or that of the network."""
-        if not self.plan.rescaled:
-            return levels[0]
-        lead = tuple(levels[0].shape[: levels[0].ndim - len(self.plan.grid.shape)])
-        if not self.progress.relabelling:
-            shutil.rmtree(network_folder(self.plan, numbering.dtype), ignore_errors=True)
-        return network_labels(self.plan, lead, numbering.dtype)
+        return create_levels(self.plan, numbering.dtype, keep=self.progress.relabelling)
 
     def relabel(self, common: Common, final: Any, numbering: Numbering) -> None:
         """Write the finest level."""
-        owned = self.progress.owned
-        blocks = [n for n in range(len(owned)) if owned[n] > 0]
-        items = [
+        blocks = np.flatnonzero(self.progress.owned > 0)
+        items = (
             CoreItem(
                 n,
                 int(numbering.base[n]),
@@ -238,8 +214,8 @@ class Run:
                 int(self.progress.checksums[n]),
                 self.progress.core_checksum(n),
             )
-            for n in blocks
-        ]
+            for n in map(int, blocks)
+        )
         self._phase(
             "relabel",
             "core",
@@ -330,6 +306,12 @@ class Run:
     def _pending(self) -> Iterator[int]:
         """Blocks without a result."""
         return (n for n in range(self.plan.grid.total) if not self.progress.has_block(n))
+
+    def _unmatched(self) -> Iterator[FaceItem]:
+        """Blocks that are still to be matched with their neighbours above."""
+        for number in range(self.plan.grid.total):
+            if (axes := self._faces(number)) and not self.progress.has_face(number):
+                yield FaceItem(number, axes)
 
     def _faces(self, number: int) -> tuple[int, ...]:
         """Axes along which a block and its neighbour above both hold objects."""

@@ -13,9 +13,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
+from spoco_zoo.segment.cluster.regions import components
 from spoco_zoo.segment.stitch import Rule, make_side, match
 
 if TYPE_CHECKING:
@@ -82,10 +81,8 @@ def _link(planes: list[np.ndarray], embeddings: np.ndarray, rule: Rule) -> np.nd
         if len(below.ids) and len(above.ids):
             edges.append(match(below, above, rule, parts=False).pairs + first[z : z + 2])
     total = int(first[-1])
-    a, b = np.concatenate(edges).T
-    graph = coo_array((np.ones(len(a), np.int8), (a, b)), shape=(total + 1, total + 1))
     # Node 0 is the background, which no edge reaches: it stays alone and first.
-    _, component = connected_components(graph, directed=False)
+    component = components(np.concatenate(edges), total + 1)
     shifted = [np.where(p > 0, p + f, 0) for p, f in zip(planes, first, strict=False)]
-    labels: np.ndarray = component[np.stack(shifted)].astype(np.int32)
+    labels: np.ndarray = component[np.stack(shifted)]
     return labels

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from spoco_zoo.replacing import replacing
+from spoco_zoo.segment.cluster.regions import components
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,9 +84,7 @@ def number_objects(objects: np.ndarray, owned: np.ndarray, edges: np.ndarray) ->
     nodes, compact = np.unique(ends.astype(np.int64), return_inverse=True)
     if not len(nodes):
         return Numbering(base, nodes, nodes)
-    a, b = compact.reshape(2, -1)
-    graph = coo_array((np.ones(len(a), np.int8), (a, b)), shape=(len(nodes), len(nodes)))
-    _, component = connected_components(graph, directed=False)
+    component = components(compact.reshape(2, -1).T, len(nodes))
     # `nodes` is ascending, so the first of a component is its smallest.
     _, first = np.unique(component, return_index=True)
     roots = nodes[first][component]

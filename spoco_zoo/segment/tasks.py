@@ -253,7 +253,7 @@ def _stage(array: Any, where: tuple[Any, ...], labels: np.ndarray) -> None:
     """Write one whole shard, which nobody else ever does."""
     try:
         array[where] = labels
-    except OSError:
+    except (MemoryError, OSError):
         raise
     except Exception:  # of a shard at the array's end zarr reads what is there: damaged, if so
         discard_blocks(array, where)

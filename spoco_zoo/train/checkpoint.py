@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from spoco_zoo import run_folder
 from spoco_zoo.errors import BundleError, LedgerError, StoreError, one_line
 from spoco_zoo.locking import LOCK
+from spoco_zoo.nets.device import OUT_OF_MEMORY
 from spoco_zoo.nets.model import load_tensors, save_tensors
 from spoco_zoo.replacing import replacing
 from spoco_zoo.train.data import PARTS
@@ -292,6 +293,8 @@ class RunFolder:
         """
         try:
             yield
+        except OUT_OF_MEMORY:
+            raise
         except Exception as error:  # torch raises many kinds for states that do not fit
             raise StoreError(
                 "a checkpoint must hold all that the run needs to go on",
@@ -306,6 +309,8 @@ class RunFolder:
     def _load(self, name: str, device: torch.device) -> Checkpoint:
         try:
             return Checkpoint(**load_tensors(self.path / name, device))
+        except OUT_OF_MEMORY:
+            raise
         except Exception as error:  # torch raises many kinds for a damaged file
             raise StoreError(
                 "a checkpoint must be readable",

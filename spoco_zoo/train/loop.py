@@ -13,16 +13,18 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from spoco_zoo import run_folder
 from spoco_zoo.config import ClusteringConfig
-from spoco_zoo.errors import Interrupted, LedgerError, TrainingError
+from spoco_zoo.errors import ConfigError, Interrupted, LedgerError, TrainingError, one_line
+from spoco_zoo.nets.device import short_of_memory
 from spoco_zoo.nets.receptive import pooling_factor
 from spoco_zoo.nets.registry import build_network
-from spoco_zoo.stopping import catch_interrupt, shielded_children
+from spoco_zoo.stopping import catch_interrupt, ignore_signals, shielded_children
 from spoco_zoo.train.augment import view
 from spoco_zoo.train.checkpoint import Checkpoint, RunFolder
 from spoco_zoo.train.crops import CropSampler
@@ -187,19 +189,10 @@ class Trainer:
         """
         if self.exhausted:
             return
-        main = self.ranks.main
-        journal = (
-            Journal(
-                self.folder,
-                tensorboard=self.config.tensorboard,
-                step=self.step,
-                running=self.running,
-                seconds=self.seconds,
-            )
-            if main
-            else None
-        )
-        with catch_interrupt(lambda: say(STOPPING)) as stop:
+        with ExitStack() as stack:
+            journal = stack.enter_context(closing(self._journal())) if self.ranks.main else None
+            stack.enter_context(self._memory_sufficing())
+            stop = stack.enter_context(catch_interrupt(lambda: say(STOPPING)))
             for crops, labels in self._batches():
                 terms = self._train_step(crops, labels)
                 validated = self._is_time_to_validate()
@@ -213,8 +206,30 @@ class Trainer:
                     )
                 if validated and self.ranks.agree(self.exhausted, self.device):
                     break
-        if journal is not None:
-            journal.close()
+
+    def _journal(self) -> Journal:
+        return Journal(
+            self.folder,
+            tensorboard=self.config.tensorboard,
+            step=self.step,
+            running=self.running,
+            seconds=self.seconds,
+        )
+
+    @contextmanager
+    def _memory_sufficing(self) -> Iterator[None]:
+        """Say what to do where a batch or a validation image does not fit the device's memory."""
+        try:
+            yield
+        except RuntimeError as error:
+            if not short_of_memory(error):
+                raise
+            crop = ",".join(str(n) for n in self.setup.crop)
+            raise ConfigError(
+                f"a batch must fit the memory of {self.device}",
+                f"{one_line(error)[:200]} (--batch-size {self.setup.batch_size} --crop {crop})",
+                "Take a smaller one, or another device, with another --out.",
+            ) from error
 
     def part(self) -> None:
         """Part from the other processes: what follows training needs one only."""
@@ -277,6 +292,7 @@ class Trainer:
             batch_sampler=[list(self._indices(step)) for step in steps],
             num_workers=min(16, torch.get_num_threads()) if on_gpu else 0,
             pin_memory=on_gpu,
+            worker_init_fn=ignore_signals,
         )
         with shielded_children():
             batches = iter(loader)

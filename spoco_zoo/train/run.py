@@ -300,6 +300,8 @@ def choose_network(trainer: Trainer) -> tuple[nn.Module, nn.Module]:
         (last, last),
         (trainer.network.state_dict(), last),
     ]
+    if best.step == trainer.step:  # the same weights: each is judged once
+        candidates = candidates[2:]
     if trainer.needs_both:
         candidates = candidates[1::2]
     network, momentum = make_momentum(trainer.network), make_momentum(trainer.network)

@@ -14,7 +14,7 @@ from spoco_zoo.train.data import UNKNOWN
 from spoco_zoo.train.metrics import Scores, mean, score
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -181,10 +181,9 @@ def roughly_tuned(
     if background is not None:
         borders = [delta_dist * f for f in BORDERS]
         shapes = [s.model_copy(update={"foreground": b}) for s in shapes for b in borders]
-    # The settings of before are usually among them: each is judged once.
-    options = dict.fromkeys([config, *shapes])
-    scored = [(option, score_cases(cases, clusterer, option, background)) for option in options]
-    return max(scored, key=lambda pair: pair[1].merit)
+    judge = _Judge(cases, clusterer, background)
+    best = max([config, *shapes], key=judge.merit)
+    return best, judge.scores(best)
 
 
 def tune(
@@ -206,58 +205,98 @@ def tune(
     ----------
     cases : sequence of Case
         Validation images; nothing else may be tuned on.
+    clusterer : callable
+        Embeddings (E, [Z,] Y, X) to labels ([Z,] Y, X).
     start : ClusteringConfig
         Method and first guess.
+    background : tuple of float or None
+        Embedding of the background, if there is one.
     delta_var, delta_dist : float
         Scales of the search in embedding space.
     object_sizes : tuple of float
         5 %, 50 % and 95 % quantile of objects' voxel counts, scale of the search for `min_size`.
+
+    Returns
+    -------
+    Tuning
+        With the scores of `start`, if it has any and they make a better choice.
     """
+    judge = _Judge(cases, clusterer, background)
+    grid = _grid(start.method, delta_var, delta_dist, object_sizes)
+    if background is None:
+        grid.pop("foreground")
+    # A wide bandwidth joins what over-segmentation split, a narrow one keeps neighbours apart:
+    # the way from one to the other leads through worse settings.
+    plain = start.model_copy(update={"scoring": None})
+    narrow = plain.model_copy(update={"bandwidth": delta_var})
+    best = max((judge.climb(plain, grid), judge.climb(narrow, grid)), key=judge.merit)
+    if start.scoring is None or start.method != "instance" or background is None:
+        return judge.outcome(best)
+    scored = judge.climb(start, {"foreground": grid["foreground"]})
+    return choose_by_scores(cases, clusterer, judge.outcome(best), scored, background)
+
+
+def _grid(
+    method: str, delta_var: float, delta_dist: float, object_sizes: tuple[float, float, float]
+) -> dict[str, list[float]]:
+    """The values that `tune` tries of each parameter of a method."""
     small, middle, _ = object_sizes
     sizes = {max(1, round(n)) for f in (0.3, 0.6, 1.0) for n in (f * small, f * middle / 6)}
     grid: dict[str, list[float]] = {
         "foreground": [delta_dist * f for f in FOREGROUNDS],
         "bandwidth": [delta_var * f for f in (1, 1.5, 2, 3, 4)],
-        "smoothness": [delta_var * f for f in (0.3, 0.5, 0.7, 1.0, 1.5)],
-        "min_size": sorted(sizes),
     }
-    if background is None:
-        grid.pop("foreground")
-    if start.method != "instance":
-        grid.pop("smoothness")
-    if start.method == "hdbscan":
+    if method == "instance":
+        grid["smoothness"] = [delta_var * f for f in (0.3, 0.5, 0.7, 1.0, 1.5)]
+    grid["min_size"] = sorted(sizes)
+    if method == "hdbscan":
         grid["min_samples"] = [1, 3, 5, 10]
-    if start.method == "consistency":
+    if method == "consistency":
         grid["iou"] = [0.3, 0.45, 0.6, 0.75]
-    tried: dict[str, tuple[ClusteringConfig, Scores]] = {}
+    return grid
 
-    def judge(config: ClusteringConfig) -> float:
-        key = config.fingerprint()
-        if key not in tried:
-            tried[key] = (config, score_cases(cases, clusterer, config, background))
-        return tried[key][1].merit
 
-    def search(best: ClusteringConfig) -> ClusteringConfig:
+class _Judge:
+    """Scores of settings on some images, each computed once."""
+
+    def __init__(
+        self,
+        cases: Sequence[Case],
+        clusterer: Clusterer,
+        background: tuple[float, ...] | None,
+        tried: Iterable[tuple[ClusteringConfig, Scores]] = (),
+    ) -> None:
+        self._cases, self._clusterer, self._background = cases, clusterer, background
+        self._tried = dict(tried)
+
+    def scores(self, config: ClusteringConfig) -> Scores:
+        if config not in self._tried:
+            self._tried[config] = score_cases(
+                self._cases, self._clusterer, config, self._background
+            )
+        return self._tried[config]
+
+    def merit(self, config: ClusteringConfig) -> float:
+        return self.scores(config).merit
+
+    def climb(
+        self, start: ClusteringConfig, grid: Mapping[str, Sequence[float]]
+    ) -> ClusteringConfig:
+        """The best value of one parameter after the other, twice around at most."""
+        best = start
         for _ in range(2):
             before = best
             for name, values in grid.items():
                 options = [best, *(best.model_copy(update={name: value}) for value in values)]
-                best = max(options, key=judge)
+                best = max(options, key=self.merit)
             if best == before:
                 break
         return best
 
-    # A wide bandwidth joins what over-segmentation split, a narrow one keeps neighbours apart:
-    # the way from one to the other leads through worse settings.
-    plain = start.model_copy(update={"scoring": None})
-    narrow = plain.model_copy(update={"bandwidth": delta_var})
-    best = max((search(plain), search(narrow)), key=judge)
-    if start.scoring is not None and start.method == "instance":
-        grid = {"foreground": grid["foreground"]}
-        scored = search(start)
-        tuned = Tuning(best, tried[best.fingerprint()][1], tuple(tried.values()))
-        return choose_by_scores(cases, clusterer, tuned, scored, background)
-    return Tuning(best, tried[best.fingerprint()][1], tuple(tried.values()))
+    def outcome(self, best: ClusteringConfig) -> Tuning:
+        """What all that was tried ends with."""
+        scores = self.scores(best)
+        return Tuning(best, scores, tuple(self._tried.items()))
 
 
 def choose_by_scores(
@@ -271,14 +310,11 @@ def choose_by_scores(
     assert scored.scoring is not None
     limits = [scored.scoring.model_copy(update={"least": least}) for least in LEASTS]
     options = [scored.model_copy(update={"scoring": limit}) for limit in limits]
-    known = dict(tuned.tried)
-    for option in options:
-        if option not in known:
-            known[option] = score_cases(cases, clusterer, option, background)
-    judged, tried = [(option, known[option]) for option in options], tuple(known.items())
-    highest = max(scores.merit for _, scores in judged)
-    if highest <= tuned.scores.merit:
-        return Tuning(tuned.best, tuned.scores, tried)
+    judge = _Judge(cases, clusterer, background, tuned.tried)
+    merits = {option: judge.merit(option) for option in options}
+    better = [option for option in options if merits[option] > tuned.scores.merit]
+    if not better:
+        return judge.outcome(tuned.best)
+    highest = max(merits[option] for option in better)
     # Of limits that are as good the lowest, which drops least.
-    best = next(pair for pair in judged if pair[1].merit >= highest - ALIKE)
-    return Tuning(*best, tried)
+    return judge.outcome(next(o for o in better if merits[o] >= highest - ALIKE))

@@ -118,12 +118,18 @@ def test_ctrl_c_was_not_heard_while_items_of_dead_workers_were_tried_again() -> 
 
 
 @pytest.mark.parametrize(
-    ("number", "send"), [(signal.SIGINT, os.killpg), (signal.SIGTERM, os.kill)]
+    ("number", "send"),
+    [
+        (signal.SIGINT, os.killpg),
+        (signal.SIGTERM, os.killpg),
+        (signal.SIGHUP, os.killpg),
+        (signal.SIGTERM, os.kill),
+    ],
 )
 def test_workers_finish_what_they_have_begun(
     place: Path, tmp_path: Path, number: int, send: Callable[[int, int], None]
 ) -> None:
-    """A terminal sends Ctrl-C to every process of the group, workers too; others end the driver."""
+    """A terminal sends Ctrl-C to every process of the group, SLURM SIGTERM; others the driver's."""
     output, marks = tmp_path / "o.zarr", tmp_path / "marks"
     marks.mkdir()
     here = Path(__file__).parent

@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 
 sys.path.insert(0, str(Path(__file__).parent / "bundle"))
 from bundle_runs import disks, make_run, trained_run
@@ -17,6 +19,7 @@ from spoco_zoo.bundle.export import ExportOptions, export
 from spoco_zoo.complete import complete_annotation
 from spoco_zoo.errors import LedgerError, StoreError
 from spoco_zoo.locking import FORMER, workplace
+from spoco_zoo.ngff import convert, open_image
 
 KILLED = """
 import os, sys
@@ -101,3 +104,39 @@ def test_an_export_below_a_file_ended_without_a_remedy(name: str, tmp_path: Path
     options = ExportOptions("Disks", ("A",), formats=("pytorch_state_dict",))
     with pytest.raises(StoreError, match=r"--out must lie in a folder that can be written"):
         export(make_run(tmp_path / "run", 2), tmp_path / "file" / name, options)
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".ome.zarr"])
+def test_an_image_that_a_killed_conversion_had_put_aside_comes_back(
+    tmp_path: Path, suffix: str
+) -> None:
+    source, target = tmp_path / "a.tif", tmp_path / f"b{suffix}"
+    tifffile.imwrite(source, np.arange(64, dtype=np.uint8).reshape(8, 8))
+    convert(source, target)
+    die_at_work(target)
+    target.rename(tmp_path / f".{target.name}.partial" / FORMER)
+    with pytest.raises(StoreError, match="not replaced"):
+        convert(source, target)
+    assert open_image(target).spatial_shape() == (8, 8)
+    tifffile.imwrite(source, np.ones((4, 4), np.uint8))
+    convert(source, target, overwrite=True)
+    assert open_image(target).spatial_shape() == (4, 4)
+    assert names(tmp_path) == sorted(["a.tif", target.name])
+
+
+def test_two_conversions_to_one_target(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.ones((8, 8), np.uint8))
+    target = tmp_path / "b.tif"
+    with workplace(target), pytest.raises(LedgerError, match=str(os.getpid())):
+        convert(tmp_path / "a.tif", target)
+    assert names(tmp_path) == ["a.tif"]
+
+
+def test_links_stay_and_what_they_lead_to_is_replaced(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.ones((8, 8), np.uint8))
+    convert(tmp_path / "a.tif", tmp_path / "b.ome.zarr")
+    (tmp_path / "link.ome.zarr").symlink_to("b.ome.zarr")
+    tifffile.imwrite(tmp_path / "a.tif", np.ones((4, 4), np.uint8))
+    convert(tmp_path / "a.tif", tmp_path / "link.ome.zarr", overwrite=True)
+    assert (tmp_path / "link.ome.zarr").is_symlink()
+    assert open_image(tmp_path / "b.ome.zarr").spatial_shape() == (4, 4)

@@ -25,7 +25,7 @@ MARGIN = 8  # voxels around an object's bounding box that are looked at
 def confirmed(
     labels: NDArray[np.int32], momentum: Tensor, config: ClusteringConfig
 ) -> NDArray[np.int32]:
-    """Objects of which the median IoU with their momentum neighbourhoods is at least `config.iou`.
+    """Objects whose (lower) median IoU with their momentum neighbourhoods is at least `iou`.
 
     For random voxels of an object, the ball of radius `bandwidth` around the
     voxel's momentum embedding is one neighbourhood. It is taken in a window

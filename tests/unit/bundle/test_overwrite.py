@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 from bundle_runs import make_run
 
-from spoco_zoo.bundle.export import ExportOptions, _check_destination, _move, export
+from spoco_zoo.bundle.export import ExportOptions, _check_destination, export
 from spoco_zoo.bundle.load import load_model
 from spoco_zoo.errors import BundleError
+from spoco_zoo.locking import put_in_place
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,5 +86,5 @@ def test_a_bundle_that_cannot_be_replaced_stays(tmp_path: Path) -> None:
     out.mkdir()
     (out / "rdf.yaml").write_text("mine")
     with pytest.raises(FileNotFoundError):
-        _move(finished, out, tmp_path / "former")
+        put_in_place(finished, out, tmp_path / "former")
     assert (out / "rdf.yaml").read_text() == "mine"

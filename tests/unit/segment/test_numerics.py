@@ -16,6 +16,7 @@ from bundle_runs import disks, make_run
 from spoco_zoo import ngff
 from spoco_zoo.nets.model import load_run
 from spoco_zoo.segment import segment
+from spoco_zoo.segment.inference import made_ready
 
 BFLOAT16 = 0.05
 """Largest difference of an embedding in bfloat16, in parts of the embeddings' range."""
@@ -54,7 +55,6 @@ def test_bfloat16_stays_within_its_tolerance(ndim: int, tmp_path: Path) -> None:
     x = torch.from_numpy((image - image.mean()) / image.std())[None]
     with torch.inference_mode():
         exact = network(x)
-        with torch.autocast("cpu", torch.bfloat16):
-            rough = network(x).float()
+        rough = made_ready(network, torch.device("cpu"), "bfloat16")(x)
     span = float(exact.max() - exact.min())
     assert 0 < float((exact - rough).abs().max()) / span < BFLOAT16

@@ -156,3 +156,27 @@ def test_tuning_keeps_scores_that_no_bandwidth_can_match() -> None:
     found = tune(cases, cluster, good, origin, **options)
     assert found.scores.merit == max(scores.merit for _, scores in found.tried)
     assert any(config.scoring is not None for config, _ in found.tried)
+    # Without a background there are no scores to be had.
+    assert tune(cases, cluster, good, None, **options).best.scoring is None
+
+
+def test_scores_that_are_nearly_as_good_must_still_be_better_than_none() -> None:
+    truth = np.zeros((100, 100), np.int32)
+    truth[::2, ::2] = np.arange(1, 2501).reshape(50, 50)
+    cases = [Case(torch.zeros(1, 100, 100), None, truth, (slice(0, 100),) * 2)]
+
+    def lacking(config: ClusteringConfig) -> int:
+        if config.scoring is None:
+            return 1
+        return 2 if config.scoring.least < 0.25 else 0
+
+    def clusterer(embeddings: object, config: ClusteringConfig, *rest: object, **more: object):
+        return np.where(truth > lacking(config), truth, 0)
+
+    plain = ClusteringConfig(bandwidth=1.0, min_size=1)
+    before = score_cases(cases, clusterer, plain, None)
+    scored = plain.model_copy(update={"scoring": scoring_by_size(1)})
+    found = choose_by_scores(cases, clusterer, Tuning(plain, before, ()), scored, None)
+    assert found.best.scoring is not None
+    assert found.best.scoring.least == 0.25
+    assert found.scores.merit > before.merit

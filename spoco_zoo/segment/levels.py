@@ -1,0 +1,61 @@
+"""The arrays that final labels are written to."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Any
+
+from spoco_zoo import ngff
+from spoco_zoo.segment.resize import network_folder, network_labels
+from spoco_zoo.segment.target import TiffTarget
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from spoco_zoo.ngff import LabelTarget
+    from spoco_zoo.segment.plan import Plan
+
+__all__ = ["create_final", "create_levels", "open_levels"]
+
+
+def create_levels(plan: Plan, dtype: np.dtype[Any], *, keep: bool) -> list[Any]:
+    """Create the label's arrays.
+
+    Parameters
+    ----------
+    plan : Plan
+    dtype : dtype
+        Of the final ids.
+    keep : bool
+        Whether what an earlier process of this run began stays.
+
+    Returns
+    -------
+    list of array
+        Finest level first. A TIFF has one, a scratch array in the run folder that becomes the file
+        in the end.
+    """
+    target, grid = plan.target, plan.grid
+    if isinstance(target, TiffTarget):
+        lead = (1,) * (len(target.shape) - len(grid.shape))
+        path = plan.folder / f"final-{dtype.name}.zarr"
+        if not keep:
+            shutil.rmtree(path, ignore_errors=True)
+        chunk, shard = (*lead, *plan.chunk), (*lead, *grid.block)
+        return [ngff.scratch_array(path, target.shape, dtype, chunk, shard)]
+    ngff.create_label(target, dtype=dtype, shard=grid.block, chunk=plan.chunk, keep=keep)
+    return open_levels(target)
+
+
+def open_levels(target: LabelTarget) -> list[Any]:
+    """The arrays of a label that was begun, finest level first."""
+    return [ngff.open_label_array(target, i) for i in range(len(target.levels))]
+
+
+def create_final(plan: Plan, levels: list[Any], dtype: np.dtype[Any], *, keep: bool) -> Any:
+    """What blocks' labels are written to: the finest level, or an array at the network's size."""
+    if not plan.rescaled:
+        return levels[0]
+    if not keep:
+        shutil.rmtree(network_folder(plan, dtype), ignore_errors=True)
+    return network_labels(plan, levels[0].shape[: levels[0].ndim - len(plan.grid.shape)], dtype)
