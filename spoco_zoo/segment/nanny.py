@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+
 from distributed import Nanny, Status
 
 __all__ = ["FirmNanny"]
@@ -28,3 +31,21 @@ class FirmNanny(Nanny):
             raise RuntimeError("the worker died before it was up")
         self._tried = True
         return await super().instantiate()
+
+    async def kill(self, timeout: float = 5, reason: str = "nanny-kill") -> None:
+        """See `Nanny.kill`.
+
+        Where the end comes while a worker is started again, distributed (2026.8 at least) breaks
+        off the wait for its process and then kills one that is not there yet, which fails.
+        """
+        latest = time.monotonic() + timeout
+        while self._is_coming():
+            if time.monotonic() > latest:
+                return
+            await asyncio.sleep(0.05)
+        await super().kill(timeout=timeout, reason=reason)
+
+    def _is_coming(self) -> bool:
+        """Whether a process was asked for that has not begun."""
+        process = self.process and self.process.process
+        return process is not None and process.pid is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -295,3 +296,60 @@ def test_a_full_disk_ended_training_in_a_traceback_and_half_a_checkpoint(
         "digests.json",
         "split.json",
     ]
+
+
+LOADER = """
+import time
+import torch
+from spoco_zoo.stopping import catch_interrupt, ignore_signals, shielded_children
+
+class Slow(torch.utils.data.Dataset):
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        time.sleep(0.2)
+        return index
+
+loader = torch.utils.data.DataLoader(Slow(), num_workers=2, worker_init_fn=ignore_signals)
+with catch_interrupt(lambda: None) as stop:
+    with shielded_children():
+        batches = iter(loader)
+    for index in batches:
+        print(int(index), flush=True)
+    print(stop.asked, flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_the_whole_group_ended_the_loaders_of_a_training(number: int) -> None:
+    command = [sys.executable, "-c", LOADER]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, start_new_session=True, **pipes) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "0\n"
+        os.killpg(process.pid, number)
+        rest, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert rest.split() == [*"1234567", "True"]
+
+
+def test_a_batch_beyond_the_memory_ended_in_a_traceback(tmp_path: Path) -> None:
+    for name in ("images", "labels"):
+        (tmp_path / name).mkdir()
+    labels = np.zeros((512, 512), np.uint16)
+    labels[50:90, 50:90], labels[300:400, 300:400], labels[460:500, 460:500] = 1, 2, 3
+    for n in range(2):
+        tifffile.imwrite(tmp_path / "images" / f"{n}.tif", (labels * 60).astype(np.uint8))
+        tifffile.imwrite(tmp_path / "labels" / f"{n}.tif", labels)
+    command = f"""
+        ulimit -v 6000000
+        exec {sys.executable} -m spoco_zoo train --images {tmp_path}/images \\
+            --labels {tmp_path}/labels --out {tmp_path}/run --iterations 1 --device cpu \\
+            --batch-size 64 --crop 512,512
+    """
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert "a batch must fit the memory of cpu; found" in done.stderr
+    assert "--batch-size 64 --crop 512,512" in done.stderr
+    assert "Traceback" not in done.stderr
