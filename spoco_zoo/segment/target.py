@@ -78,7 +78,14 @@ def choose_target(
     overwrite: bool,
     region: Box,
 ) -> LabelTarget | TiffTarget:
-    """Where the label goes."""
+    """Where the label goes.
+
+    Raises
+    ------
+    StoreError
+        If the name or version cannot be had there, or the place is taken, remote where it must be
+        local, or not fit for labels.
+    """
     ngff.check_label_name(label_name)
     if output is None or not ngff.is_tiff_name(output):
         return ngff.plan_label(

@@ -94,6 +94,11 @@ def choose_tiling(
     overlap : sequence of int
         Of blocks, in voxels.
     patch, halo : tuple of int, optional
+        What the user asked for, in voxels of each axis.
+
+    Returns
+    -------
+    Tiling
     """
     net = recipe.net
     lead = len(shape) - net.ndim
@@ -141,6 +146,11 @@ def choose_overlap(recipe: ModelRecipe, voxel_size: Sequence[float]) -> tuple[in
         Its `object_size` are voxel counts at its own voxel size.
     voxel_size : sequence of float
         Of the image; only its ratios matter, and only if the recipe has none.
+
+    Returns
+    -------
+    tuple of int
+        Per axis of the image; at least `LEAST_OVERLAP`.
     """
     least = LEAST_OVERLAP[len(voxel_size)]
     if recipe.object_size is None:
@@ -174,6 +184,12 @@ def choose_block(shape: Sequence[int], tiling: Tiling, overlap: Sequence[int]) -
         The region that is segmented.
     tiling : Tiling
     overlap : sequence of int
+        Voxels that are clustered beyond each face.
+
+    Returns
+    -------
+    tuple of int
+        Voxels per axis.
     """
     core = tiling.core
     options = [_divisions(n, c) for n, c in zip(shape, core, strict=True)]

@@ -52,12 +52,31 @@ def kernel_width(delta_var: float, threshold: float) -> float:
 
 
 def soft_mask(squared_distance: Tensor, two_sigma: float) -> Tensor:
-    """Soft instance selection ``s = exp(-d^2 / 2 sigma^2)`` (section 3.2, equation 3)."""
+    """Soft instance selection ``s = exp(-d^2 / 2 sigma^2)`` (section 3.2, equation 3).
+
+    Parameters
+    ----------
+    squared_distance : Tensor
+        float, of any shape, between voxels and anchors.
+    two_sigma : float
+        ``2 sigma^2``, see `kernel_width`.
+    """
     return (squared_distance / -two_sigma).exp_()
 
 
 def pull(rows: Tensor, means: Tensor, objects: Objects, delta_var: float) -> Tensor:
-    """Variance term: ``1/K sum_k 1/N_k sum_{p in k} [d(e_p, mu_k) - delta_var]+^2`` (eq. 1)."""
+    """Variance term: ``1/K sum_k 1/N_k sum_{p in k} [d(e_p, mu_k) - delta_var]+^2`` (eq. 1).
+
+    Parameters
+    ----------
+    rows : Tensor
+        float (P, E), embeddings of all voxels of the batch.
+    means : Tensor
+        float (K, E), of its objects.
+    objects : Objects
+        Which voxels belong to which object.
+    delta_var : float
+    """
     own = rows[objects.voxel]
     excess = (_distance(own - means[objects.owner]) - delta_var).clamp(min=0).square()
     per_object = scatter_mean(excess, objects.owner, objects.size)
@@ -87,7 +106,7 @@ def push(means: Tensor, pairs: Tensor, delta_dist: float) -> Tensor:
 
 
 def regulariser(means: Tensor) -> Tensor:
-    """``1/K sum_k d(mu_k, 0)``: keeps embeddings near the origin."""
+    """``1/K sum_k d(mu_k, 0)`` of means (K, E): keeps embeddings near the origin."""
     return _distance(means).sum() / max(means.shape[0], 1)
 
 
