@@ -22,7 +22,7 @@ from spoco_zoo.segment.cluster import cluster
 from spoco_zoo.segment.cluster.learn import learn_scores
 from spoco_zoo.train.checkpoint import RunFolder
 from spoco_zoo.train.layouts import find_pairs
-from spoco_zoo.train.remarks import doubt_scale, size_text, stated_voxel_size
+from spoco_zoo.train.remarks import remark_scale, size_text, stated_voxel_size
 from spoco_zoo.train.run import Initial, train
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def settle_voxel_size(
             )
         config = config.model_copy(update={"voxel_size": size})
         found.append(note)
-    found.append(doubt_scale(config.voxel_size, learned))
+    found.append(remark_scale(config.voxel_size, learned))
     return config, [text for text in found if text]
 
 

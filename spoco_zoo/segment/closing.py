@@ -11,7 +11,7 @@ from spoco_zoo.errors import LedgerError
 from spoco_zoo.replacing import replacing
 from spoco_zoo.segment.audit import count_per_block, throughput
 from spoco_zoo.segment.doubts import save_views
-from spoco_zoo.segment.hints import doubt
+from spoco_zoo.segment.hints import hint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -66,7 +66,7 @@ def write_report(
         "doubts": [d.to_dict() for d in doubts],
         "throughput": throughput(fresh, seconds),
         "sizes": counted,
-        "hint": doubt(plan, counted["histogram"], progress.statistics, progress.blocks),
+        "hint": hint(plan, counted["histogram"], progress.statistics, progress.blocks),
         "seconds": {k: round(v, 3) for k, v in seconds.items()},
         "failures": [asdict(f) for f in failures],
     }

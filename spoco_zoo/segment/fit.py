@@ -26,7 +26,7 @@ __all__ = [
     "choose_axes",
     "choose_channels",
     "choose_zoom",
-    "doubt_size",
+    "hint_size",
     "stated_size",
 ]
 
@@ -145,7 +145,7 @@ def choose_zoom(
     )
 
 
-def doubt_size(image: Image, recipe: ModelRecipe, config: SegmentConfig, zoom: Zoom) -> str:
+def hint_size(image: Image, recipe: ModelRecipe, config: SegmentConfig, zoom: Zoom) -> str:
     """What is odd about the voxel size that an image states, if that is the one that is used."""
     if config.voxel_size is not None or config.zoom is not None:
         return ""

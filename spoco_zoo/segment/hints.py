@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 __all__ = [
     "ENOUGH",
     "MUCH",
-    "doubt",
-    "doubt_dropped",
-    "doubt_few",
-    "doubt_light",
-    "doubt_nothing",
-    "doubt_sizes",
+    "hint",
+    "hint_dropped",
+    "hint_few",
+    "hint_light",
+    "hint_nothing",
+    "hint_sizes",
 ]
 
 LEAN = 0.1
@@ -44,16 +44,16 @@ In images of nuclei at their own size it was above this in 1 of 47; at half the 
 of 14 in which so many nuclei were missed that enlarging the image helped."""
 
 
-def doubt(
+def hint(
     plan: Plan, bins: Mapping[str, int], statistics: Sequence[Statistics], blocks: BlockTally
 ) -> str:
-    """All that is to be said of a finished run; see the other functions `doubt_...`.
+    """All that is to be said of a finished run; see the other functions `hint_...`.
 
     Parameters
     ----------
     plan : Plan
     bins : mapping
-        As for `doubt_sizes`.
+        As for `hint_sizes`.
     statistics : sequence of Statistics
         Of every time point.
     blocks : BlockTally
@@ -64,13 +64,13 @@ def doubt(
     sizes = ""
     # Who asks for larger objects knows that small ones are dropped.
     if plan.clustering.min_size <= plan.recipe.clustering.min_size:
-        sizes = doubt_dropped(bins, blocks, plan.recipe, zoom)
-    sizes = sizes or doubt_sizes(bins, plan.recipe, zoom) or doubt_nothing(bins, statistics)
-    light = doubt_light(statistics, plan.recipe, float(plan.source.dtype.kind in "bui"))
-    return " ".join(filter(None, (sizes, light, doubt_few(statistics))))
+        sizes = hint_dropped(bins, blocks, plan.recipe, zoom)
+    sizes = sizes or hint_sizes(bins, plan.recipe, zoom) or hint_nothing(bins, statistics)
+    light = hint_light(statistics, plan.recipe, float(plan.source.dtype.kind in "bui"))
+    return " ".join(filter(None, (sizes, light, hint_few(statistics))))
 
 
-def doubt_sizes(bins: Mapping[str, int], recipe: ModelRecipe, zoom: float = 1.0) -> str:
+def hint_sizes(bins: Mapping[str, int], recipe: ModelRecipe, zoom: float = 1.0) -> str:
     """What to tell a user whose objects are of another size than those of the training.
 
     Parameters
@@ -104,7 +104,7 @@ def doubt_sizes(bins: Mapping[str, int], recipe: ModelRecipe, zoom: float = 1.0)
     )
 
 
-def doubt_dropped(
+def hint_dropped(
     bins: Mapping[str, int], blocks: BlockTally, recipe: ModelRecipe, zoom: float = 1.0
 ) -> str:
     """What to tell a user whose objects may be too small for the model, and so are missed.
@@ -114,7 +114,7 @@ def doubt_dropped(
     Parameters
     ----------
     bins, recipe, zoom
-        As for `doubt_sizes`.
+        As for `hint_sizes`.
     blocks : BlockTally
         With what the clustering dropped.
 
@@ -150,7 +150,7 @@ def doubt_dropped(
     )
 
 
-def doubt_nothing(bins: Mapping[str, int], statistics: Sequence[Statistics]) -> str:
+def hint_nothing(bins: Mapping[str, int], statistics: Sequence[Statistics]) -> str:
     """What to tell a user whose image has no objects, as it seems."""
     if sum(bins.values()):
         return ""
@@ -186,7 +186,7 @@ def _typical(bins: Mapping[str, int]) -> float:
     return 1.5 * lows[int(np.searchsorted(held, held[-1] / 4))]
 
 
-def doubt_few(statistics: Sequence[Statistics]) -> str:
+def hint_few(statistics: Sequence[Statistics]) -> str:
     """What to tell a user of whose image few voxels make most of the contrast."""
     apart = max((one.apart for one in statistics), key=abs, default=0.0)
     if not apart:
@@ -200,7 +200,7 @@ def doubt_few(statistics: Sequence[Statistics]) -> str:
     )
 
 
-def doubt_light(statistics: Sequence[Statistics], recipe: ModelRecipe, step: float = 0.0) -> str:
+def hint_light(statistics: Sequence[Statistics], recipe: ModelRecipe, step: float = 0.0) -> str:
     """What to tell a user whose image is dark where those of the training are bright.
 
     Objects cover less than half of most images, so the median lies on the background's side of

@@ -19,7 +19,7 @@ from spoco_zoo.segment.fit import (
     choose_axes,
     choose_channels,
     choose_zoom,
-    doubt_size,
+    hint_size,
     stated_size,
 )
 from spoco_zoo.segment.ledger import is_unfinished
@@ -266,7 +266,7 @@ def make_plan(
             for note in (
                 *image.notes,
                 zoom_note or zoom.note,
-                doubt_size(image, recipe, config, zoom),
+                hint_size(image, recipe, config, zoom),
                 colour_note,
             )
             if note

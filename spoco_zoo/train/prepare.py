@@ -70,7 +70,7 @@ def prepare(
         split = split_by_name(load_samples(chosen, config), names)
     elif val_images is not None and val_labels is not None:
         others = find_pairs(val_images, val_labels, config, prefix="val-")
-        remarks = [*remarks, left_out(val_images, val_labels), doubt_shared(pairs, others)]
+        remarks = [*remarks, left_out(val_images, val_labels), remark_shared(pairs, others)]
         held = load_samples(others, config)
         split = Split(tuple(load_samples(pairs, config)), tuple(held), ())
         check_channels(held, split.train[0].image.shape[0], "those to train on")
@@ -106,7 +106,7 @@ def prepare(
     return Split(kept, val, judged(split.test), background, tuple(filter(None, remarks)), share)
 
 
-def doubt_shared(train: Sequence[Pair], val: Sequence[Pair]) -> str:
+def remark_shared(train: Sequence[Pair], val: Sequence[Pair]) -> str:
     """What to say of images that are to be trained on and to be validated on; empty if none."""
     known = {pair.image.resolve() for pair in train}
     count = sum(pair.image.resolve() in known for pair in val)

@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "described",
-    "doubt_crop",
-    "doubt_masks",
-    "doubt_planes",
-    "doubt_scale",
-    "doubt_strokes",
-    "doubts",
+    "remark_crop",
+    "remark_masks",
+    "remark_planes",
+    "remark_scale",
+    "remark_strokes",
+    "remarks",
     "size_text",
     "stated_voxel_size",
 ]
@@ -54,10 +54,10 @@ SHRUNK = 1.5
 GIVE = "--voxel-size gives it to the model, which else cannot know the scale of other images."
 
 
-def doubts(split: Split, config: TrainConfig, setup: Setup) -> list[str]:
+def remarks(split: Split, config: TrainConfig, setup: Setup) -> list[str]:
     """All that training data may not be meant to be, one text each, for a run so set up."""
     samples = [*split.train, *split.val]
-    found = [*split.remarks, doubt_masks(samples)]
+    found = [*split.remarks, remark_masks(samples)]
     if config.annotation == "sparse":
         marked = any((sample.labels == BACKGROUND).any() for sample in samples)
         if config.background_label is not None and not marked:
@@ -66,15 +66,15 @@ def doubts(split: Split, config: TrainConfig, setup: Setup) -> list[str]:
                 "says is background: nothing is known to be background."
             )
         if not marked:
-            found.append(doubt_strokes(samples))
+            found.append(remark_strokes(samples))
     if config.ndim == 3:
-        found.append(doubt_planes(samples, sparse=config.annotation == "sparse"))
+        found.append(remark_planes(samples, sparse=config.annotation == "sparse"))
     if config.crop is None:
-        found.append(doubt_crop(split.train, setup.crop, pooling_factor(setup.net)))
+        found.append(remark_crop(split.train, setup.crop, pooling_factor(setup.net)))
     return [text for text in found if text]
 
 
-def doubt_masks(samples: Sequence[Sample]) -> str:
+def remark_masks(samples: Sequence[Sample]) -> str:
     """What to tell a user whose label files seem to be masks: one value for all objects.
 
     Parameters
@@ -103,7 +103,7 @@ def doubt_masks(samples: Sequence[Sample]) -> str:
     )
 
 
-def doubt_strokes(samples: Sequence[Sample]) -> str:
+def remark_strokes(samples: Sequence[Sample]) -> str:
     """What to tell a user whose strokes over the background are read as one more object.
 
     Parameters
@@ -130,7 +130,7 @@ def doubt_strokes(samples: Sequence[Sample]) -> str:
     )
 
 
-def doubt_planes(samples: Sequence[Sample], *, sparse: bool) -> str:
+def remark_planes(samples: Sequence[Sample], *, sparse: bool) -> str:
     """What to tell a user of whose stacks single planes seem to be annotated.
 
     Parameters
@@ -178,7 +178,7 @@ def _pieces(labels: NDArray[np.int32]) -> NDArray[np.int64]:
     return counts[counts > 0]
 
 
-def doubt_crop(samples: Sequence[Sample], crop: Sequence[int], factor: Sequence[int]) -> str:
+def remark_crop(samples: Sequence[Sample], crop: Sequence[int], factor: Sequence[int]) -> str:
     """What to tell a user one of whose images is so small that it shrinks the crops of all.
 
     Parameters
@@ -271,7 +271,7 @@ def _stated(path: Path, ndim: int) -> tuple[tuple[float, ...] | None, str]:
     return (None if size is None or len(size) < ndim else size[-ndim:]), image.incomplete
 
 
-def doubt_scale(size: Sequence[float] | None, learned: Sequence[float] | None) -> str:
+def remark_scale(size: Sequence[float] | None, learned: Sequence[float] | None) -> str:
     """What to tell a user whose model to start from was trained on voxels of another size.
 
     Parameters

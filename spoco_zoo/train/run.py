@@ -24,7 +24,7 @@ from spoco_zoo.train.loop import Trainer
 from spoco_zoo.train.momentum import make_momentum
 from spoco_zoo.train.parallel import join, leave, share_of_batch
 from spoco_zoo.train.prepare import prepare
-from spoco_zoo.train.remarks import doubts
+from spoco_zoo.train.remarks import remarks
 from spoco_zoo.train.setup import check_network, check_statistics, resolve
 from spoco_zoo.train.validate import choose_by_scores, embed_cases, score_cases, tune
 
@@ -159,7 +159,7 @@ def train(
             if not resume:
                 folder.begin(config)
             folder.settle_split(split, resume=goes_on)
-            for text in [FINISHED] if finished else doubts(split, config, setup):
+            for text in [FINISHED] if finished else remarks(split, config, setup):
                 say(text)
         ranks.wait()
         if finished:

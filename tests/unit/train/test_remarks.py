@@ -17,7 +17,7 @@ from spoco_zoo.config import TrainConfig
 from spoco_zoo.nets.receptive import pooling_factor
 from spoco_zoo.train.data import load_samples, make_sample
 from spoco_zoo.train.files import Pair, pair_files
-from spoco_zoo.train.remarks import doubt_crop, doubt_masks, stated_voxel_size
+from spoco_zoo.train.remarks import remark_crop, remark_masks, stated_voxel_size
 from spoco_zoo.train.setup import fitting_crop, resolve
 
 SMALL = {"features": [4, 8], "embedding_dim": 4, "crop": [16, 16], "precision": "float32"}
@@ -57,8 +57,8 @@ def test_masks_were_trained_on_as_one_object_without_a_word(
 ) -> None:
     data = folder_of(tmp_path, labels)
     samples = load_samples(pair_files(data / "images", data / "labels"), TrainConfig())
-    assert ("12 separate pieces in 3 images" in doubt_masks(samples)) is said
-    assert bool(doubt_masks(samples)) is said
+    assert ("12 separate pieces in 3 images" in remark_masks(samples)) is said
+    assert bool(remark_masks(samples)) is said
 
 
 @pytest.mark.parametrize(
@@ -121,11 +121,11 @@ def test_one_small_image_shrank_the_crops_of_all_without_a_word(
     samples = load_samples(pair_files(data / "images", data / "labels"), TrainConfig())
     setup = resolve(TrainConfig(), samples, torch.device("cpu"))
     crop, factor = setup.crop, pooling_factor(setup.net)
-    text = doubt_crop(samples, crop, factor)
+    text = remark_crop(samples, crop, factor)
     assert ("crops of 24 x 24 only, because the smallest image, 2, has 24 x 24" in text) is said
     assert ("leave out images below 128 x 128" in text) is said
     assert bool(text) is said
-    assert not doubt_crop(samples[2:], crop, factor)  # no other is larger
+    assert not remark_crop(samples[2:], crop, factor)  # no other is larger
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_thin_stacks_of_one_size_were_said_to_be_smaller_than_most(
         make_sample(str(n), np.indices(ids.shape)[:1].astype(np.float32), ids)
         for n, ids in enumerate(labels)
     ]
-    text = doubt_crop(samples, fitting_crop((min(depths), 64, 64), factor), factor)
+    text = remark_crop(samples, fitting_crop((min(depths), 64, 64), factor), factor)
     assert bool(text) is said
     if said:
         assert "crops of 8 x 64 x 64 only, because the smallest image, 0, has 12 x 64" in text
