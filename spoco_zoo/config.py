@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from spoco_zoo.errors import ConfigError, one_line
+from spoco_zoo.errors import ConfigError
 
 __all__ = [
     "REPLACED_BY_SCORES",
@@ -37,6 +37,7 @@ Unsigned = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Extent = Annotated[float, Field(ge=1e-30, le=1e30)]
 """Of a voxel or an object; bounded so that volumes and their quotients are numbers."""
+FARTHEST = 1e6  # in embedding space, whose squares float32 must hold
 Fraction = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -57,24 +58,11 @@ class Config(BaseModel):
             If the file is no mapping, or a value breaks its rule.
         """
         values: dict[str, Any] = {}
-        loaded: Any = {}
+        loaded: dict[str, Any] = {}
         if file is not None:
-            import yaml
+            from spoco_zoo.settings_file import read_settings
 
-            try:
-                loaded = yaml.safe_load(Path(file).read_text())
-            except (OSError, ValueError, yaml.YAMLError) as error:  # a date of no calendar
-                reason = one_line(error)
-                raise ConfigError(
-                    "a config file must be readable YAML", f"{reason} ({file})", "Mend the file."
-                ) from error
-            if not isinstance(loaded, dict):
-                what = "nothing" if loaded is None else type(loaded).__name__
-                raise ConfigError(
-                    "a config file must hold `name: value` pairs",
-                    f"{what} in {file}",
-                    "See docs/configuration.md for an example.",
-                )
+            loaded = read_settings(file)
             values.update(loaded)
         for key, value in flags.items():
             if isinstance(value, dict) and isinstance(values.get(key), dict):
@@ -173,11 +161,11 @@ class ClusteringConfig(Config):
     """How embeddings become labels. Distances are in units of the embedding space."""
 
     method: ClusteringMethod = "instance"
-    bandwidth: float = Field(default=0.5, gt=0)
+    bandwidth: float = Field(default=0.5, gt=0, le=FARTHEST)
     """Radius around a mode or anchor within which a voxel belongs to it."""
-    foreground: float = Field(default=3.0, ge=0)
+    foreground: float = Field(default=3.0, ge=0, le=FARTHEST)
     """Voxels nearer to the background prototype are background; unused without a prototype."""
-    smoothness: float = Field(default=0.3, gt=0)
+    smoothness: float = Field(default=0.3, gt=0, le=FARTHEST)
     """Root-mean-square spread of the embeddings around a voxel below which it can be a seed."""
     min_size: Unsigned = 20
     """Objects of fewer voxels are dropped, or given to a neighbour where there is no background."""
@@ -309,7 +297,7 @@ class TrainConfig(Config):
     """Strong noise for a fifth of the crops, in standard deviations of an image, at most."""
     shading: float = Field(default=0.0, ge=0)
     """Uneven light for a third of the crops: standard deviation of the logarithm of the gain."""
-    learning_rate: float = Field(default=2e-3, gt=0)
+    learning_rate: float = Field(default=2e-3, gt=0, le=100)
     weight_decay: float = Field(default=1e-4, ge=0)
     warmup: Unsigned = 100
     momentum: float = Field(default=0.999, ge=0, lt=1)
@@ -323,7 +311,7 @@ class TrainConfig(Config):
     tensorboard: bool = False
     """Write event files beside ``log.jsonl``."""
     seed: Seed = 0
-    voxel_size: tuple[float, ...] | None = None
+    voxel_size: tuple[Extent, ...] | None = None
     embedding_dim: Positive = 8
     features: tuple[Positive, ...] | None = None
     pooling: tuple[tuple[Positive, ...], ...] | None = None
@@ -371,7 +359,7 @@ class SegmentConfig(Config):
     level: Unsigned = 0
     roi: tuple[tuple[Unsigned, Unsigned], ...] | None = None
     """Start (inclusive) and stop (exclusive) per spatial axis."""
-    voxel_size: tuple[Annotated[float, Field(gt=0)], ...] | None = None
+    voxel_size: tuple[Extent, ...] | None = None
     """Of the level in micrometres, where the image does not state it or is wrong."""
     rescale: bool = True
     """Resample an image whose voxel size is far from the training's; labels keep full size."""

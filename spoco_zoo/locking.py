@@ -18,9 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["FORMER", "LOCK", "RunLock", "clear_locked", "put_in_place", "workplace"]
+__all__ = ["FORMER", "LOCK", "WORK", "RunLock", "clear_locked", "put_in_place", "workplace"]
 
 LOCK = "lock.json"
+WORK = "work"
+"""Folder in a workplace for all that is made there: threads of a writer that was interrupted may
+leave something in it even after it was cleared."""
 FORMER = "former"
 """What a workplace's target was, while something else takes its place."""
 
@@ -119,10 +122,10 @@ class RunLock:
 
 @contextlib.contextmanager
 def workplace(target: Path) -> Iterator[Path]:
-    """Give a hidden folder beside `target`, for one process to make it in, that is gone afterwards.
+    """Give a folder in a hidden one beside `target`, for one process to make it in.
 
-    Its name is always the same, so that what a killed process left there is cleared by the next
-    one with the same target.
+    It is gone afterwards. Its name is always the same, so that what a killed process left there is
+    cleared by the next one with the same target.
 
     Parameters
     ----------
@@ -138,8 +141,8 @@ def workplace(target: Path) -> Iterator[Path]:
     """
     folder = target.with_name(f".{target.name}.partial")
     folder.mkdir(exist_ok=True)
-    names = {path.name for path in folder.iterdir()}
-    if names and LOCK not in names:
+    names = {path.name for path in folder.iterdir()} - {LOCK, WORK}
+    if names:
         raise StoreError(
             "the folder for unfinished work must be left to this program",
             f"{min(names)!r} in {folder}",
@@ -147,13 +150,16 @@ def workplace(target: Path) -> Iterator[Path]:
         )
     try:
         with RunLock(folder):
-            if (folder / FORMER).exists() and not target.exists():
-                (folder / FORMER).rename(target)
+            work = folder / WORK
+            if (work / FORMER).exists() and not target.exists():
+                (work / FORMER).rename(target)
             clear_locked(folder)
+            work.mkdir()
             try:
-                yield folder
+                yield work
             finally:
-                clear_locked(folder)
+                with contextlib.suppress(OSError):  # see `WORK`
+                    clear_locked(folder)
     finally:
         with contextlib.suppress(OSError):  # not empty: another process is at work there
             folder.rmdir()

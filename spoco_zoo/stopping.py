@@ -13,7 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-__all__ = ["STOP", "Stop", "catch_interrupt", "ignore_signals", "shielded_children"]
+__all__ = [
+    "STOP",
+    "Stop",
+    "catch_interrupt",
+    "heard_as_ctrl_c",
+    "ignore_signals",
+    "shielded_children",
+]
 
 Item = TypeVar("Item")
 STOP = "stop"
@@ -85,14 +92,26 @@ def catch_interrupt(told: Callable[[], None], mark: Path | None = None) -> Itera
         with suppress(OSError):  # whoever listened may be gone: Ctrl-C ends a `tee` as well
             told()
 
-    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # under nohup
-    heard = [number for number in SIGNALS if number != signal.SIGHUP or not ignored]
     try:
-        with _handling(dict.fromkeys(heard, ask)) as before:
+        with _handling(dict.fromkeys(_heard(*SIGNALS), ask)) as before:
             yield stop
     finally:
         if mark is not None:
             mark.unlink(missing_ok=True)
+
+
+@contextmanager
+def heard_as_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP raise `KeyboardInterrupt` while the block runs, as Ctrl-C does.
+
+    What is half done is then cleared by whoever began it, instead of being left behind.
+    """
+
+    def end(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    with _handling(dict.fromkeys(_heard(signal.SIGTERM, signal.SIGHUP), end)):
+        yield
 
 
 @contextmanager
@@ -116,6 +135,12 @@ def ignore_signals(worker: int = 0) -> None:
     """
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+
+
+def _heard(*numbers: signal.Signals) -> list[signal.Signals]:
+    """The signals, without SIGHUP under nohup."""
+    nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return [number for number in numbers if number != signal.SIGHUP or not nohup]
 
 
 @contextmanager

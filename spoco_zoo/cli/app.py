@@ -12,6 +12,7 @@ import inspect
 import json
 import logging
 import os
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ import typer
 
 from spoco_zoo import __version__
 from spoco_zoo.errors import ConfigError, Interrupted, SpocoError
+from spoco_zoo.stopping import heard_as_ctrl_c
 from spoco_zoo.values import at_home
 
 if TYPE_CHECKING:
@@ -127,7 +129,8 @@ def exit_codes(command: Callable[..., None]) -> Callable[..., None]:
         try:
             if verbose and quiet:
                 raise ConfigError("-v and -q exclude each other", "both", "Leave one out.")
-            command(*args, **{name: at_home(value) for name, value in kwargs.items()})
+            with heard_as_ctrl_c():
+                command(*args, **{name: at_home(value) for name, value in kwargs.items()})
         except SpocoError as error:
             _fail(str(error))
             if isinstance(error, Interrupted):
@@ -147,7 +150,10 @@ def exit_codes(command: Callable[..., None]) -> Callable[..., None]:
             _go_on()
             raise typer.Exit(SpocoError.exit_code) from None
         except KeyboardInterrupt:
+            # Threads of zarr that are cut off complain when the interpreter ends.
+            sys.unraisablehook = lambda unraisable: None
             _fail("interrupted")
+            _go_on()
             raise typer.Exit(Interrupted.exit_code) from None
 
     parameters = [*inspect.signature(command, eval_str=True).parameters.values()]

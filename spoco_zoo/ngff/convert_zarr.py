@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from spoco_zoo.errors import StoreError
 from spoco_zoo.ngff.image import Image, Level, dataset_of
+from spoco_zoo.ngff.labels import label_block
 from spoco_zoo.ngff.metadata import SPATIAL, VERSIONS, multiscale_attributes
 from spoco_zoo.ngff.reduce import mean_cells, mode_cells, pyramid_factors
 from spoco_zoo.ngff.store import create_array, tiles, write_blocks
@@ -190,9 +191,12 @@ def _attributes(image: Image, plan: PyramidPlan, coarsest: zarr.Array[Any]) -> d
     """Group metadata; channels without a display window get the range of the coarsest level."""
     extra: dict[str, Any] = {}
     if plan.labels:
-        extra["image-label"] = {"version": plan.version}
+        # The source is named by its place, which is another one from here.
+        stated = label_block(image)
+        kept = {name: stated[name] for name in ("colors", "properties") if name in stated}
+        extra["image-label"] = {"version": plan.version, **kept}
     else:
-        stated = dict(enumerate(image.channel_display))
+        display = dict(enumerate(image.channel_display))
         extra["omero"] = {
             "channels": [
                 {
@@ -200,7 +204,7 @@ def _attributes(image: Image, plan: PyramidPlan, coarsest: zarr.Array[Any]) -> d
                     "color": _colour(image, i),
                     "active": not (image.colour and i == 3),
                     "window": _window(image, coarsest, i),
-                    **stated.get(i, {}),
+                    **display.get(i, {}),
                 }
                 for i, name in enumerate(image.channel_names)
             ]

@@ -87,7 +87,7 @@ class Image:
     dark_is_high: bool = False
     """TIFF only: the file says that 0 is white."""
     series_note: str = ""
-    """TIFF only: which other images the file holds."""
+    """Which other images the file, or the group of an OME-Zarr, holds."""
     numbers: bool = False
     """Pictures only: labels, the numbers of an indexed PNG in place of their colours."""
     storage_options: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)

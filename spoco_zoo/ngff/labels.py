@@ -200,14 +200,22 @@ def labelled_image(label: Image) -> Image | None:
     """The image that a label image belongs to, if it says so and the image is there."""
     if label.kind != "ome-zarr" or is_remote(label.uri):
         return None
-    group = open_group(label.uri)
-    block = ome_block(dict(group.attrs), group.metadata.zarr_format, label.uri)
-    source = (block.get("image-label") or {}).get("source") or {}
+    source = label_block(label).get("source")
     place = source.get("image") if isinstance(source, dict) else None
     if not isinstance(place, str):
         return None
     path = os.path.normpath(os.path.join(label.uri, place))
     return open_image(path) if os.path.isdir(path) else None
+
+
+def label_block(label: Image) -> dict[str, Any]:
+    """What an OME-Zarr label says of itself: `source`, `colors`, `properties`; else nothing."""
+    if label.kind != "ome-zarr":
+        return {}
+    group = open_group(label.uri, storage_options=label.storage_options)
+    block = ome_block(dict(group.attrs), group.metadata.zarr_format, label.uri)
+    found = block.get("image-label")
+    return dict(found) if isinstance(found, Mapping) else {}
 
 
 def _listed(image: Image) -> tuple[str, ...] | None:
@@ -219,7 +227,9 @@ def _listed(image: Image) -> tuple[str, ...] | None:
         if isinstance(error.__cause__, FileNotFoundError):
             return None
         raise
-    block = ome_block(dict(group.attrs), group.metadata.zarr_format, place)
+    # Some writers leave the version out here.
+    form = group.metadata.zarr_format
+    block = ome_block(dict(group.attrs), form, place, inherited=image.version)
     return tuple(names_in(block, place))
 
 

@@ -105,8 +105,14 @@ def open_image(
         name=multiscale.name,
         is_label=multiscale.is_label,
         incomplete="" if all(a in sizes for a in spatial) else incomplete(sizes, spatial),
+        series_note=_note_others(multiscale.others),
         storage_options=dict(storage_options) if storage_options else None,
     )
+
+
+def _note_others(count: int) -> str:
+    """What to say of a group with more than one multiscale."""
+    return f"The group lists {count + 1} multiscales; the first is taken." if count else ""
 
 
 def _open_file(path: str, series: int, numbers: bool) -> Image:

@@ -36,9 +36,13 @@ class Multiscale:
     channel_names: tuple[str, ...]
     channel_display: tuple[Mapping[str, Any], ...]
     is_label: bool
+    others: int = 0
+    """Multiscales that the group holds beside this one, its first."""
 
 
-def ome_block(attributes: Mapping[str, Any], zarr_format: int, where: str) -> dict[str, Any]:
+def ome_block(
+    attributes: Mapping[str, Any], zarr_format: int, where: str, *, inherited: str | None = None
+) -> dict[str, Any]:
     """Return the OME metadata of a group, wherever its version keeps them.
 
     Parameters
@@ -49,6 +53,8 @@ def ome_block(attributes: Mapping[str, Any], zarr_format: int, where: str) -> di
         2 or 3.
     where : str
         The group's address, for messages.
+    inherited : str, optional
+        Version of the image that the group lies in, which holds where none is stated.
 
     Raises
     ------
@@ -64,7 +70,7 @@ def ome_block(attributes: Mapping[str, Any], zarr_format: int, where: str) -> di
             f"no `ome` attribute in {where}",
             "Give the folder of an OME-Zarr image, or make one of a TIFF with `spoco-zoo convert`.",
         )
-    version = block.get("version")
+    version = block.get("version", inherited)
     if version != "0.5":
         raise StoreError(
             "OME-Zarr must be of version 0.4 or 0.5",
@@ -126,6 +132,7 @@ def parse_multiscale(attributes: Mapping[str, Any], zarr_format: int, where: str
         channel_names=tuple(_text(entry.get("label")) for entry in channels),
         channel_display=tuple(map(_display, channels)),
         is_label="image-label" in block,
+        others=len(multiscales) - 1,
     )
 
 

@@ -18,9 +18,10 @@ import zarr
 from numpy.typing import NDArray
 
 from spoco_zoo.errors import StoreError, one_line
-from spoco_zoo.ngff.calibration import calibration, check_files, incomplete
+from spoco_zoo.ngff.calibration import calibration, incomplete
 from spoco_zoo.ngff.colours import check_colours, is_indexed
 from spoco_zoo.ngff.metadata import AXES
+from spoco_zoo.ngff.missing import check_complete
 
 __all__ = [
     "TiffArray",
@@ -163,7 +164,7 @@ def inspect_tiff(path: str | Path, series: int = 0) -> TiffInfo:
                 )
             chosen = tiff.series[series]
             check_colours(chosen.keyframe, path)
-            check_files(tiff, path)
+            check_complete(tiff, chosen, path)
             axes, order = _axis_order(chosen.axes, chosen.shape, path)
             shapes = tuple(tuple(level.shape[i] for i in order) for level in chosen.levels)
             sizes, names = calibration(tiff, series)

@@ -225,10 +225,11 @@ def hint_light(statistics: Sequence[Statistics], recipe: ModelRecipe, step: floa
     if min(abs(lean), abs(recipe.lean)) < LEAN or lean * recipe.lean > 0:
         return ""
     most, few = ("bright", "dark") if lean > 0 else ("dark", "bright")
+    remedy = "leave --invert out" if all(one.inverted for one in statistics) else "try --invert"
     return (
         f"Most of what the network saw is {most}, with less that is {few}; in the images that the "
         f"model was trained on it was the other way round. If objects are {few}, and labels look "
-        "wrong, try --invert."
+        f"wrong, {remedy}."
     )
 
 

@@ -226,7 +226,9 @@ def make_plan(
         region = _scaled(source_region, image.spatial_shape(config.level), seen.spatial_shape(0))
     shape = seen.spatial_shape(level)
     channels, colour_note = choose_channels(image, config.level, config.channel, recipe)
-    overlap = config.overlap or choose_overlap(recipe, seen.spatial_scale(level))
+    # In one unit for all axes where that is known; a zoom is the same along all where ratios count.
+    sizes = size or image.voxel_size(config.level) or image.spatial_scale(config.level)
+    overlap = config.overlap or choose_overlap(recipe, sizes)
     tiling = choose_tiling(recipe, shape, overlap, config.patch, config.halo)
     block = config.block or choose_block(region.shape, tiling, overlap)
     if config.overlap is None:

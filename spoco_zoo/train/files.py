@@ -208,12 +208,12 @@ def _read_tiff(path: Path, ndim: int, *, labels: bool) -> NDArray[Any]:
     """
     import tifffile
 
-    from spoco_zoo.ngff.calibration import check_files
     from spoco_zoo.ngff.colours import check_colours, is_indexed, palette_error
+    from spoco_zoo.ngff.missing import check_complete
 
     with tifffile.TiffFile(path) as file:
         first = file.series[0]
-        check_files(file, path.name)
+        check_complete(file, first, path.name)
         check_colours(first.keyframe, path.name)
         if not labels and is_indexed(first.keyframe):
             raise palette_error(path.name)

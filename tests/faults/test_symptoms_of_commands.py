@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -227,3 +230,28 @@ def test_an_option_with_a_tilde_made_a_folder_of_that_name(image: Path, monkeypa
     assert done.exit_code == 0, done.stderr
     assert len(pd.read_csv(image.parent / "table.csv")) == CELLS.max()
     assert not (image.parent / "~").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_an_end_that_was_asked_for_left_half_a_conversion(image: Path, number: int) -> None:
+    rng = np.random.default_rng(0)
+    tifffile.imwrite(image, rng.integers(0, 2**16, (6000, 6000), np.uint16))
+    target = image.with_name("b.ome.zarr")
+    command = [sys.executable, "-m", "spoco_zoo", "convert", str(image), str(target)]
+    ended = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whatever the tests were started by
+    try:
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGHUP, ended)
+    while not (image.parent / f".{target.name}.partial" / "work" / target.name / "0").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(number)
+    said = process.communicate()[1]
+    assert process.returncode == 130, said
+    assert said.splitlines()[-1] == "spoco-zoo: interrupted"
+    # Threads of zarr that were at work may leave something even then, which is no hindrance.
+    assert not target.exists()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in image.parent.iterdir()) == [image.name, target.name]

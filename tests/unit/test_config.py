@@ -78,6 +78,9 @@ def test_settings_are_frozen():
         ({"loss": {"push": -1}}, "loss.push"),
         ({"unknown_setting": 1}, "unknown_setting"),
         ({"annotation": "both"}, "annotation"),
+        ({"voxel_size": (1e31, 1e31)}, "voxel_size.0"),
+        ({"voxel_size": (1e-320, 1)}, "voxel_size.0"),
+        ({"learning_rate": 1e308}, "learning_rate"),
     ],
 )
 def test_a_wrong_value_is_named_in_one_line(flags, named):
@@ -88,7 +91,9 @@ def test_a_wrong_value_is_named_in_one_line(flags, named):
     assert caught.value.exit_code == 2
 
 
-@pytest.mark.parametrize("text", ["- a\n- b\n", "a: [1, 2\n", "\x00", "just text"])
+@pytest.mark.parametrize(
+    "text", ["- a\n- b\n", "a: [1, 2\n", "\x00", "just text", "seed: 1\nndim: 2\nseed: 2\n"]
+)
 def test_a_broken_file_is_named_in_one_line(tmp_path, text):
     file = tmp_path / "config.yaml"
     file.write_text(text)

@@ -23,7 +23,8 @@ EVERYWHERE = {"__version__", "errors", "locking", "replacing", "run_folder", "st
 PARTS = ("config", "nets", "ngff", "train", "bundle", "segment")
 MAY_IMPORT = {
     "errors": set(),
-    "config": set(),
+    "config": {"settings_file"},
+    "settings_file": set(),
     "intensities": set(),
     "locking": set(),
     "stopping": set(),

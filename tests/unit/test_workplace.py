@@ -18,7 +18,7 @@ from test_annotated import write_pair
 from spoco_zoo.bundle.export import ExportOptions, export
 from spoco_zoo.complete import complete_annotation
 from spoco_zoo.errors import LedgerError, StoreError
-from spoco_zoo.locking import FORMER, workplace
+from spoco_zoo.locking import FORMER, WORK, workplace
 from spoco_zoo.ngff import convert, open_image
 
 KILLED = """
@@ -48,7 +48,7 @@ def names(folder: Path) -> list[str]:
 def test_what_a_killed_process_left_is_cleared(tmp_path: Path) -> None:
     die_at_work(tmp_path / "b.zip")
     with workplace(tmp_path / "b.zip") as work:
-        assert names(work) == ["lock.json"]
+        assert names(work) == []
     assert names(tmp_path) == []
 
 
@@ -57,7 +57,7 @@ def test_a_living_process_is_left_alone(tmp_path: Path) -> None:
         (work / "members").touch()
         with pytest.raises(LedgerError, match=str(os.getpid())), workplace(tmp_path / "b.zip"):
             pass
-        assert names(work) == ["lock.json", "members"]
+        assert names(work) == ["members"]
         with workplace(tmp_path / "other.zip"):
             pass
     assert names(tmp_path) == []
@@ -76,8 +76,8 @@ def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
 
 def test_what_was_to_be_replaced_comes_back_after_a_kill_in_between(tmp_path: Path) -> None:
     die_at_work(tmp_path / "b")
-    (tmp_path / ".b.partial" / FORMER).mkdir()
-    (tmp_path / ".b.partial" / FORMER / "rdf.yaml").write_text("whole")
+    (tmp_path / ".b.partial" / WORK / FORMER).mkdir()
+    (tmp_path / ".b.partial" / WORK / FORMER / "rdf.yaml").write_text("whole")
     with workplace(tmp_path / "b"):
         assert (tmp_path / "b" / "rdf.yaml").read_text() == "whole"
     assert names(tmp_path) == ["b"]
@@ -114,7 +114,7 @@ def test_an_image_that_a_killed_conversion_had_put_aside_comes_back(
     tifffile.imwrite(source, np.arange(64, dtype=np.uint8).reshape(8, 8))
     convert(source, target)
     die_at_work(target)
-    target.rename(tmp_path / f".{target.name}.partial" / FORMER)
+    target.rename(tmp_path / f".{target.name}.partial" / WORK / FORMER)
     with pytest.raises(StoreError, match="not replaced"):
         convert(source, target)
     assert open_image(target).spatial_shape() == (8, 8)

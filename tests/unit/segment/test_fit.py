@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 import torch
+import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -120,7 +122,8 @@ def test_objects_of_unusual_size_are_doubted() -> None:
     ("trained", "leans", "inverted", "said"),
     [
         (-0.4, [0.3], False, "objects are dark"),
-        (-0.4, [-0.3], True, "objects are dark"),
+        (-0.4, [0.3], False, "try --invert"),
+        (-0.4, [-0.3], True, "leave --invert out"),
         (0.4, [-0.3, -0.2, 0.5], False, "objects are bright"),
         (-0.4, [-0.3], False, ""),
         (-0.4, [0.3], True, ""),
@@ -129,7 +132,7 @@ def test_objects_of_unusual_size_are_doubted() -> None:
         (None, [0.9], False, ""),
     ],
 )
-def test_light_the_other_way_round_is_doubted(trained, leans, inverted, said) -> None:
+def test_light_the_other_way_round_is_told(trained, leans, inverted, said) -> None:
     known = recipe().model_copy(update={"lean": trained})
     seen = [Statistics(0, 1, lean=lean, inverted=inverted) for lean in leans]
     found = hint_light(seen, known)
@@ -151,6 +154,31 @@ def planned(path: Path, known: ModelRecipe, **settings: object) -> Plan:
     tifffile.imwrite(path, np.zeros((32, 32), np.uint8))
     config = SegmentConfig.checked(settings)
     return make_plan(ngff.open_image(path), known, config, output=path.with_suffix(".zarr"))
+
+
+def test_the_overlap_follows_voxels_of_mixed_units(tmp_path: Path) -> None:
+    known = recipe(size=None).model_copy(update={"object_size": (100.0, 300.0, 900.0)})
+    overlaps = []
+    for name, units, scale in (
+        ("same", ("micrometer", "micrometer"), (0.1, 0.1)),
+        ("mixed", ("nanometer", "micrometer"), (100.0, 0.1)),
+    ):
+        path = tmp_path / f"{name}.zarr"
+        tifffile.imwrite(tmp_path / "a.tif", np.zeros((600, 600), np.uint8))
+        ngff.convert(tmp_path / "a.tif", path)
+        group = zarr.open_group(path, mode="r+")
+        ome = json.loads(json.dumps(group.attrs["ome"]))
+        one = ome["multiscales"][0]
+        for axis, unit in zip(one["axes"], units, strict=True):
+            axis["unit"] = unit
+        for dataset in one["datasets"]:
+            (found,) = (t for t in dataset["coordinateTransformations"] if t["type"] == "scale")
+            found["scale"] = [a * b for a, b in zip(found["scale"], scale, strict=True)]
+        group.attrs["ome"] = ome
+        config = SegmentConfig(block=(200, 200), halo=(8, 8), zoom=1.0)
+        overlaps.append(make_plan(ngff.open_image(path), known, config).config.overlap)
+    assert overlaps[0] == overlaps[1]
+    assert overlaps[0][0] == overlaps[0][1]
 
 
 def test_few_voxels_that_take_all_contrast_are_told() -> None:

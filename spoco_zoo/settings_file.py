@@ -1,0 +1,48 @@
+"""Settings in a YAML file: `name: value` pairs, each name once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from spoco_zoo.errors import ConfigError, one_line
+
+__all__ = ["read_settings"]
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a name that is given twice, of which YAML's own loaders take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [name.value for name, _ in node.value if isinstance(name, yaml.ScalarNode)]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"{twice[0]!r} is there twice, line {node.start_mark.line + 1} and on")
+        return super().construct_mapping(node, deep)
+
+
+def read_settings(file: Path) -> dict[str, Any]:
+    """Read the pairs of a file.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be read, or holds something else.
+    """
+    try:
+        loaded = yaml.load(Path(file).read_text(), _Loader)
+    except (OSError, ValueError, yaml.YAMLError) as error:  # a date of no calendar
+        reason = one_line(error)
+        raise ConfigError(
+            "a config file must be readable YAML", f"{reason} ({file})", "Mend the file."
+        ) from error
+    if not isinstance(loaded, dict):
+        what = "nothing" if loaded is None else type(loaded).__name__
+        raise ConfigError(
+            "a config file must hold `name: value` pairs",
+            f"{what} in {file}",
+            "See docs/configuration.md for an example.",
+        )
+    return loaded
