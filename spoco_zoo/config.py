@@ -137,7 +137,7 @@ class Scoring(Config):
     """How touching regions become objects by their scores (`segment.cluster.scores`)."""
 
     smoothness: float = Field(gt=0)
-    """In place of that of the clustering: smaller, so that there is more to choose from."""
+    """In place of that of the clustering, and smaller, so that there is more to choose from."""
     reach: float = Field(gt=0)
     """Distance of mean embeddings up to which touching regions may be one object."""
     smallest: Positive = 8
@@ -172,13 +172,13 @@ class ClusteringConfig(Config):
     fill_holes: bool = False
     """Whether background that one object alone encloses becomes part of that object."""
     scoring: Scoring | None = None
-    """Instance only, and with a background: chooses objects instead of bandwidth and min_size."""
+    """For `instance` and with a background; chooses objects instead of bandwidth and min_size."""
     min_samples: Positive = 5
-    """HDBSCAN only: the neighbour on the grid whose distance is a voxel's core distance."""
+    """For `hdbscan`, the neighbour on the grid whose distance is a voxel's core distance."""
     sample: Positive = 4096
-    """Mean-shift: voxels in whose density points first climb to the modes."""
+    """For `meanshift`, how many voxels make the density in which points first climb to modes."""
     iou: float = Field(default=0.6, ge=0, le=1)
-    """Consistency only: median overlap with the momentum network that confirms a cluster."""
+    """For `consistency`, the median overlap with the momentum network that confirms a cluster."""
     seed: Seed = 0
 
     def overridden(self, asked: ClusteringConfig | None) -> ClusteringConfig:
@@ -255,17 +255,18 @@ class LossConfig(Config):
     background_border: float = Field(default=1.0, ge=0)
     consistency: float = Field(default=1.0, ge=0)
     push_scope: Literal["contact", "local", "global"] = "local"
-    """`local`: objects whose boxes are within `window` must differ; `global`: all, as in the paper.
-
-    `contact`: only objects with voxels within `window` of each other."""
+    """Which objects must differ. With `local` those whose boxes are within `window`, with `global`
+    all, as in the paper, with `contact` only those with voxels within `window` of each other."""
     window: Positive = 10
     """Reach of the local terms around an object's bounding box, in voxels of the finest axis."""
     instance_term: Literal["dice", "bce", "affinity"] = "dice"
-    """Form of the instance term: soft masks by Dice or cross-entropy, or affinities of pairs."""
+    """Form of the instance term, by soft masks (Dice or cross-entropy) or affinities of pairs."""
     anchor: Literal["mean", "voxel"] = "mean"
-    """Where an object's soft mask has its middle: its mean embedding, or one of its voxels'."""
+    """Middle of an object's soft mask, its mean embedding or one of its voxels'."""
     max_anchors: Positive = 20
+    """Of the consistency term, in one crop."""
     volume_threshold: float = Field(default=0.05, ge=0, lt=1)
+    """Share of the unlabeled voxels that may be left uncovered by the masks of its anchors."""
 
 
 class TrainConfig(Config):
@@ -275,37 +276,50 @@ class TrainConfig(Config):
     layout: Literal["pairs", "cvppp", "cityscapes"] = "pairs"
     """How images and labels lie in their folders, see docs/annotation.md."""
     classes: tuple[str, ...] = ("car",)
-    """Cityscapes only: classes whose instances are objects."""
+    """For Cityscapes, the classes whose instances are objects."""
     label_name: str | None = None
     """Which labels of OME-Zarr images that hold several."""
     split: str | None = None
-    """JSON file with lists of names: train, val and, if there is one, test."""
+    """JSON file with lists of names (train, val and, if there is one, test)."""
     init: str | None = None
-    """Model to start from: bundle, run folder or the id of a shipped model."""
+    """Model to start from, a bundle, run folder or the id of a shipped model."""
     annotation: Literal["dense", "sparse"] = "dense"
+    """Whether voxels without a label are background, or may hold anything."""
     instance_ratio: Fraction = 1.0
+    """Share of the annotated objects that is used; the rest counts as not annotated."""
     max_objects: Positive | None = None
+    """Annotated objects that are used, in all."""
     background_label: int | None = None
+    """Value of known background in sparse labels."""
     no_background: bool = False
+    """Whether every voxel belongs to an object, as in tissue without gaps."""
     val_fraction: float = Field(default=0.1, gt=0, lt=1)
+    """Of the images, drawn by `seed`; of a single image the end of its longest axis."""
     iterations: Positive = 6000
+    """Steps of the optimiser."""
     batch_size: Positive | None = None
+    """Crops of a step; by default 8 in 2D and 2 in 3D."""
     crop: tuple[Positive, ...] | None = None
+    """Voxels of a crop per axis, multiples of the pooling factor."""
     augmentation: float = Field(default=1.0, ge=0, le=2)
     """Strength of the random changes; with 0 crops are flipped and turned by right angles only."""
     grain: float = Field(default=0.0, ge=0)
     """Strong noise for a fifth of the crops, in standard deviations of an image, at most."""
     shading: float = Field(default=0.0, ge=0)
-    """Uneven light for a third of the crops: standard deviation of the logarithm of the gain."""
+    """Uneven light for a third of the crops, as standard deviation of the gain's logarithm."""
     learning_rate: float = Field(default=2e-3, gt=0, le=100)
     weight_decay: float = Field(default=1e-4, ge=0)
     warmup: Unsigned = 100
+    """Steps in which the learning rate rises."""
     momentum: float = Field(default=0.999, ge=0, lt=1)
+    """Share of its weights that the momentum network keeps in a step."""
     clip_norm: float = Field(default=5.0, gt=0)
+    """Largest norm of the gradients."""
     precision: Literal[Precision, "float16"] = "auto"
     compile: bool = False
     """torch.compile of the network; on a CPU it costs time instead (docs/results.md)."""
     validate_every: Positive | None = None
+    """Steps between two looks at the validation images; by default a tenth of all."""
     patience: Positive | None = None
     """Stop after so many validations in a row without a better score."""
     tensorboard: bool = False
@@ -318,7 +332,7 @@ class TrainConfig(Config):
     rotary: tuple[tuple[Extent, ...], ...] | None = None
     """Periods in voxels, ``[[48, 48]]``, with which pairs of channels turn with position.
 
-    None: one by the size of the objects in 2D, none in 3D. ``[]``: none (non-spatial)."""
+    None is one by the size of the objects in 2D, and none in 3D; ``[]`` is none (non-spatial)."""
     loss: LossConfig = LossConfig()
     clustering: ClusteringMethod = "instance"
     fill_holes: bool = False
@@ -351,8 +365,8 @@ class SegmentConfig(Config):
     halo: tuple[Unsigned, ...] | None = None
     blend: Blend = "linear"
     precision: Precision = "auto"
-    """Of the network's products: ``auto`` is bfloat16 if the process that starts the run has a
-    GPU to use, else float32; all workers then do the same."""
+    """Of the network's products; ``auto`` is bfloat16 if the process that starts the run has a
+    GPU to use, else float32, and all workers then do the same."""
     stitch_iou: Fraction = 0.5
     """Overlap in the shared slab from which two objects are one."""
     channel: str | int | None = None
@@ -366,5 +380,5 @@ class SegmentConfig(Config):
     invert: bool = False
     """Let bright and dark change places, for dark objects and a model of bright ones."""
     zoom: Annotated[float, Field(ge=0.001, le=100)] | None = None
-    """Enlarge (2) or shrink (0.5) the image for the network, whatever its voxel size. None: as
+    """Enlarge (2) or shrink (0.5) the image for the network, whatever its voxel size; None is as
     voxel sizes tell, or its objects where these are not known (`spoco_zoo.segment.scale`)."""

@@ -18,8 +18,15 @@ import tifffile
 import yaml
 from bundle_runs import disks
 
+from spoco_zoo.bundle.export import cluster_script
+from spoco_zoo.bundle.layout import CLUSTER_SCRIPT
 from spoco_zoo.bundle.load import load_model
-from spoco_zoo.bundle.shipped import MODELS_VARIABLE, describe_model, shipped_models
+from spoco_zoo.bundle.shipped import (
+    MODELS_VARIABLE,
+    describe_model,
+    find_shipped,
+    shipped_models,
+)
 from spoco_zoo.cli.models import card_text
 from spoco_zoo.errors import BundleError
 
@@ -173,3 +180,10 @@ def test_segment_by_name_without_a_network(folder: Path, tmp_path: Path) -> None
     labels = tifffile.imread(tmp_path / "labels.tif")
     assert labels.shape == image.shape[1:]
     assert labels.max() == json.loads(done.stdout)["objects"] > 0
+
+
+@pytest.mark.parametrize("name", shipped_models())
+def test_shipped_bundles_hold_the_clustering_of_now(name: str) -> None:
+    """Else `export --check` takes their script for a foreign one, and does not run it."""
+    with find_shipped(name) as path, zipfile.ZipFile(path) as bundle:
+        assert bundle.read(CLUSTER_SCRIPT) == cluster_script()
