@@ -182,7 +182,12 @@ def display() -> Iterator[Display]:
 
 def show(value: dict[str, Any]) -> None:
     """Machine-readable result on stdout."""
-    typer.echo(json.dumps(value, indent=2))
+    try:
+        typer.echo(json.dumps(value, indent=2))
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise SpocoError(f"all is done, but the result could not be printed ({error})") from error
 
 
 def say(text: str) -> None:

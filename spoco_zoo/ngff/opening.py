@@ -74,7 +74,7 @@ def open_image(
         if not holds_zarr(place):
             raise StoreError(
                 "the input must be an OME-Zarr folder, a TIFF, PNG or JPEG file",
-                f"a folder of another kind at {place}",
+                f"{'a folder' if os.path.isdir(place) else 'something'} of another kind at {place}",
                 "Give one image; of a folder with several, each by itself.",
             )
     group = open_group(place, storage_options=storage_options)

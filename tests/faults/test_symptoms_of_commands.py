@@ -232,6 +232,22 @@ def test_an_option_with_a_tilde_made_a_folder_of_that_name(image: Path, monkeypa
     assert not (image.parent / "~").exists()
 
 
+def test_a_result_that_could_not_be_printed_was_taken_for_a_run_to_go_on_with(image: Path) -> None:
+    target = image.with_name("labels.tif")
+    command = [sys.executable, "-m", "spoco_zoo", "segment", str(image), "-q"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*command, "--model", "nuclei-fluo-2d-sparse", "--output", str(target)],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 1
+    assert "all is done, but the result could not be printed" in done.stderr
+    assert "Go on with" not in done.stderr
+    assert target.exists()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_an_end_that_was_asked_for_left_half_a_conversion(image: Path, number: int) -> None:
     rng = np.random.default_rng(0)
