@@ -27,7 +27,7 @@ def view(
         ),
     ] = None,
     roi: Annotated[str | None, typer.Option(help="0:64,100:400,100:400")] = None,
-    port: Annotated[int, typer.Option(help="Fixed port; 0 for any.", min=0, max=65535)] = 0,
+    port: Annotated[int, typer.Option(help="Fixed port; 0 for any.")] = 0,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     browser: Annotated[bool, typer.Option(help="Open the page.")] = True,
     device: Device = "auto",
