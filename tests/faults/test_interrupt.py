@@ -16,6 +16,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "segment"))
 sys.path.insert(0, str(Path(__file__).parent))
 import segment_driver
+from hearing import all_ears
 from planted import code_model, exact_cluster, read_labels, same_partition, tissue, write_image
 
 from spoco_zoo.errors import Interrupted
@@ -142,7 +143,12 @@ def test_workers_finish_what_they_have_begun(
     command = [sys.executable, str(tmp_path / "driver.py"), *arguments, "2", "slow", "-1"]
     env = {**os.environ, "SPOCO_FAULTS": str(marks)}
     driver = subprocess.Popen(
-        command, env=env, start_new_session=True, stderr=subprocess.PIPE, text=True
+        command,
+        env=env,
+        start_new_session=True,
+        preexec_fn=all_ears,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     began = time.monotonic()
     while not any(marks.iterdir()) and time.monotonic() - began < 600:

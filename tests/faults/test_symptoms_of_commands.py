@@ -17,6 +17,8 @@ import pytest
 import tifffile
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "segment"))
+sys.path.insert(0, str(Path(__file__).parent))
+from hearing import all_ears
 from planted import code_model, exact_cluster, tissue, write_image
 from typer.testing import CliRunner
 
@@ -254,11 +256,7 @@ def test_an_end_that_was_asked_for_left_half_a_conversion(image: Path, number: i
     tifffile.imwrite(image, rng.integers(0, 2**16, (6000, 6000), np.uint16))
     target = image.with_name("b.ome.zarr")
     command = [sys.executable, "-m", "spoco_zoo", "convert", str(image), str(target)]
-    ended = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whatever the tests were started by
-    try:
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    finally:
-        signal.signal(signal.SIGHUP, ended)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=all_ears)
     while not (image.parent / f".{target.name}.partial" / "work" / target.name / "0").exists():
         assert process.poll() is None
         time.sleep(0.02)

@@ -15,6 +15,9 @@ import pytest
 import tifffile
 import torch
 
+sys.path.insert(0, str(Path(__file__).parent))
+from hearing import all_ears
+
 from spoco_zoo.config import TrainConfig
 from spoco_zoo.errors import LedgerError, StoreError
 from spoco_zoo.locking import LOCK, RunLock
@@ -324,8 +327,9 @@ with catch_interrupt(lambda: None) as stop:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_to_the_whole_group_ended_the_loaders_of_a_training(number: int) -> None:
     command = [sys.executable, "-c", LOADER]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, start_new_session=True, **pipes) as process:
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    options |= {"start_new_session": True, "preexec_fn": all_ears}
+    with subprocess.Popen(command, **options) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "0\n"
         os.killpg(process.pid, number)
