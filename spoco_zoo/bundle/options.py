@@ -121,7 +121,13 @@ def check_options(options: ExportOptions) -> None:
             "Add pytorch_state_dict to --formats.",
         )
     for name, pairs in (("cite", options.cite), ("dataset", [options.dataset or ("", "")])):
-        odd = [p for p in pairs if isinstance(p, str) or len(p) != 2 or not all(map(is_text, p))]
+        odd = [
+            pair
+            for pair in pairs
+            if isinstance(pair, str)
+            or len(pair) != 2
+            or not all(isinstance(text, str) for text in pair)
+        ]
         if odd:
             raise ConfigError(f"{name} must be given as two texts", repr(odd[0]), "See its help.")
     if options.rdf_version not in ("compat", "latest"):
@@ -131,8 +137,3 @@ def check_options(options: ExportOptions) -> None:
     if not options.authors or not all(name.partition(";")[0].strip() for name in options.authors):
         found = ", ".join(map(repr, options.authors)) or "none"
         raise ConfigError("a bundle must name an author", found, "Pass --author NAME.")
-
-
-def is_text(value: object) -> bool:
-    """Whether a value is a text."""
-    return isinstance(value, str)

@@ -287,13 +287,15 @@ def test_an_image_of_few_blocks_that_all_failed_got_an_empty_label(
     assert not (image / "labels").exists()
 
 
+def stop(event: Event) -> None:
+    """Interrupt a run at its third block."""
+    if event.phase == "blocks" and event.done == 3:
+        raise KeyboardInterrupt
+
+
 def test_refused_workers_cost_what_an_unfinished_run_had_done(
     image: Path, truth: np.ndarray
 ) -> None:
-    def stop(event: Event) -> None:
-        if event.phase == "blocks" and event.done == 3:
-            raise KeyboardInterrupt
-
     begin = partial(segment, image, code_model(truth), SMALL, cluster=exact_cluster)
     with pytest.raises(Interrupted):
         begin(on_event=stop)
@@ -303,10 +305,6 @@ def test_refused_workers_cost_what_an_unfinished_run_had_done(
 
 
 def test_a_partial_as_clustering_could_not_be_gone_on_with(image: Path, truth: np.ndarray) -> None:
-    def stop(event: Event) -> None:
-        if event.phase == "blocks" and event.done == 3:
-            raise KeyboardInterrupt
-
     def begin(base: int, **options: Any) -> SegmentResult:
         def decode(*arguments: Any, base: int, momentum: Any = None) -> np.ndarray:
             return exact_cluster(*arguments, momentum=momentum, base=base)
@@ -325,10 +323,6 @@ def test_a_partial_as_clustering_could_not_be_gone_on_with(image: Path, truth: n
 def test_a_run_on_a_gpu_went_on_on_a_cpu_with_another_precision(
     image: Path, truth: np.ndarray
 ) -> None:
-    def stop(event: Event) -> None:
-        if event.phase == "blocks" and event.done == 3:
-            raise KeyboardInterrupt
-
     begin = partial(segment, image, code_model(truth), cluster=exact_cluster, device="cpu")
     with pytest.raises(Interrupted):
         begin(SMALL, on_event=stop)
@@ -343,10 +337,6 @@ def test_a_run_on_a_gpu_went_on_on_a_cpu_with_another_precision(
 def test_blocks_of_another_version_are_not_gone_on_with(
     image: Path, truth: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stop(event: Event) -> None:
-        if event.phase == "blocks" and event.done == 3:
-            raise KeyboardInterrupt
-
     begin = partial(segment, image, code_model(truth), SMALL, cluster=exact_cluster)
     with pytest.raises(Interrupted):
         begin(on_event=stop)
