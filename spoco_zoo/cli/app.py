@@ -14,6 +14,7 @@ import logging
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -150,8 +151,10 @@ def exit_codes(command: Callable[..., None]) -> Callable[..., None]:
             _go_on()
             raise typer.Exit(SpocoError.exit_code) from None
         except KeyboardInterrupt:
-            # Threads of zarr that are cut off complain when the interpreter ends.
+            # What zarr had begun and is cut off complains when the interpreter ends: threads, and
+            # coroutines that nobody waits for any more.
             sys.unraisablehook = lambda unraisable: None
+            warnings.simplefilter("ignore")
             _fail("interrupted")
             _go_on()
             raise typer.Exit(Interrupted.exit_code) from None
