@@ -26,7 +26,7 @@ from skimage.transform import resize
 
 from spoco_zoo.config import SegmentConfig
 from spoco_zoo.segment import segment
-from spoco_zoo.segment.resize import Stretch
+from spoco_zoo.segment.scale.resize import Stretch
 from spoco_zoo.train.metrics import mean, score
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ import torch
 
 from spoco_zoo.bundle.load import load_model
 from spoco_zoo.nets.unet import SpocoUNet
-from spoco_zoo.segment.graph import GraphUNet
-from spoco_zoo.segment.inference import LAYOUT, folded, made_ready
+from spoco_zoo.segment.network.graph import GraphUNet
+from spoco_zoo.segment.network.inference import LAYOUT, folded, made_ready
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -25,8 +25,8 @@ from spoco_zoo.config import SegmentConfig
 from spoco_zoo.nets.device import find_device
 from spoco_zoo.ngff import open_image
 from spoco_zoo.segment import dry_run, segment
-from spoco_zoo.segment.inference import made_ready, worth_graphs
-from spoco_zoo.segment.looking import find_scale
+from spoco_zoo.segment.network.inference import made_ready, worth_graphs
+from spoco_zoo.segment.scale.looking import find_scale
 
 
 def main() -> None:

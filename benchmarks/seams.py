@@ -170,7 +170,7 @@ def real_blocks(options: argparse.Namespace) -> tuple[np.ndarray, BlockGrid, Blo
     from spoco_zoo.segment import dry_run
     from spoco_zoo.segment.cluster import cluster
     from spoco_zoo.segment.embed import embed
-    from spoco_zoo.segment.inference import made_ready
+    from spoco_zoo.segment.network.inference import made_ready
     from spoco_zoo.segment.normalise import measure
 
     model = load_model(options.model)

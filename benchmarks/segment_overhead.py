@@ -31,8 +31,8 @@ from benchmarks import tissue
 from spoco_zoo.nets.device import find_device
 from spoco_zoo.segment import dry_run, segment
 from spoco_zoo.segment.blocks import Box
-from spoco_zoo.segment.inference import worth_graphs
-from spoco_zoo.segment.models import ModelRef, obtain_model, remember_model
+from spoco_zoo.segment.network.inference import worth_graphs
+from spoco_zoo.segment.network.models import ModelRef, obtain_model, remember_model
 from spoco_zoo.values import integers
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from spoco_zoo import run_folder
 from spoco_zoo.config import TrainConfig
 from spoco_zoo.errors import ConfigError, DataError
 from spoco_zoo.ngff import resampled
-from spoco_zoo.segment.fit import DOUBTFUL, choose_zoom, stated_size
-from spoco_zoo.segment.resize import Stretch
+from spoco_zoo.segment.scale.fit import DOUBTFUL, choose_zoom, stated_size
+from spoco_zoo.segment.scale.resize import Stretch
 from spoco_zoo.train.data import check_channels, load_samples, make_sample
 from spoco_zoo.train.remarks import described
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from spoco_zoo.config import ModelRecipe
-    from spoco_zoo.segment.fit import Zoom
+    from spoco_zoo.segment.scale.fit import Zoom
     from spoco_zoo.train.data import Sample
     from spoco_zoo.train.files import Pair
 

@@ -381,4 +381,5 @@ class SegmentConfig(Config):
     """Let bright and dark change places, for dark objects and a model of bright ones."""
     zoom: Annotated[float, Field(ge=0.001, le=100)] | None = None
     """Enlarge (2) or shrink (0.5) the image for the network, whatever its voxel size; None is as
-    voxel sizes tell, or its objects where these are not known (`spoco_zoo.segment.scale`)."""
+    voxel sizes tell, or its objects where these are not known
+    (`spoco_zoo.segment.scale.decision`)."""

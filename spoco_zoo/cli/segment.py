@@ -179,7 +179,7 @@ def segment(
         from spoco_zoo.segment import check_machines, guess_time
         from spoco_zoo.segment import dry_run as decide
         from spoco_zoo.segment.cluster import cluster
-        from spoco_zoo.segment.models import read_model
+        from spoco_zoo.segment.network.models import read_model
 
         check_machines(workers, listed, scheduler, device)
         loaded = read_model(model, settings.clustering)

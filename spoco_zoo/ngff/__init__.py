@@ -1,5 +1,6 @@
 """Images and labels on disk: OME-Zarr 0.4 and 0.5, local and remote, and TIFF."""
 
+from spoco_zoo.ngff.claim import claim_label, is_claimed
 from spoco_zoo.ngff.colours import palette_error
 from spoco_zoo.ngff.convert import convert
 from spoco_zoo.ngff.image import Image, Level, find_channels, planes_as_channels
@@ -46,11 +47,13 @@ __all__ = [
     "as_labelled",
     "check_label_name",
     "check_outside",
+    "claim_label",
     "convert",
     "create_label",
     "find_channels",
     "find_labels",
     "has_block",
+    "is_claimed",
     "is_label_tiff",
     "is_remote",
     "is_tiff_name",

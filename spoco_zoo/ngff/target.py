@@ -62,6 +62,8 @@ class LabelTarget:
     source: str | None
     """The labelled image, relative to the label; None if not beside it in the same version."""
     overwrite: bool
+    run: str = ""
+    """What tells the run that writes it from others, where drivers elsewhere may write as well."""
 
     @property
     def path(self) -> str:

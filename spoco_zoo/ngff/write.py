@@ -27,6 +27,7 @@ from uuid import uuid4
 import zarr
 
 from spoco_zoo.errors import RemoteError, StoreError
+from spoco_zoo.ngff.claim import check_claim, make_group
 from spoco_zoo.ngff.image import dataset_of
 from spoco_zoo.ngff.labels import names_in
 from spoco_zoo.ngff.metadata import multiscale_attributes
@@ -76,12 +77,15 @@ def create_label(
     Raises
     ------
     StoreError
-        If something else is there, or the place cannot be written.
+        If something else is there, the label of another run at work in an object store, or the
+        place cannot be written.
     """
     _remove_leftovers(target.path)
     state = state_of(target.path)
     if state in ("label", "foreign"):
         check_vacant(target)
+    elif state == "unfinished" and not target.overwrite:
+        check_claim(target, "Wait for it; if it is gone for good, add --overwrite.")
     if state in ("label", "foreign") or (state == "unfinished" and not keep):
         remove_label(target)
     try:
@@ -132,8 +136,9 @@ def publish_label(target: LabelTarget) -> None:
     Raises
     ------
     StoreError
-        If the place cannot be written.
+        If the place cannot be written, or another run has begun it anew.
     """
+    check_claim(target, "Wait for it, or run again with another --output.")
     label: dict[str, Any] = {"version": target.version}
     if target.source is not None:
         label["source"] = {"image": target.source}
@@ -230,15 +235,12 @@ def _create_arrays(
     target: LabelTarget, dtype: Any, shard: Sequence[int], chunk: Sequence[int]
 ) -> None:
     """Make the group with its mark and one array per level."""
-    zarr_format: Literal[2, 3] = 2 if target.version == "0.4" else 3
     try:
         if target.in_place:
-            _ensure_labels_group(target, zarr_format)
+            _ensure_labels_group(target)
         if not is_remote(target.path):
             os.makedirs(os.path.dirname(target.path), exist_ok=True)
-        group = zarr.open_group(place_of(target.path), mode="a", zarr_format=zarr_format)
-        if MARK not in group.attrs:
-            group.attrs[MARK] = {"state": "unfinished"}
+        make_group(target)
     except OSError as error:
         raise StoreError("the output must be writable", str(error), "Choose another.") from error
     lead = (1,) * (len(target.axes) - len(chunk))
@@ -254,8 +256,9 @@ def _create_arrays(
         )
 
 
-def _ensure_labels_group(target: LabelTarget, zarr_format: Literal[2, 3]) -> None:
+def _ensure_labels_group(target: LabelTarget) -> None:
     """Make ``labels/`` with an empty, valid list if it is not there."""
+    zarr_format: Literal[2, 3] = 2 if target.version == "0.4" else 3
     place = Path(target.store, "labels")
     place.mkdir(parents=True, exist_ok=True)
     with _list_held(target):

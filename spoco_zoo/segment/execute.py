@@ -14,9 +14,9 @@ from itertools import count, islice
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from spoco_zoo.errors import ConfigError, SpocoError
-from spoco_zoo.segment.clusters import connect, start_cluster
-from spoco_zoo.segment.failures import ends_run, is_full, no_room, reason_of
-from spoco_zoo.segment.machines import check_workers
+from spoco_zoo.segment.workers.clusters import connect, start_cluster
+from spoco_zoo.segment.workers.failures import ends_run, is_full, no_room, reason_of
+from spoco_zoo.segment.workers.machines import check_workers
 from spoco_zoo.stopping import Stop
 
 if TYPE_CHECKING:

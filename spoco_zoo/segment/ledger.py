@@ -15,6 +15,7 @@ import json
 import os
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
+from uuid import uuid4
 
 from spoco_zoo.errors import LedgerError
 from spoco_zoo.replacing import replacing
@@ -87,8 +88,11 @@ class Ledger:
             _drop_cut_line(self.path)
         if not self.path.is_file() or not self.path.stat().st_size:
             with replacing(self.path) as partial:
-                partial.write_text(json.dumps({"fingerprint": dict(fingerprint)}) + "\n")
+                first = {"run": uuid4().hex, "fingerprint": dict(fingerprint)}
+                partial.write_text(json.dumps(first) + "\n")
         self._compare(fingerprint)
+        self.run = str(next(self._lines()).get("run", ""))
+        """What tells this run from others, in whatever process it goes on."""
         self._file: IO[str] = self.path.open("a")
 
     def entries(self) -> Iterator[dict[str, Any]]:

@@ -21,11 +21,8 @@ import numpy as np
 from spoco_zoo import ngff
 from spoco_zoo.errors import BlocksFailed, SpocoError, StoreError
 from spoco_zoo.segment.checks import check_same_image
-from spoco_zoo.segment.closing import DOUBTS, REPORT, read_report, write_report
 from spoco_zoo.segment.execute import InProcess
-from spoco_zoo.segment.final import CoreItem, fill_coarse, relabel_block
 from spoco_zoo.segment.ledger import Ledger
-from spoco_zoo.segment.levels import create_final, create_levels, open_levels
 from spoco_zoo.segment.mending import StagedItem, is_whole, staged_items
 from spoco_zoo.segment.normalise import measure
 from spoco_zoo.segment.outcome import (
@@ -36,14 +33,17 @@ from spoco_zoo.segment.outcome import (
     face_entry,
     failed_text,
 )
+from spoco_zoo.segment.output.final import CoreItem, fill_coarse, relabel_block
+from spoco_zoo.segment.output.levels import create_final, create_levels, open_levels
+from spoco_zoo.segment.output.pyramid import AxisStep, pyramid_steps
+from spoco_zoo.segment.output.target import TiffTarget
 from spoco_zoo.segment.plan import Plan
 from spoco_zoo.segment.progress import Progress
-from spoco_zoo.segment.pyramid import AxisStep, pyramid_steps
 from spoco_zoo.segment.relabel import Numbering, write_table
-from spoco_zoo.segment.resize import resize_steps
+from spoco_zoo.segment.review.closing import DOUBTS, REPORT, read_report, write_report
 from spoco_zoo.segment.rows import Lost, label_row, listed_row, longest_row, rows_of
+from spoco_zoo.segment.scale.resize import resize_steps
 from spoco_zoo.segment.slabs import damaged
-from spoco_zoo.segment.target import TiffTarget
 from spoco_zoo.segment.tasks import Common, FaceItem, join_faces, make_common
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
     from spoco_zoo.nets.model import Clusterer
     from spoco_zoo.segment.execute import Executor
-    from spoco_zoo.segment.models import ModelRef
+    from spoco_zoo.segment.network.models import ModelRef
     from spoco_zoo.segment.outcome import Event, Failure
     from spoco_zoo.segment.rows import Outcome
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from spoco_zoo.errors import LedgerError
 from spoco_zoo.intensities import Statistics
-from spoco_zoo.segment.audit import BlockTally, FaceTally, SizeTally
-from spoco_zoo.segment.doubts import Doubt, worst_doubts
 from spoco_zoo.segment.relabel import PIECE, Numbering, number_objects
+from spoco_zoo.segment.review.audit import BlockTally, FaceTally, SizeTally
+from spoco_zoo.segment.review.doubts import Doubt, worst_doubts
 from spoco_zoo.segment.slabs import block_file, edge_file, read_staged
 
 if TYPE_CHECKING:

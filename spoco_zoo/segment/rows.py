@@ -23,10 +23,10 @@ import torch
 
 from spoco_zoo.nets.device import find_device
 from spoco_zoo.segment.embed import Kept
-from spoco_zoo.segment.failures import ends_run, reason_of
-from spoco_zoo.segment.memory import keep_freed_memory, return_freed_memory
 from spoco_zoo.segment.tasks import embed_block, file_block, read_block
 from spoco_zoo.segment.tiling import LONGEST_ROW
+from spoco_zoo.segment.workers.failures import ends_run, reason_of
+from spoco_zoo.segment.workers.memory import keep_freed_memory, return_freed_memory
 from spoco_zoo.stopping import STOP, Stop
 
 if TYPE_CHECKING:

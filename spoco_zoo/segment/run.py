@@ -34,12 +34,9 @@ from spoco_zoo.errors import (
 from spoco_zoo.locking import RunLock
 from spoco_zoo.nets.device import find_device, has_bfloat16
 from spoco_zoo.nets.model import Model
-from spoco_zoo.segment.closing import REPORT
 from spoco_zoo.segment.cluster import check_momentum
 from spoco_zoo.segment.cluster import cluster as own_cluster
 from spoco_zoo.segment.execute import InProcess, make_executor, refuse_in_worker
-from spoco_zoo.segment.failures import is_full, no_room
-from spoco_zoo.segment.inference import uses_bfloat16
 from spoco_zoo.segment.ledger import (
     PROGRESS,
     Ledger,
@@ -48,13 +45,16 @@ from spoco_zoo.segment.ledger import (
     is_unfinished,
     was_published,
 )
-from spoco_zoo.segment.looking import find_scale
-from spoco_zoo.segment.machines import check_machines
-from spoco_zoo.segment.models import ModelRef, read_model, remember_model, write_model
+from spoco_zoo.segment.network.inference import uses_bfloat16
+from spoco_zoo.segment.network.models import ModelRef, read_model, remember_model, write_model
 from spoco_zoo.segment.outcome import Event, SegmentResult, clear_folder
+from spoco_zoo.segment.output.target import TiffTarget, default_output, run_folder
 from spoco_zoo.segment.phases import STAGED, Run
 from spoco_zoo.segment.plan import Plan, make_plan
-from spoco_zoo.segment.target import default_output, run_folder
+from spoco_zoo.segment.review.closing import REPORT
+from spoco_zoo.segment.scale.looking import find_scale
+from spoco_zoo.segment.workers.failures import is_full, no_room
+from spoco_zoo.segment.workers.machines import check_machines
 from spoco_zoo.stopping import STOP, catch_interrupt
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def dry_run(
     """What `segment` would do with the same arguments; writes nothing.
 
     Reads metadata, and a part of the pixels where colours must be told apart or the size of
-    objects is to be found out (`spoco_zoo.segment.scale`).
+    objects is to be found out (`spoco_zoo.segment.scale.decision`).
 
     Returns
     -------
@@ -229,6 +229,7 @@ def segment(
         with (
             _begun_in_vain(plan.folder),
             Ledger(plan.folder, plan.fingerprint(loaded.fingerprint, _name_of(cluster))) as ledger,
+            _claimed(plan, ledger.run) as plan,
             catch_interrupt(
                 lambda: told(Event("plan", 1, 1, STOPPING)), plan.folder / STOP
             ) as stop,
@@ -290,6 +291,25 @@ def _begun_in_vain(folder: Path) -> Iterator[None]:
             (folder / PROGRESS).unlink()
             (folder / MODEL).unlink(missing_ok=True)
             shutil.rmtree(folder / STAGED, ignore_errors=True)
+        raise
+
+
+@contextmanager
+def _claimed(plan: Plan, run: str) -> Iterator[Plan]:
+    """The plan with a label that is marked as the run's own; unmarked if its input is refused."""
+    if isinstance(plan.target, TiffTarget):
+        yield plan
+        return
+    target = replace(plan.target, run=run)
+    ngff.claim_label(target)
+    try:
+        yield replace(plan, target=target)
+    except RemoteError:
+        raise
+    except InputError:
+        with suppress(SpocoError):
+            if not has_blocks(plan.folder) and ngff.is_claimed(target):
+                ngff.remove_label(target)
         raise
 
 

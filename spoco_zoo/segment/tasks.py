@@ -16,16 +16,16 @@ import numpy as np
 from spoco_zoo.intensities import normalise
 from spoco_zoo.nets.device import find_device
 from spoco_zoo.ngff.store import discard_blocks
-from spoco_zoo.segment.audit import BlockTally, FaceTally, count_cut, count_dropped
 from spoco_zoo.segment.blocks import owned_first
 from spoco_zoo.segment.cluster import cluster as own_cluster
-from spoco_zoo.segment.doubts import Doubt, find_doubts, worst_doubts
 from spoco_zoo.segment.embed import Disagreement, embed
-from spoco_zoo.segment.inference import worth_graphs
-from spoco_zoo.segment.models import obtain_model
+from spoco_zoo.segment.network.inference import worth_graphs
+from spoco_zoo.segment.network.models import obtain_model
 from spoco_zoo.segment.normalise import check_finite
 from spoco_zoo.segment.planes import cluster_planes, planewise
-from spoco_zoo.segment.resize import resize_steps, shown_voxels
+from spoco_zoo.segment.review.audit import BlockTally, FaceTally, count_cut, count_dropped
+from spoco_zoo.segment.review.doubts import Doubt, find_doubts, worst_doubts
+from spoco_zoo.segment.scale.resize import resize_steps, shown_voxels
 from spoco_zoo.segment.slabs import block_file, checksum, read_side, write_edges, write_sides
 from spoco_zoo.segment.stitch import match
 
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from spoco_zoo.segment.blocks import BlockGrid, Box
     from spoco_zoo.segment.embed import Embedded, Kept
     from spoco_zoo.segment.field import Field
-    from spoco_zoo.segment.models import ModelRef
+    from spoco_zoo.segment.network.models import ModelRef
+    from spoco_zoo.segment.output.pyramid import AxisStep
     from spoco_zoo.segment.plan import Plan
-    from spoco_zoo.segment.pyramid import AxisStep
     from spoco_zoo.segment.stitch import Rule
 
 __all__ = [

@@ -6,6 +6,7 @@ import gc
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,10 +19,10 @@ from planted import code_model, exact_cluster, tissue, write_image
 from proxy import READS, WRITES, Fault, FaultProxy
 
 from spoco_zoo.config import SegmentConfig
-from spoco_zoo.errors import RemoteError, StoreError
+from spoco_zoo.errors import Interrupted, RemoteError, StoreError
 from spoco_zoo.ngff import open_image, open_labels, remote
 from spoco_zoo.ngff.target import state_of
-from spoco_zoo.segment import SegmentResult, segment
+from spoco_zoo.segment import Event, SegmentResult, segment
 
 s3fs = pytest.importorskip("s3fs", reason="s3:// needs the extra s3")
 # s3fs leaves its connections to the garbage collector.
@@ -118,10 +119,10 @@ def output(
     proxy.order(None)
 
 
-def run(output: str, workers: int = 0) -> SegmentResult:
+def run(output: str, *, image: str = IMAGE, **options: Any) -> SegmentResult:
     return segment(
-        IMAGE, code_model(TRUTH), SMALL, output=output, cluster=exact_cluster, workers=workers,
-        dashboard=False,
+        image, code_model(TRUTH), SMALL, output=output, cluster=exact_cluster, dashboard=False,
+        **options,
     )  # fmt: skip
 
 
@@ -257,3 +258,59 @@ def test_a_web_server_is_asked_again_too(
     with pytest.raises(RemoteError, match="500"):
         image.read(0, 0, None, everything)
     proxy.order(None)
+
+
+def test_a_driver_elsewhere_is_kept_out_until_it_is_told_to_take_over(
+    output: str,
+    direct: object,
+    undisturbed: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+
+    def arrive(event: Event) -> None:
+        if (event.phase, event.done) != ("blocks", 1):
+            return
+        with monkeypatch.context() as there:
+            there.chdir(elsewhere)
+            with pytest.raises(StoreError, match=r"one run at a time.*that began 20.*--overwrite"):
+                run(output)
+            assert not list(elsewhere.iterdir())
+            run(output, overwrite=True)
+
+    with pytest.raises(StoreError, match="an existing label is not replaced"):
+        run(output, on_event=arrive)
+    assert same(direct, output, undisturbed)
+
+
+def test_a_label_that_was_taken_over_is_not_published_by_whom_it_was_taken_from(
+    output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop_early(event: Event) -> None:
+        if event.phase == "blocks":
+            raise KeyboardInterrupt
+
+    def arrive(event: Event) -> None:
+        # The first driver has begun to write the label; the other one never comes that far.
+        if event.phase != "relabel" or event.done != 1:
+            return
+        with monkeypatch.context() as there:
+            there.chdir(tmp_path.parent)
+            with pytest.raises(Interrupted):
+                run(output, overwrite=True, on_event=stop_early)
+
+    with pytest.raises(StoreError, match=r"one run at a time.*another --output"):
+        run(output, on_event=arrive)
+    assert state_of(output) == "unfinished"
+
+
+def test_a_refused_input_leaves_no_mark_of_its_run(output: str, direct: object) -> None:
+    direct.copy("cells/image.ome.zarr", "cells/hollow.ome.zarr", recursive=True)
+    for name in direct.find("cells/hollow.ome.zarr/0/c"):
+        direct.pipe(name, b"")
+    with pytest.raises(StoreError, match="empty"):
+        run(output, image="s3://cells/hollow.ome.zarr")
+    assert state_of(output) == "absent"
+    assert not list(Path.cwd().iterdir())

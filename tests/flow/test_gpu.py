@@ -21,7 +21,7 @@ from spoco_zoo.nets.receptive import exact_halo, pooling_factor, receptive_radiu
 from spoco_zoo.segment.blocks import make_box
 from spoco_zoo.segment.embed import embed
 from spoco_zoo.segment.field import make_field
-from spoco_zoo.segment.inference import made_ready
+from spoco_zoo.segment.network.inference import made_ready
 
 pytestmark = pytest.mark.gpu
 # Distances between embeddings of both devices; delta_var is 0.5. In float32 sums have another

@@ -24,7 +24,7 @@ from spoco_zoo.config import SegmentConfig
 from spoco_zoo.segment import dry_run, segment
 from spoco_zoo.segment.execute import InProcess
 from spoco_zoo.segment.ledger import Ledger
-from spoco_zoo.segment.models import ModelRef, remember_model
+from spoco_zoo.segment.network.models import ModelRef, remember_model
 from spoco_zoo.segment.phases import Run
 from spoco_zoo.segment.run import _share
 

@@ -58,8 +58,12 @@ BRIDGES = {
 }
 # Third-party packages that live behind one door each.
 DOORS = {
-    "dask": {"segment/clusters.py", "segment/execute.py"},
-    "distributed": {"segment/clusters.py", "segment/execute.py", "segment/nanny.py"},
+    "dask": {"segment/execute.py", "segment/workers/"},
+    "distributed": {
+        "segment/workers/clusters.py",
+        "segment/execute.py",
+        "segment/workers/nanny.py",
+    },
     "zarr": {"ngff/"},
     "typer": {"cli/"},
     "rich": {"report/"},

@@ -21,7 +21,7 @@ from spoco_zoo.config import ClusteringConfig
 from spoco_zoo.errors import BundleError, ConfigError
 from spoco_zoo.nets.model import model_from_states
 from spoco_zoo.nets.receptive import exact_halo, pooling_factor
-from spoco_zoo.segment.models import write_model
+from spoco_zoo.segment.network.models import write_model
 from spoco_zoo.train.data import make_sample
 from spoco_zoo.tuning import embed_all
 from spoco_zoo.workflow import start_from

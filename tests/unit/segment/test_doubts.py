@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from spoco_zoo.errors import StoreError
 from spoco_zoo.segment.blocks import make_grid
-from spoco_zoo.segment.doubts import MOST, Doubt, find_doubts, save_views, worst_doubts
+from spoco_zoo.segment.review.doubts import MOST, Doubt, find_doubts, save_views, worst_doubts
 from spoco_zoo.segment.rows import rows_of
 from spoco_zoo.segment.slabs import block_file, write_sides
 from spoco_zoo.segment.stitch import Rule, make_side, match

@@ -16,7 +16,7 @@ from spoco_zoo.nets.registry import build_network
 from spoco_zoo.segment.blocks import Box
 from spoco_zoo.segment.embed import Kept, embed
 from spoco_zoo.segment.field import AxisGrid, Field, make_field
-from spoco_zoo.segment.inference import folded, made_ready
+from spoco_zoo.segment.network.inference import folded, made_ready
 
 BLENDS = ("crop", "linear", "gaussian")
 NETS = {

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from test_field import NETS, plain_network
 
 from spoco_zoo.segment import segment
-from spoco_zoo.segment.graph import GraphUNet, build_graph
-from spoco_zoo.segment.inference import GRAPH_VOXELS, folded, made_ready
+from spoco_zoo.segment.network.graph import GraphUNet, build_graph
+from spoco_zoo.segment.network.inference import GRAPH_VOXELS, folded, made_ready
 
 CPU = torch.device("cpu")
 

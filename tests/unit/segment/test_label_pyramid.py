@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spoco_zoo.segment import pyramid
-from spoco_zoo.segment.pyramid import coarse_block, pyramid_steps
+from spoco_zoo.segment.output import pyramid
+from spoco_zoo.segment.output.pyramid import coarse_block, pyramid_steps
 
 
 def plain(labels: np.ndarray, shape: tuple[int, ...], factors: tuple[int, ...]) -> np.ndarray:

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from spoco_zoo.segment.execute import make_executor
-from spoco_zoo.segment.memory import return_freed_memory
+from spoco_zoo.segment.workers.memory import return_freed_memory
 
 SCRIPT = """
 import resource
 import sys
-from spoco_zoo.segment.memory import keep_freed_memory
+from spoco_zoo.segment.workers.memory import keep_freed_memory
 if sys.argv[1] == "kept":
     assert keep_freed_memory()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -29,7 +29,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 SCATTERED = """
 import sys
 from pathlib import Path
-from spoco_zoo.segment.memory import keep_freed_memory, return_freed_memory
+from spoco_zoo.segment.workers.memory import keep_freed_memory, return_freed_memory
 
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4 // 1024

@@ -16,7 +16,7 @@ from bundle_runs import disks, make_run
 from spoco_zoo import ngff
 from spoco_zoo.nets.model import load_run
 from spoco_zoo.segment import segment
-from spoco_zoo.segment.inference import made_ready
+from spoco_zoo.segment.network.inference import made_ready
 
 BFLOAT16 = 0.05
 """Largest difference of an embedding in bfloat16, in parts of the embeddings' range."""

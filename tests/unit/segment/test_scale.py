@@ -18,9 +18,9 @@ from spoco_zoo.nets.model import Model
 from spoco_zoo.segment import dry_run, embed_part, segment
 from spoco_zoo.segment.blocks import Box
 from spoco_zoo.segment.ledger import Ledger
-from spoco_zoo.segment.looking import EDGE, PLACES, _part, _places, scale_is_open
-from spoco_zoo.segment.models import read_model
-from spoco_zoo.segment.scale import Look, choose_scale
+from spoco_zoo.segment.network.models import read_model
+from spoco_zoo.segment.scale.decision import Look, choose_scale
+from spoco_zoo.segment.scale.looking import EDGE, PLACES, _part, _places, scale_is_open
 from spoco_zoo.train.metrics import score
 
 USUAL, LARGEST = 400.0, 2000.0

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from planted import same_partition, split_connected, tissue
 
-from spoco_zoo.segment.audit import count_cut
 from spoco_zoo.segment.blocks import BlockGrid, make_grid, owned_first
 from spoco_zoo.segment.relabel import apply_table, number_objects
+from spoco_zoo.segment.review.audit import count_cut
 from spoco_zoo.segment.stitch import Match, Rule, make_side, match
 
 RULE = Rule(iou=0.5, distance=2.0)

@@ -19,9 +19,9 @@ from spoco_zoo.errors import ConfigError, InputError, StoreError
 from spoco_zoo.nets.receptive import exact_halo, pooling_factor
 from spoco_zoo.segment.blocks import make_grid
 from spoco_zoo.segment.ledger import Ledger
+from spoco_zoo.segment.output.target import run_folder
 from spoco_zoo.segment.plan import make_plan
 from spoco_zoo.segment.rows import rows_of
-from spoco_zoo.segment.target import run_folder
 from spoco_zoo.segment.tiling import (
     BLOCK_VOXELS,
     CHUNK,

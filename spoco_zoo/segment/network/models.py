@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from spoco_zoo.errors import BundleError, ConfigError, one_line
 from spoco_zoo.nets.model import Model
 from spoco_zoo.replacing import replacing
-from spoco_zoo.segment.inference import made_ready
+from spoco_zoo.segment.network.inference import made_ready
 
 if TYPE_CHECKING:
     import torch

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from spoco_zoo.config import ModelRecipe
     from spoco_zoo.intensities import Statistics
-    from spoco_zoo.segment.audit import BlockTally
     from spoco_zoo.segment.plan import Plan
+    from spoco_zoo.segment.review.audit import BlockTally
 
 __all__ = [
     "ENOUGH",
@@ -179,7 +179,7 @@ def _typical(bins: Mapping[str, int]) -> float:
     """About the size below which objects hold a quarter of all their voxels.
 
     That is near to the median where sizes are alike, and not the size of debris between large
-    objects (`spoco_zoo.segment.scale.Look.typical`).
+    objects (`spoco_zoo.segment.scale.decision.Look.typical`).
     """
     lows = sorted(map(int, bins))
     held = np.cumsum([bins[str(low)] * low for low in lows])

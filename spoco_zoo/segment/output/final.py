@@ -12,7 +12,7 @@ import numpy as np
 
 from spoco_zoo.errors import StoreError
 from spoco_zoo.ngff.store import discard_blocks
-from spoco_zoo.segment.pyramid import coarse_block
+from spoco_zoo.segment.output.pyramid import coarse_block
 from spoco_zoo.segment.relabel import apply_table
 from spoco_zoo.segment.slabs import AGAIN, checksum
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from spoco_zoo.segment.blocks import BlockGrid
-    from spoco_zoo.segment.pyramid import AxisStep
+    from spoco_zoo.segment.output.pyramid import AxisStep
 
 __all__ = ["CoreItem", "fill_coarse", "relabel_block"]
 

@@ -1,7 +1,7 @@
 """An image that is not quite what a model was trained on: which channel, at which voxel size.
 
 Decisions only. Each comes with a sentence for the user, because none is made silently. What
-cannot be decided is said after the run, see `spoco_zoo.segment.hints`.
+cannot be decided is said after the run, see `spoco_zoo.segment.review.hints`.
 """
 
 from __future__ import annotations

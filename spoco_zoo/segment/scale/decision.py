@@ -8,7 +8,7 @@ at half or twice the size if its objects look too large or too small::
              pieces become      small objects,
              whole objects      or dropped ones
 
-`spoco_zoo.segment.looking` does the looking.
+`spoco_zoo.segment.scale.looking` does the looking.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spoco_zoo.segment.hints import LARGEST_ZOOM, MUCH, SPECK
+from spoco_zoo.segment.review.hints import LARGEST_ZOOM, MUCH, SPECK
 
 if TYPE_CHECKING:
     from collections.abc import Callable

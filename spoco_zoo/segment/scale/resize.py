@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spoco_zoo import ngff
-from spoco_zoo.segment.pyramid import AxisStep
+from spoco_zoo.segment.output.pyramid import AxisStep
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -3,7 +3,7 @@
 In evaluation mode BatchNorm is a fixed scaling, so it is folded into the
 convolution before it, and tensors are laid out with their channels last, which
 is what convolutions in torch like best. In 2D on a CPU ONNX Runtime is faster still
-(`spoco_zoo.segment.graph`); in 3D it is slower. All change the last bits only: embeddings
+(`spoco_zoo.segment.network.graph`); in 3D it is slower. All change the last bits only: embeddings
 differ by less than 1e-5 of their range. A model in memory, in a run or in a bundle
 stays as it is; this happens where `segment` loads it.
 """
@@ -102,7 +102,7 @@ def uses_bfloat16(device: torch.device, precision: Precision) -> bool:
 def _with_graphs(network: nn.Module) -> nn.Module:
     """A folded network whose 2D U-Nets are run by ONNX Runtime."""
     if type(network) is SpocoUNet and network.ndim == 2:
-        from spoco_zoo.segment.graph import GraphUNet
+        from spoco_zoo.segment.network.graph import GraphUNet
 
         return GraphUNet(network, torch.get_num_threads())
     for name, child in network.named_children():

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from spoco_zoo.errors import LedgerError
 from spoco_zoo.replacing import replacing
-from spoco_zoo.segment.audit import count_per_block, throughput
-from spoco_zoo.segment.doubts import save_views
-from spoco_zoo.segment.hints import hint
+from spoco_zoo.segment.review.audit import count_per_block, throughput
+from spoco_zoo.segment.review.doubts import save_views
+from spoco_zoo.segment.review.hints import hint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

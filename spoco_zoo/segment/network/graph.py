@@ -32,7 +32,7 @@ class GraphUNet(SpocoUNet):
     Parameters
     ----------
     network : SpocoUNet
-        On the CPU, float32, its BatchNorms folded (`spoco_zoo.segment.inference.folded`).
+        On the CPU, float32, its BatchNorms folded (`spoco_zoo.segment.network.inference.folded`).
     threads : int
         That one call uses.
     """

@@ -6,8 +6,8 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 from spoco_zoo import ngff
-from spoco_zoo.segment.resize import network_folder, network_labels
-from spoco_zoo.segment.target import TiffTarget
+from spoco_zoo.segment.output.target import TiffTarget
+from spoco_zoo.segment.scale.resize import network_folder, network_labels
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spoco_zoo.errors import ConfigError, SpocoError, one_line
-from spoco_zoo.segment.failures import reason_of
+from spoco_zoo.segment.workers.failures import reason_of
 from spoco_zoo.stopping import shielded_children
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def start_cluster(
     from dask.system import CPU_COUNT
     from distributed import Client, Scheduler, SpecCluster
 
-    from spoco_zoo.segment.nanny import FirmNanny
+    from spoco_zoo.segment.workers.nanny import FirmNanny
 
     quiet()
     started.enter_context(dask.config.set(SETTINGS))

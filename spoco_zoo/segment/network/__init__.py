@@ -1,0 +1,1 @@
+"""The network of a run, ready for inference: same function, less work."""

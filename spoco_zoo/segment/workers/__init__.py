@@ -1,0 +1,1 @@
+"""What tasks run on: machines, clusters and their workers, and what a failure of one means."""
