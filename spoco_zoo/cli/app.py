@@ -16,7 +16,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -139,7 +139,7 @@ def exit_codes(command: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(error.exit_code) from None
         except MemoryError as error:
             reason = " ".join(str(error).split()) or "an allocation failed"
-            typer.echo(f"spoco-zoo: not enough memory: {reason}", err=True)
+            _tell(f"spoco-zoo: not enough memory: {reason}")
             raise typer.Exit(SpocoError.exit_code) from None
         except BrokenPipeError:
             raise  # whoever reads the result, `head` for one, has had enough
@@ -196,6 +196,12 @@ def show(value: dict[str, Any]) -> None:
 def say(text: str) -> None:
     """A line for the person at the terminal, on stderr."""
     if not _messages.quiet:
+        _tell(text)
+
+
+def _tell(text: str) -> None:
+    """A line on stderr, which may be a file on a full disk: the work is what counts."""
+    with suppress(OSError):
         typer.echo(text, err=True)
 
 
@@ -233,8 +239,8 @@ def _fail(text: str) -> None:
     from spoco_zoo.report.progress import printable
 
     if _messages.verbose:
-        typer.echo(traceback.format_exc(), err=True)
-    typer.echo(f"spoco-zoo: {printable(text)}", err=True)
+        _tell(traceback.format_exc())
+    _tell(f"spoco-zoo: {printable(text)}")
     _log(text)
 
 
@@ -263,7 +269,7 @@ def _go_on() -> None:
         text = f"Go on with: {command.removesuffix(' --resume')}{resume}"
     else:
         return
-    typer.echo(text, err=True)
+    _tell(text)
     _log(text)
 
 

@@ -66,7 +66,12 @@ class _Live:
 
 
 class _Lines:
-    """A line when a phase begins and ends, and between them every `interval` seconds."""
+    """A line when a phase begins and ends, and between them every `interval` seconds.
+
+    They may go to a file: on a full disk they end, and the work goes on.
+    """
+
+    full = False
 
     def __init__(self, console: Console, interval: float) -> None:
         self._console, self._interval = console, interval
@@ -85,7 +90,16 @@ class _Lines:
         self.note(", ".join(part for part in parts if part))
 
     def note(self, text: str) -> None:
-        self._console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+        if self.full:
+            return
+        try:
+            self._console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+        except OSError as error:
+            self.full = True
+            self._ended(str(error.strerror))
+
+    def _ended(self, reason: str) -> None:
+        """Say that no more lines come, where there is somewhere to say it."""
 
     def _remaining(self, done: int, total: int, now: float) -> str:
         """Time left at the pace since the phase began; what was resumed took no time."""
@@ -97,19 +111,15 @@ class _Lines:
 
 
 class _Log(_Lines):
-    """Plain lines with the time of day; on a full disk it ends, and the work goes on."""
-
-    full = False
+    """Plain lines with the time of day."""
 
     def note(self, text: str) -> None:
-        if self.full:
-            return
-        try:
-            super().note(f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S%z} {text}")
-        except OSError as error:
-            self.full = True
-            lost = f"spoco-zoo: the log file ends here: {error.strerror}"
-            Console(stderr=True).print(lost, markup=False, highlight=False, soft_wrap=True)
+        super().note(f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S%z} {text}")
+
+    def _ended(self, reason: str) -> None:
+        _Lines(Console(stderr=True), self._interval).note(
+            f"spoco-zoo: the log file ends here: {reason}"
+        )
 
 
 class _Several:

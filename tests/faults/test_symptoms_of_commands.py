@@ -250,6 +250,18 @@ def test_a_result_that_could_not_be_printed_was_taken_for_a_run_to_go_on_with(im
     assert target.exists()
 
 
+def test_messages_that_could_not_be_shown_ended_a_run(image: Path) -> None:
+    target = image.with_name("labels.tif")
+    command = [sys.executable, "-m", "spoco_zoo", "segment"]
+    options = ["--model", "nuclei-fluo-2d-sparse", "--output", str(target)]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([*command, str(image), *options], stderr=full, stdout=-1, check=False)
+        assert done.returncode == 0
+        assert json.loads(done.stdout)["output"] == str(target)
+        missing = subprocess.run([*command, "none.tif", *options], stderr=full, check=False)
+    assert missing.returncode == 2
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_an_end_that_was_asked_for_left_half_a_conversion(image: Path, number: int) -> None:
     rng = np.random.default_rng(0)
