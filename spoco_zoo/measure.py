@@ -9,7 +9,7 @@ Memory holds one block, and one row per object.
 from __future__ import annotations
 
 import importlib.util
-from math import pi, prod
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,6 +19,7 @@ from spoco_zoo import ngff
 from spoco_zoo.errors import ConfigError, DataError, StoreError
 from spoco_zoo.ngff.store import whole_chunks
 from spoco_zoo.replacing import replacing
+from spoco_zoo.sizes import equivalent_diameter
 from spoco_zoo.sums import empty, joined, sum_voxels
 
 if TYPE_CHECKING:
@@ -279,12 +280,11 @@ def _columns(sums: Sums, labels: Image, channels: Sequence[str], sizes: _Sizes) 
     n = 2 if _planar(labels) else 3
     extent = sums.count * prod(scale[-n:])
     what = "area" if n == 2 else "volume"
-    diameter = (4 / pi * extent) ** 0.5 if n == 2 else (6 / pi * extent) ** (1 / 3)
     columns: dict[str, Any] = {
         "label": sums.ids.astype(np.int64),
         "voxels": sums.count,
         f"{what}_{unit}{n}": extent,
-        f"diameter_{unit}": diameter,
+        f"diameter_{unit}": equivalent_diameter(extent, n),
     }
     for i, axis in enumerate(labels.spatial):
         columns[f"{axis}_{sizes.units[i]}"] = centre[:, i]

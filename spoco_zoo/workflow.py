@@ -20,9 +20,10 @@ from spoco_zoo.report.sections import evaluation_sections, provenance, score_bar
 from spoco_zoo.segment import segment
 from spoco_zoo.segment.cluster import cluster
 from spoco_zoo.segment.cluster.learn import learn_scores
+from spoco_zoo.sizes import size_text
 from spoco_zoo.train.checkpoint import RunFolder
 from spoco_zoo.train.layouts import find_pairs
-from spoco_zoo.train.remarks import remark_scale, size_text, stated_voxel_size
+from spoco_zoo.train.remarks import remark_scale, stated_voxel_size
 from spoco_zoo.train.run import Initial, train
 
 if TYPE_CHECKING:

@@ -13,13 +13,13 @@ from spoco_zoo.config import ClusteringConfig, SegmentConfig
 from spoco_zoo.intensities import normalise
 from spoco_zoo.nets.device import choose_device
 from spoco_zoo.segment.blocks import Box
+from spoco_zoo.segment.channels import choose_axes
 from spoco_zoo.segment.embed import embed
 from spoco_zoo.segment.network.inference import made_ready, worth_graphs
 from spoco_zoo.segment.network.models import read_model
 from spoco_zoo.segment.normalise import check_finite, measure
 from spoco_zoo.segment.plan import asked_region, make_plan
 from spoco_zoo.segment.planes import planewise
-from spoco_zoo.segment.scale.fit import choose_axes
 from spoco_zoo.segment.scale.looking import find_scale
 
 if TYPE_CHECKING:

@@ -13,17 +13,12 @@ from spoco_zoo import __version__, ngff
 from spoco_zoo.config import ClusteringConfig, ModelRecipe, SegmentConfig
 from spoco_zoo.errors import ConfigError, StoreError
 from spoco_zoo.segment.blocks import BlockGrid, Box, make_box, make_grid
+from spoco_zoo.segment.channels import choose_axes, choose_channels
 from spoco_zoo.segment.checks import check_planes
 from spoco_zoo.segment.field import Field
 from spoco_zoo.segment.ledger import is_unfinished
 from spoco_zoo.segment.output.target import TiffTarget, choose_target, run_folder
-from spoco_zoo.segment.scale.fit import (
-    choose_axes,
-    choose_channels,
-    choose_zoom,
-    hint_size,
-    stated_size,
-)
+from spoco_zoo.segment.scale.fit import choose_zoom, hint_size, stated_size
 from spoco_zoo.segment.stitch import Rule
 from spoco_zoo.segment.tiling import (
     Tiling,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import ceil, pi, prod
+from math import ceil, prod
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from spoco_zoo.nets.receptive import exact_halo, pooling_factor, receptive_radius
 from spoco_zoo.segment.field import blend_reach, half_core, make_field
+from spoco_zoo.sizes import equivalent_diameter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -156,9 +157,7 @@ def choose_overlap(recipe: ModelRecipe, voxel_size: Sequence[float]) -> tuple[in
     if recipe.object_size is None:
         return (least,) * len(voxel_size)
     size = recipe.voxel_size or tuple(voxel_size)[-recipe.net.ndim :]
-    # Diameter of the disc or ball of that many voxels, in units of the voxel size.
-    volume = recipe.object_size[2] * prod(size)
-    diameter = (4 / pi * volume) ** 0.5 if len(size) == 2 else (6 / pi * volume) ** (1 / 3)
+    diameter = equivalent_diameter(recipe.object_size[2] * prod(size), len(size))
     overlap = tuple(max(ceil(diameter / s), least) for s in size)
     return (least,) * (len(voxel_size) - len(size)) + overlap
 

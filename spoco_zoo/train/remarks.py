@@ -12,6 +12,7 @@ from skimage import measure
 from spoco_zoo import ngff
 from spoco_zoo.errors import InputError
 from spoco_zoo.nets.receptive import pooling_factor
+from spoco_zoo.sizes import are_near, size_text
 from spoco_zoo.train.data import BACKGROUND
 from spoco_zoo.train.setup import fitting_crop
 
@@ -35,7 +36,6 @@ __all__ = [
     "remark_scale",
     "remark_strokes",
     "remarks",
-    "size_text",
     "stated_voxel_size",
 ]
 
@@ -47,8 +47,6 @@ THICK = 4
 """Planes from which a stack has objects that go through several."""
 ALIKE = 1.05
 """Voxel sizes within this factor are of one scale."""
-FAR = 1.5
-"""Factor between voxel sizes from which objects look to a network as if of another size."""
 SHRUNK = 1.5
 """Factor by which most images could have larger crops than the smallest."""
 GIVE = "--voxel-size gives it to the model, which else cannot know the scale of other images."
@@ -288,7 +286,7 @@ def remark_scale(size: Sequence[float] | None, learned: Sequence[float] | None) 
     """
     if not size or not learned or len(size) != len(learned):
         return ""
-    if all(1 / FAR <= a / b <= FAR for a, b in zip(size, learned, strict=True)):
+    if are_near(size, learned):
         return ""
     return (
         f"Warning: the training images have {size_text(size)} um a voxel, the model to start from "
@@ -296,8 +294,3 @@ def remark_scale(size: Sequence[float] | None, learned: Sequence[float] | None) 
         "is a worse start than one near its scale. Resample images and labels to about that; if "
         "the voxel size is wrong, --voxel-size corrects it."
     )
-
-
-def size_text(size: Sequence[float]) -> str:
-    """Numbers along the axes, as in ``0.5 x 0.2 x 0.2``."""
-    return " x ".join(f"{value:.4g}" for value in size)

@@ -13,6 +13,7 @@ from spoco_zoo.errors import ConfigError
 from spoco_zoo.nets.device import has_bfloat16
 from spoco_zoo.nets.receptive import pooling_factor
 from spoco_zoo.nets.widen import can_widen
+from spoco_zoo.sizes import equivalent_diameter
 from spoco_zoo.train.augment import Photometry
 from spoco_zoo.train.crops import Geometry
 from spoco_zoo.train.data import object_sizes
@@ -138,7 +139,7 @@ def default_rotary(
     if len(factor) == 3 or embedding_dim < 4:
         return ()
     # Of the disc with as many pixels of the finest axis.
-    diameter = (area * float(np.prod(anisotropy)) * 4 / np.pi) ** 0.5
+    diameter = equivalent_diameter(area * float(np.prod(anisotropy)), 2)
     periods = (PERIOD * diameter / a / f for a, f in zip(anisotropy, factor, strict=True))
     return (tuple(float(max(round(p), 1) * f) for p, f in zip(periods, factor, strict=True)),)
 

@@ -50,7 +50,7 @@ from spoco_zoo.config import SegmentConfig
 from spoco_zoo.errors import SpocoError
 from spoco_zoo.nets.model import load_run
 from spoco_zoo.segment import segment
-from spoco_zoo.segment.scale.fit import choose_channels
+from spoco_zoo.segment.channels import choose_channels
 from spoco_zoo.train.metrics import Contingency, score_counts
 
 SECONDS = 400

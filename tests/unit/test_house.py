@@ -19,7 +19,16 @@ LINES = 400
 # A part may import the parts beside it here; the command line may import all, and all may import
 # what is in EVERYWHERE. Training and segmentation meet in `workflow`
 # only.
-EVERYWHERE = {"__version__", "errors", "locking", "replacing", "run_folder", "stopping", "verbs"}
+EVERYWHERE = {
+    "__version__",
+    "errors",
+    "locking",
+    "replacing",
+    "run_folder",
+    "sizes",
+    "stopping",
+    "verbs",
+}
 PARTS = ("config", "nets", "ngff", "train", "bundle", "segment")
 MAY_IMPORT = {
     "errors": set(),
@@ -30,6 +39,7 @@ MAY_IMPORT = {
     "stopping": set(),
     "replacing": set(),
     "run_folder": set(),
+    "sizes": set(),
     "values": set(),
     "verbs": set(),
     "nets": {"config"},

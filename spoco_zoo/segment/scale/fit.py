@@ -1,4 +1,4 @@
-"""An image that is not quite what a model was trained on: which channel, at which voxel size.
+"""An image whose voxels are of another size than those that a model was trained on.
 
 Decisions only. Each comes with a sentence for the user, because none is made silently. What
 cannot be decided is said after the run, see `spoco_zoo.segment.review.hints`.
@@ -9,10 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from spoco_zoo.errors import ConfigError, StoreError
-from spoco_zoo.ngff import find_channels, palette_error, planes_as_channels
+from spoco_zoo.errors import ConfigError
+from spoco_zoo.sizes import are_near, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,19 +21,13 @@ if TYPE_CHECKING:
 __all__ = [
     "DOUBTFUL",
     "Zoom",
-    "choose_axes",
-    "choose_channels",
     "choose_zoom",
     "hint_size",
     "stated_size",
 ]
 
-NEAR = 1.5
-"""Voxel sizes within this factor of the training's are taken as they are."""
 BELIEVABLE = 10.0
 """Beyond this factor the image's metadata are more likely wrong than its scale unusual."""
-LOOK = 512
-"""Edge of the middle part that decides between colours."""
 DOUBTFUL = (
     "Exactly 1 um along every axis is what programs write that do not know the size: if it is not "
     "true, give the true one with --voxel-size, or --no-rescale."
@@ -120,11 +112,10 @@ def choose_zoom(
         float(f"{model / own:.6g}")
         for model, own in zip(recipe.voxel_size, size[lead:], strict=True)
     )
-    if all(1 / NEAR <= ratio <= NEAR for ratio in ratios):
+    if are_near(ratios, (1.0,) * len(ratios)):
         return Zoom(same)
-    sizes = (
-        f"{_sizes(size[lead:])} um a voxel, the model was trained at {_sizes(recipe.voxel_size)} um"
-    )
+    learned = size_text(recipe.voxel_size)
+    sizes = f"{size_text(size[lead:])} um a voxel, the model was trained at {learned} um"
     if not rescale:
         return Zoom(
             same,
@@ -157,7 +148,7 @@ def hint_size(image: Image, recipe: ModelRecipe, config: SegmentConfig, zoom: Zo
     if recipe.voxel_size and config.rescale and stated_size(image, config.level, recipe) is None:
         return (
             f"The image states no voxel size: it is taken for the model's, "
-            f"{_sizes(recipe.voxel_size)} um. If it is far from that, give it: "
+            f"{size_text(recipe.voxel_size)} um. If it is far from that, give it: "
             f"--voxel-size {','.join(image.spatial)} in um."
         )
     if zoom.note and set(image.voxel_size() or ()) == {1.0}:
@@ -173,109 +164,6 @@ def stated_size(image: Image, level: int, recipe: ModelRecipe) -> tuple[float, .
     flat = image.voxel_size(level, slice(-recipe.net.ndim, None))
     unknown = (float("nan"),) * (len(image.spatial) - recipe.net.ndim)
     return image.voxel_size(level) or (flat and (*unknown, *flat))
-
-
-def choose_axes(image: Image, recipe: ModelRecipe) -> Image:
-    """Take planes without a name as channels, as in training, if a 2D model takes as many."""
-    net = recipe.net
-    if image.guessed == "z" and net.ndim == 2 and 1 < net.in_channels == image.spatial_shape()[0]:
-        return planes_as_channels(image)
-    return image
-
-
-def choose_channels(
-    image: Image, level: int, wanted: str | int | None, recipe: ModelRecipe
-) -> tuple[tuple[int, ...], str]:
-    """Decide which channels the network gets.
-
-    Parameters
-    ----------
-    image : Image
-        Of a colour photograph a part of the pixels is read.
-    level : int
-    wanted : str, int or None
-        What the user asked for.
-    recipe : ModelRecipe
-
-    Returns
-    -------
-    channels : tuple of int
-    note : str
-        Why these, if nobody asked for them and they are not simply all.
-
-    Raises
-    ------
-    ConfigError
-        If a channel is asked for of an image that has no channel axis.
-    StoreError
-        If the image has other channels than the model takes, and none is the
-        obvious one.
-    """
-    needed = recipe.net.in_channels
-    if image.indexed:
-        raise palette_error(image.uri)
-    # The one channel of a plane may have a name, which many images then share.
-    given = [name for name in image.channel_names if not name.isdecimal()]
-    if wanted is not None and "c" not in image.axes and str(wanted) not in given:
-        planes = " Its planes have no name: save it with axes CYX if they are channels."
-        raise ConfigError(
-            "--channel chooses from a channel axis",
-            f"axes {','.join(image.axes)} in {image.uri}",
-            "Leave it out." + (planes if image.guessed else ""),
-        )
-    if wanted is not None:
-        chosen = find_channels(image, wanted, needed)
-        return chosen, _of_two(image, str(wanted), chosen[0])
-    if image.colour and needed == 3:
-        return (0, 1, 2), ""
-    if image.colour and needed == 1:
-        return _of_colours(image, level)
-    names = [name.lower() for name in image.channel_names]
-    known = [name.lower() for name in recipe.channel_names]
-    # Before their order: two programs that write the same stains may number them otherwise.
-    if all(names.count(name) == known.count(name) == 1 for name in known):
-        chosen = tuple(names.index(name) for name in known)
-        if chosen == tuple(range(image.n_channels)):
-            return chosen, ""
-        shown = ", ".join(image.channel_names[i] for i in chosen)
-        return chosen, f"The image has several channels; used by name: {shown}."
-    try:
-        return find_channels(image, None, needed), ""
-    except StoreError as error:
-        hint = f" The model was trained on: {', '.join(recipe.channel_names)}."
-        raise StoreError(error.rule, error.found, error.remedy + hint) from error
-
-
-def _of_two(image: Image, wanted: str, chosen: int) -> str:
-    """What to say of a text that is the name of one channel and the index of another."""
-    if not wanted.isdecimal() or int(wanted) == chosen or int(wanted) >= image.n_channels:
-        return ""
-    other = image.channel_names[int(wanted)]
-    return (
-        f"--channel {wanted} is the name of channel {chosen}, which is used, and the index of "
-        f"another, {other}: --channel {other} takes that one."
-    )
-
-
-def _of_colours(image: Image, level: int) -> tuple[tuple[int, ...], str]:
-    """The colour with most contrast in the middle of a photograph."""
-    where = []
-    for axis, n in zip(image.spatial, image.spatial_shape(level), strict=True):
-        edge = min(n, LOOK if axis != "z" else 1)
-        where.append(slice((n - edge) // 2, (n - edge) // 2 + edge))
-    middle = image.read(level, image.n_times // 2, range(min(image.n_channels, 3)), where)
-    if all(np.array_equal(middle[0], other) for other in middle[1:]):
-        return (0,), "The image is stored in colour, but it is grey: one channel is used."
-    best = int(np.argmax([float(colour.std(dtype=np.float64)) for colour in middle]))
-    name = ("red", "green", "blue")[best]
-    return (best,), (
-        f"The image is in colour and the model takes one channel: {name} has most contrast and is "
-        "used. --channel 0, 1 or 2 chooses another."
-    )
-
-
-def _sizes(values: Sequence[float]) -> str:
-    return " x ".join(f"{v:.4g}" for v in values)
 
 
 def _factors(ratios: Sequence[float]) -> str:

@@ -13,6 +13,7 @@ from spoco_zoo.intensities import normalise, statistics_of
 from spoco_zoo.nets.receptive import pooling_factor, round_up
 from spoco_zoo.ngff import resampled
 from spoco_zoo.segment.blocks import Box
+from spoco_zoo.segment.channels import choose_axes, choose_channels
 from spoco_zoo.segment.cluster import cluster
 from spoco_zoo.segment.embed import embed
 from spoco_zoo.segment.network.inference import made_ready
@@ -21,7 +22,7 @@ from spoco_zoo.segment.plan import asked_region
 from spoco_zoo.segment.review.audit import count_dropped
 from spoco_zoo.segment.review.hints import ENOUGH
 from spoco_zoo.segment.scale.decision import Look, choose_scale
-from spoco_zoo.segment.scale.fit import choose_axes, choose_channels, stated_size
+from spoco_zoo.segment.scale.fit import stated_size
 from spoco_zoo.segment.tiling import choose_tiling
 
 if TYPE_CHECKING:

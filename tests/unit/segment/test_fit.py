@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from spoco_zoo import ngff
 from spoco_zoo.config import ClusteringConfig, ModelRecipe, NetConfig, SegmentConfig
 from spoco_zoo.errors import ConfigError, StoreError
+from spoco_zoo.segment.channels import choose_axes, choose_channels
 from spoco_zoo.segment.cluster import cluster
 from spoco_zoo.segment.output.target import default_output
 from spoco_zoo.segment.plan import Plan, make_plan
 from spoco_zoo.segment.review.audit import count_dropped
-from spoco_zoo.segment.scale.fit import Zoom, choose_axes, choose_channels, choose_zoom, stated_size
+from spoco_zoo.segment.scale.fit import Zoom, choose_zoom, stated_size
 from spoco_zoo.segment.scale.resize import Stretch
 
 
