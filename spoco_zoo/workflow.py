@@ -27,17 +27,19 @@ from spoco_zoo.train.remarks import remark_scale, stated_voxel_size
 from spoco_zoo.train.run import Initial, train
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from spoco_zoo.config import NetConfig
+    from spoco_zoo.config import ClusteringConfig, NetConfig
     from spoco_zoo.evaluate import Evaluation
     from spoco_zoo.nets.model import Model
     from spoco_zoo.report.progress import Display
     from spoco_zoo.segment import SegmentResult
     from spoco_zoo.segment.outcome import Event
+    from spoco_zoo.train.data import Sample
     from spoco_zoo.train.journal import Progress
     from spoco_zoo.train.run import TrainResult
+    from spoco_zoo.train.validate import Case
 
 __all__ = [
     "measure_result",
@@ -135,7 +137,6 @@ def train_with_pictures(
         Shows the progress.
     """
     finished = resume and RunFolder(out).finished
-    initial = None
     notes: list[str] = []
 
     def say(text: str) -> None:
@@ -143,39 +144,19 @@ def train_with_pictures(
         if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
             display.note(text)
 
-    if resume and RunFolder(out).has_checkpoint and (out / run_folder.CONFIG).is_file():
-        earlier = TrainConfig.build(out / run_folder.CONFIG)
-        kept = left_open(config) if config.init is not None else []
-        if "voxel_size" not in config.model_fields_set:
-            kept.append("voxel_size")
-        config = config.model_copy(update={name: getattr(earlier, name) for name in kept})
-    else:
-        if config.init is not None:
-            initial = start_from(load_model(config.init))
-            config = adopt_network(config, initial.net)
-        config, said = settle_voxel_size(images, labels, config, initial)
-        for text in said:
-            say(text)
-
     def listen(progress: Progress) -> None:
         detail = f"loss {progress.terms['loss']:.3f}"
         if progress.ap50 is not None:
             detail += f", validation AP@0.5 {progress.ap50:.3f}"
         display.update("train", progress.step, progress.total, detail)
         if progress.case is not None and progress.sample is not None:
-            field = progress.case.embeddings
-            found = cluster(
-                field, progress.clustering, progress.background, momentum=progress.case.momentum
-            )
-            where = progress.case.where
-            preview(
-                progress.sample.image[(slice(None), *where)],
-                progress.case.labels,
-                field.cpu().numpy(),
-                found,
-                out / "preview.png",
+            draw_preview(
+                out, progress.sample, progress.case, progress.clustering, progress.background
             )
 
+    config, initial, said = settle(images, labels, out, config, resume=resume)
+    for text in said:
+        say(text)
     result = train(
         images,
         labels,
@@ -191,11 +172,57 @@ def train_with_pictures(
     )
     if result is None or (finished and (out / REPORT).is_file()):
         return result
-    case, recipe = result.case, result.recipe
-    found = cluster(case.embeddings, recipe.clustering, recipe.background, momentum=case.momentum)
-    image = result.sample.image[(slice(None), *case.where)]
-    preview(image, case.labels, case.embeddings.cpu().numpy(), found, out / "preview.png")
+    recipe = result.recipe
+    draw_preview(out, result.sample, result.case, recipe.clustering, recipe.background)
     curves(RunFolder(out).read_log(), out / "training.png")
+    write_training_page(out, result, config, notes)
+    return result
+
+
+def settle(
+    images: Path, labels: Path, out: Path, config: TrainConfig, *, resume: bool
+) -> tuple[TrainConfig, Initial | None, list[str]]:
+    """Fill in what the user left open, from the run that goes on, the model to start from, images.
+
+    Returns
+    -------
+    config : TrainConfig
+    initial : Initial or None
+        Weights to start from.
+    notes : list of str
+        What to tell of it.
+    """
+    if resume and RunFolder(out).has_checkpoint and (out / run_folder.CONFIG).is_file():
+        earlier = TrainConfig.build(out / run_folder.CONFIG)
+        kept = left_open(config) if config.init is not None else []
+        if "voxel_size" not in config.model_fields_set:
+            kept.append("voxel_size")
+        return config.model_copy(update={name: getattr(earlier, name) for name in kept}), None, []
+    initial = None
+    if config.init is not None:
+        initial = start_from(load_model(config.init))
+        config = adopt_network(config, initial.net)
+    config, notes = settle_voxel_size(images, labels, config, initial)
+    return config, initial, notes
+
+
+def draw_preview(
+    out: Path,
+    sample: Sample,
+    case: Case,
+    clustering: ClusteringConfig,
+    background: tuple[float, ...] | None,
+) -> None:
+    """Write ``preview.png``: a validation image, its truth, embeddings and labels."""
+    found = cluster(case.embeddings, clustering, background, momentum=case.momentum)
+    image = sample.image[(slice(None), *case.where)]
+    preview(image, case.labels, case.embeddings.cpu().numpy(), found, out / "preview.png")
+
+
+def write_training_page(
+    out: Path, result: TrainResult, config: TrainConfig, notes: Sequence[str]
+) -> None:
+    """Write the page of a finished training, whose pictures lie beside it."""
     html_page(
         out / REPORT,
         f"Training {out.name}",
@@ -211,7 +238,6 @@ def train_with_pictures(
             Figure(out / "training.png", "Loss terms and validation AP against steps."),
         ],
     )
-    return result
 
 
 def _scores_section(metrics: Mapping[str, Any]) -> Section:

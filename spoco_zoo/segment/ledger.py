@@ -23,9 +23,20 @@ from spoco_zoo.replacing import replacing
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["PROGRESS", "Ledger", "began_with", "has_blocks", "is_unfinished", "was_published"]
+__all__ = [
+    "DOUBTS",
+    "PROGRESS",
+    "REPORT",
+    "Ledger",
+    "began_with",
+    "has_blocks",
+    "is_unfinished",
+    "was_published",
+]
 
 PROGRESS = "progress.jsonl"
+REPORT, DOUBTS = "segment.json", "doubts.npz"
+"""What a run folder holds of a finished run."""
 
 
 def is_unfinished(folder: Path) -> bool:

@@ -22,7 +22,7 @@ from spoco_zoo import ngff
 from spoco_zoo.errors import BlocksFailed, SpocoError, StoreError
 from spoco_zoo.segment.checks import check_same_image
 from spoco_zoo.segment.execute import InProcess
-from spoco_zoo.segment.ledger import Ledger
+from spoco_zoo.segment.ledger import DOUBTS, REPORT, Ledger
 from spoco_zoo.segment.mending import StagedItem, is_whole, staged_items
 from spoco_zoo.segment.normalise import measure
 from spoco_zoo.segment.outcome import (
@@ -40,7 +40,7 @@ from spoco_zoo.segment.output.target import TiffTarget
 from spoco_zoo.segment.plan import Plan
 from spoco_zoo.segment.progress import Progress
 from spoco_zoo.segment.relabel import Numbering, write_table
-from spoco_zoo.segment.review.closing import DOUBTS, REPORT, read_report, write_report
+from spoco_zoo.segment.review.report import read_report, write_report
 from spoco_zoo.segment.rows import Lost, label_row, listed_row, longest_row, rows_of
 from spoco_zoo.segment.scale.resize import resize_steps
 from spoco_zoo.segment.slabs import damaged

@@ -29,6 +29,8 @@ from spoco_zoo.segment.tiling import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from spoco_zoo.ngff import Image, LabelTarget
 
 __all__ = ["Plan", "asked_region", "make_plan"]
@@ -223,24 +225,13 @@ def make_plan(
     channels, colour_note = choose_channels(image, config.level, config.channel, recipe)
     # In one unit for all axes where that is known; a zoom is the same along all where ratios count.
     sizes = size or image.voxel_size(config.level) or image.spatial_scale(config.level)
-    overlap = config.overlap or choose_overlap(recipe, sizes)
-    tiling = choose_tiling(recipe, shape, overlap, config.patch, config.halo)
-    block = config.block or choose_block(region.shape, tiling, overlap)
-    if config.overlap is None:
-        overlap = tuple(min(o, max(b // 2, 1)) for o, b in zip(overlap, block, strict=True))
-    grid = make_grid(region.shape, block, overlap, image.n_times)
-    clustering = recipe.clustering.overridden(config.clustering)
-    filled = config.model_copy(
-        update={
-            "block": block,
-            "overlap": overlap,
-            "patch": tiling.patch,
-            "halo": tiling.halo,
-            "clustering": clustering,
-        }
-    )
+    tiling, filled = _fill(config, recipe, shape, region.shape, sizes)
+    assert filled.block
+    assert filled.overlap
+    assert filled.clustering
     target = choose_target(image, config, output, label_name, version, overwrite, source_region)
     folder = run_folder(image, output, label_name)
+    odd = hint_size(image, recipe, config, zoom)
     plan = Plan(
         source=image,
         image=seen,
@@ -249,25 +240,16 @@ def make_plan(
         channels=channels,
         region=region,
         source_region=source_region,
-        grid=grid,
+        grid=make_grid(region.shape, filled.block, filled.overlap, image.n_times),
         field=tiling.field(shape, config.blend),
         tiling=tiling,
         config=filled,
-        clustering=clustering,
-        chunk=choose_chunk(block),
+        clustering=filled.clustering,
+        chunk=choose_chunk(filled.block),
         target=target,
         folder=folder,
         disk_free=_disk_free(folder),
-        notes=tuple(
-            note
-            for note in (
-                *image.notes,
-                zoom_note or zoom.note,
-                hint_size(image, recipe, config, zoom),
-                colour_note,
-            )
-            if note
-        ),
+        notes=tuple(filter(None, (*image.notes, zoom_note or zoom.note, odd, colour_note))),
     )
     # A run that goes on has used much of it already, and a full disk ends it in one line.
     if plan.disk_free < plan.disk_bytes and not is_unfinished(folder):
@@ -277,6 +259,29 @@ def make_plan(
             "Free some, or choose another --output.",
         )
     return plan
+
+
+def _fill(
+    config: SegmentConfig,
+    recipe: ModelRecipe,
+    shape: Sequence[int],
+    region: Sequence[int],
+    sizes: Sequence[float],
+) -> tuple[Tiling, SegmentConfig]:
+    """Patches, and the settings with blocks and clustering, for a region of an image of a shape."""
+    overlap = config.overlap or choose_overlap(recipe, sizes)
+    tiling = choose_tiling(recipe, shape, overlap, config.patch, config.halo)
+    block = config.block or choose_block(region, tiling, overlap)
+    if config.overlap is None:
+        overlap = tuple(min(o, max(b // 2, 1)) for o, b in zip(overlap, block, strict=True))
+    found = {
+        "block": block,
+        "overlap": overlap,
+        "patch": tiling.patch,
+        "halo": tiling.halo,
+        "clustering": recipe.clustering.overridden(config.clustering),
+    }
+    return tiling, config.model_copy(update=found)
 
 
 def _check_image(image: Image, recipe: ModelRecipe, config: SegmentConfig) -> tuple[int, ...]:

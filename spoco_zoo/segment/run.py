@@ -39,6 +39,7 @@ from spoco_zoo.segment.cluster import cluster as own_cluster
 from spoco_zoo.segment.execute import InProcess, make_executor, refuse_in_worker
 from spoco_zoo.segment.ledger import (
     PROGRESS,
+    REPORT,
     Ledger,
     began_with,
     has_blocks,
@@ -51,7 +52,6 @@ from spoco_zoo.segment.outcome import Event, SegmentResult, clear_folder
 from spoco_zoo.segment.output.target import TiffTarget, default_output, run_folder
 from spoco_zoo.segment.phases import STAGED, Run
 from spoco_zoo.segment.plan import Plan, make_plan
-from spoco_zoo.segment.review.closing import REPORT
 from spoco_zoo.segment.scale.looking import find_scale
 from spoco_zoo.segment.workers.failures import is_full, no_room
 from spoco_zoo.segment.workers.machines import check_machines

@@ -14,8 +14,7 @@ from spoco_zoo.errors import StoreError
 from spoco_zoo.ngff import is_remote
 from spoco_zoo.ngff.picture import PICTURE_SUFFIXES
 from spoco_zoo.ngff.store import TIFF_SUFFIXES, local_path
-from spoco_zoo.segment.ledger import was_published
-from spoco_zoo.segment.review.closing import REPORT
+from spoco_zoo.segment.ledger import REPORT, was_published
 
 if TYPE_CHECKING:
     from spoco_zoo.config import SegmentConfig

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from spoco_zoo.errors import LedgerError
 from spoco_zoo.replacing import replacing
+from spoco_zoo.segment.ledger import DOUBTS, REPORT
 from spoco_zoo.segment.review.audit import count_per_block, throughput
 from spoco_zoo.segment.review.doubts import save_views
 from spoco_zoo.segment.review.hints import hint
@@ -22,9 +23,7 @@ if TYPE_CHECKING:
     from spoco_zoo.segment.progress import Progress
     from spoco_zoo.segment.relabel import Numbering
 
-__all__ = ["DOUBTS", "REPORT", "read_report", "write_report"]
-
-REPORT, DOUBTS = "segment.json", "doubts.npz"
+__all__ = ["read_report", "write_report"]
 
 
 def write_report(
