@@ -30,6 +30,8 @@ __all__ = ["Evaluation", "ImageScores", "evaluate"]
 # Voxels read at once from each of the two images.
 REGION = 1 << 23
 SUFFIXES = (".tiff", ".tif", ".png", ".zarr")
+UNREAD = {".npy", ".npz", ".h5", ".hdf5"}
+"""What training reads as labels: left out in silence, they would make a score of the others."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,15 @@ def _is_folder_of_images(place: str | Path) -> bool:
 
 def _by_name(folder: Path) -> dict[str, Path]:
     """Images of a folder by name without suffix."""
-    files = sorted(p for p in visible(folder.iterdir()) if p.suffix.lower() in SUFFIXES)
+    entries = list(visible(folder.iterdir()))
+    odd = sorted(p.name for p in entries if p.suffix.lower() in UNREAD)
+    if odd:
+        raise DataError(
+            f"labels to be judged must be OME-Zarr or files of {', '.join(sorted(SUFFIXES))}",
+            f"{len(odd)} others in {folder}, such as {odd[0]}",
+            "Save them as TIFF, or move them away.",
+        )
+    files = sorted(p for p in entries if p.suffix.lower() in SUFFIXES)
     if not files:
         raise DataError(
             f"a folder must hold OME-Zarr labels or files of {', '.join(sorted(SUFFIXES))}",

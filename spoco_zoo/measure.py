@@ -9,6 +9,7 @@ Memory holds one block, and one row per object.
 from __future__ import annotations
 
 import importlib.util
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -122,12 +123,13 @@ def measure(
     channels = source.n_channels
     shape = found.spatial_shape()
     chunk = found.chunks()[-len(shape) :]
-    blocks = list(whole_chunks(shape, chunk, BLOCK_VOXELS // (channels + 1)))
+    boxes = partial(whole_chunks, shape, chunk, BLOCK_VOXELS // (channels + 1))
+    count = sum(1 for _ in boxes())  # a list would grow with the image
     tables = []
     for when in range(found.n_times):
         parts = [empty(len(shape), channels)]
         merged = rows = 0
-        for number, where in enumerate(blocks):
+        for number, where in enumerate(boxes()):
             ids = found.read(0, when, None, where)[0]
             for odd in (ids.min(), ids.max()):
                 if not 0 <= odd < 2**63:
@@ -145,7 +147,7 @@ def measure(
                 parts = [joined(parts).merged()]
                 merged = rows = len(parts[0].ids)
             if on_block is not None:
-                on_block(when * len(blocks) + number + 1, found.n_times * len(blocks))
+                on_block(when * count + number + 1, found.n_times * count)
         columns = _columns(joined(parts).merged(), found, source.channel_names, sizes)
         times = {"time": when} if "t" in found.axes else {}
         tables.append(pd.DataFrame({"label": columns.pop("label"), **times, **columns}))

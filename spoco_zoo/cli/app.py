@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from spoco_zoo import __version__
-from spoco_zoo.errors import ConfigError, Interrupted, SpocoError
+from spoco_zoo.errors import ConfigError, Interrupted, SpocoError, one_line
 from spoco_zoo.stopping import heard_as_ctrl_c
 from spoco_zoo.values import at_home
 
@@ -137,9 +137,10 @@ def exit_codes(command: Callable[..., None]) -> Callable[..., None]:
             if isinstance(error, Interrupted):
                 _go_on()
             raise typer.Exit(error.exit_code) from None
-        except MemoryError as error:
-            reason = " ".join(str(error).split()) or "an allocation failed"
-            _tell(f"spoco-zoo: not enough memory: {reason}")
+        except (MemoryError, RuntimeError) as error:
+            if not (isinstance(error, MemoryError) or _lacks_memory(error)):
+                raise
+            _fail(f"not enough memory: {one_line(error)[:200]}")
             raise typer.Exit(SpocoError.exit_code) from None
         except BrokenPipeError:
             raise  # whoever reads the result, `head` for one, has had enough
@@ -151,10 +152,8 @@ def exit_codes(command: Callable[..., None]) -> Callable[..., None]:
             _go_on()
             raise typer.Exit(SpocoError.exit_code) from None
         except KeyboardInterrupt:
-            # What zarr had begun and is cut off complains when the interpreter ends: threads, and
-            # coroutines that nobody waits for any more.
+            # Threads of zarr that are cut off complain when the interpreter ends.
             sys.unraisablehook = lambda unraisable: None
-            warnings.simplefilter("ignore")
             _fail("interrupted")
             _go_on()
             raise typer.Exit(Interrupted.exit_code) from None
@@ -232,10 +231,21 @@ def check_file(path: Path | None, option: str, *kinds: str) -> None:
         )
 
 
+def _lacks_memory(error: RuntimeError) -> bool:
+    """Whether torch, which is imported where anything of it fails, asked for too much memory."""
+    if "torch" not in sys.modules:
+        return False
+    from spoco_zoo.nets.device import short_of_memory
+
+    return short_of_memory(error)
+
+
 def _fail(text: str) -> None:
     """An error's line, in the log as well; its traceback if the user asked for more."""
-    # What zarr still had to read when it failed would be told of, line after line.
+    # What zarr still had to read when it failed or was cut off would be told of, line after line,
+    # and coroutines that nobody waits for any more when the interpreter ends.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    warnings.simplefilter("ignore", RuntimeWarning)
     from spoco_zoo.report.progress import printable
 
     if _messages.verbose:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
-from spoco_zoo.errors import ConfigError
+from spoco_zoo.errors import ConfigError, one_line
 
 __all__ = [
     "OUT_OF_MEMORY",
@@ -12,6 +15,7 @@ __all__ = [
     "choose_device",
     "find_device",
     "has_bfloat16",
+    "memory_sufficing",
     "short_of_memory",
 ]
 
@@ -92,3 +96,29 @@ def short_of_memory(error: RuntimeError) -> bool:
     """
     said = ("unable to find an engine", "STATUS_ALLOC_FAILED", "can't allocate memory")
     return isinstance(error, torch.OutOfMemoryError) or any(s in str(error) for s in said)
+
+
+@contextmanager
+def memory_sufficing(device: torch.device, what: str, found: str, remedy: str) -> Iterator[None]:
+    """Say what to do where something does not fit a device's memory.
+
+    Parameters
+    ----------
+    device : torch.device
+    what, found, remedy : str
+        What is to fit, its size, and what helps beside another device.
+
+    Raises
+    ------
+    ConfigError
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not short_of_memory(error):
+            raise
+        raise ConfigError(
+            f"{what} must fit the memory of {device}",
+            f"{one_line(error)[:200]} ({found})",
+            f"{remedy}, or take another device.",
+        ) from error

@@ -20,6 +20,7 @@ from spoco_zoo.ngff.tiff import TiffArray, open_tiff_level
 
 __all__ = [
     "COLOUR_NAMES",
+    "UNREADABLE",
     "Image",
     "Level",
     "dataset_of",
@@ -30,6 +31,8 @@ __all__ = [
 
 COLOUR_NAMES = ("red", "green", "blue", "alpha")
 """Channels of a photograph."""
+UNREADABLE = "stored image data must be readable"
+"""The rule that a damaged chunk breaks."""
 # Without range requests a server sends whole shards, which fail their checksums.
 _REMEDY_REMOTE = "Check the connection; over HTTP the server must answer range requests."
 
@@ -251,7 +254,7 @@ class Image:
         except Exception as error:
             place = ", ".join(f"{w.start}:{w.stop}" for w in region)
             raise StoreError(
-                "stored image data must be readable",
+                UNREADABLE,
                 f"{one_line(error)} in {self.uri}, "
                 f"level {self.levels[level].path}, region [{place}]",
                 _REMEDY_REMOTE if is_remote(self.uri) else "Copy the image again from its origin.",

@@ -259,7 +259,8 @@ def _choose(image: Image, name: str | None) -> Image:
         raise StoreError(
             "a label image must be named, or an image that holds labels",
             f"an image without labels at {local_path(image.uri)}",
-            "Segment it first, or give the label's own store.",
+            "Segment it first, or give the label's own store. If its numbers are labels, say so: "
+            "spoco-zoo convert IN OUT --labels, and give OUT.",
         )
     if name is None and len(names) == 1:
         name = names[0]

@@ -8,7 +8,9 @@ item. Results come back in any order.
 
 from __future__ import annotations
 
+import math
 import multiprocessing
+import time
 from contextlib import ExitStack
 from itertools import count, islice
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -113,6 +115,7 @@ class DaskExecutor:
     ) -> None:
         self._client, self._owned = client, owned
         self._started = started or ExitStack()
+        self._workers, self._counted = 1, -math.inf
 
     @property
     def workers(self) -> int:
@@ -189,8 +192,12 @@ class DaskExecutor:
         return AHEAD * self._present()
 
     def _present(self) -> int:
-        info = self._client.scheduler_info(n_workers=-1)
-        return max(len(info["workers"]), 1)
+        """Number of workers, asked for once a second: the answer grows with it."""
+        now = time.monotonic()
+        if now - self._counted >= 1:
+            info = self._client.scheduler_info(n_workers=-1)
+            self._counted, self._workers = now, max(len(info["workers"]), 1)
+        return self._workers
 
     def _check_connected(self, error: Exception) -> None:
         if self._client.status != "running":

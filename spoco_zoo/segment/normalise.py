@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spoco_zoo.errors import DataError
+from spoco_zoo.errors import DataError, RemoteError, StoreError
 from spoco_zoo.intensities import LARGEST, statistics_of
 from spoco_zoo.segment.blocks import Box
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from spoco_zoo.intensities import Statistics
     from spoco_zoo.ngff import Image
@@ -22,12 +22,22 @@ __all__ = ["check_finite", "measure"]
 
 PIECE = 2**21
 """Voxels read at a time."""
+SMALL = 2**12
+"""Voxels of the least piece that is tried where a larger one cannot be read."""
+MOST_UNREAD = 256
+"""Pieces that cannot be read from which no smaller ones are tried."""
 MOST_PIECES = 64
 """Where there are more, this many are read, evenly spread: 2^27 voxels."""
 
 
 def measure(
-    image: Image, level: int, time: int, channels: Sequence[int], *, inverted: bool = False
+    image: Image,
+    level: int,
+    time: int,
+    channels: Sequence[int],
+    *,
+    inverted: bool = False,
+    on_unread: Callable[[StoreError], None] | None = None,
 ) -> Statistics:
     """Mean, standard deviation and limits of one time point, read piece by piece.
 
@@ -43,6 +53,9 @@ def measure(
     channels : sequence of int
     inverted : bool
         Whether bright and dark are to change places.
+    on_unread : callable, optional
+        Told once why pieces cannot be read, which are then left out: they must not keep all else
+        from being segmented.
 
     Returns
     -------
@@ -52,23 +65,45 @@ def measure(
     ------
     DataError
         If a value is NaN or infinite.
+    StoreError
+        If no piece can be read, or, without `on_unread`, one cannot.
     """
     shape = image.spatial_shape(level)
+    unread: dict[Box, StoreError] = {}
 
     def read(boxes: Iterable[Box]) -> Iterator[np.ndarray]:
-        for box in boxes:
-            values = image.read(level, time, channels, box.slices)
-            check_finite(values, box, image.uri)
-            yield values
+        count, waiting = 0, list(boxes)[::-1]
+        while waiting:
+            box = waiting.pop()
+            if box not in unread:
+                try:
+                    values = image.read(level, time, channels, box.slices)
+                except RemoteError:
+                    raise
+                except StoreError as error:
+                    if on_unread is None:
+                        raise
+                    unread[box] = error
+                else:
+                    check_finite(values, box, image.uri)
+                    count += 1
+                    yield values
+                    continue
+            # Most of it may be good, as where one chunk is not; not where nearly nothing is.
+            waiting += _halves(box) if len(unread) < MOST_UNREAD else ()
+        if unread and not count:
+            raise next(iter(unread.values()))
 
     boxes = list(_pieces(shape, MOST_PIECES))
     found = statistics_of(lambda: read(boxes))
     if found.std == 0 and sum(box.size for box in boxes) < prod(shape):
         # A sample of one value does not tell that the image is: what else it holds counts.
         every = list(_pieces(shape, None))
-        other = [b for b, v in zip(every, read(every), strict=True) if (v != found.mean).any()]
+        other = [b for b in every for v in read([b]) if (v != found.mean).any()]
         some = boxes[:1] + other[:: max(-(-len(other) // MOST_PIECES), 1)]
         found = statistics_of(lambda: read(some))
+    if unread and on_unread is not None:
+        on_unread(list(unread.values())[-1])  # one of the least pieces
     return found._replace(inverted=inverted)
 
 
@@ -100,6 +135,17 @@ def check_finite(values: np.ndarray, box: Box, name: str) -> None:
         f"{values[(channel, *voxel)]} at voxel {place}, channel {channel}, of {name}",
         "Replace such values in the image, e.g. by 0.",
     )
+
+
+def _halves(box: Box) -> tuple[Box, ...]:
+    """A box cut in two across its longest axis; nothing of a small one."""
+    if box.size <= SMALL:
+        return ()
+    axis = max(range(len(box.shape)), key=box.shape.__getitem__)
+    middle = box.start[axis] + box.shape[axis] // 2
+    ends = (*box.stop[:axis], middle, *box.stop[axis + 1 :])
+    starts = (*box.start[:axis], middle, *box.start[axis + 1 :])
+    return Box(starts, box.stop), Box(box.start, ends)
 
 
 def _pieces(shape: tuple[int, ...], most: int | None) -> Iterable[Box]:

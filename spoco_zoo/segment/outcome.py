@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from spoco_zoo.errors import SpocoError
 from spoco_zoo.locking import clear_locked
+from spoco_zoo.ngff.image import UNREADABLE
 from spoco_zoo.segment.ledger import PROGRESS
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class Count:
     ) -> None:
         self.name, self.total, self.done, self._hope = name, total, done, hope
         self._on_event, self._failures, self._seconds = on_event, failures, seconds
-        self._good = self._bad = 0
+        self._good = self._bad = self._odd = 0
         self._began = time.perf_counter()
         on_event(Event(name, done, total))
 
@@ -116,7 +117,9 @@ class Count:
         """
         self._bad += 1
         self._failures.append(Failure(self.name, place, reason))
-        if self._bad >= HOPELESS and not self._hope:
+        # Damage of the image is somewhere: all of it was found readable, or nearly, before.
+        self._odd += not reason.startswith(UNREADABLE)
+        if self._odd >= HOPELESS and not self._hope:
             raise SpocoError(f"{self.name}: the first {self._bad} all failed; {reason}")
         self._tell(f"{place}: {reason}")
 

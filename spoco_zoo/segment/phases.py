@@ -27,6 +27,7 @@ from spoco_zoo.segment.mending import StagedItem, is_whole, staged_items
 from spoco_zoo.segment.normalise import measure
 from spoco_zoo.segment.outcome import (
     Count,
+    Event,
     SegmentResult,
     block_entry,
     clear_folder,
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
     from spoco_zoo.nets.model import Clusterer
     from spoco_zoo.segment.execute import Executor
     from spoco_zoo.segment.network.models import ModelRef
-    from spoco_zoo.segment.outcome import Event, Failure
+    from spoco_zoo.segment.outcome import Failure
     from spoco_zoo.segment.rows import Outcome
 
 __all__ = ["STAGED", "Run"]
@@ -106,9 +107,21 @@ class Run:
         plan, grid = self.plan, self.plan.grid
         for when in range(len(self.progress.statistics), grid.times):
             turned = plan.config.invert
-            found = measure(plan.image, plan.level, when, plan.channels, inverted=turned)
+            unread: list[StoreError] = []
+            found = measure(
+                plan.image,
+                plan.level,
+                when,
+                plan.channels,
+                inverted=turned,
+                on_unread=unread.append,
+            )
             # Limits may be infinite, for which JSON has no number.
             values = {k: v for k, v in found._asdict().items() if math.isfinite(v)}
+            if unread:
+                values["unread"] = True
+                told = f"Warning: a part of the image cannot be read: {unread[0].found}."
+                self.on_event(Event("plan", 1, 1, told))
             self._record({"phase": "statistics", "time": when, **values})
         local = ngff.scratch_array(
             plan.folder / STAGED,
@@ -139,7 +152,7 @@ class Run:
         grid, here = self.plan.grid, isinstance(self.executor, InProcess)
         if self._measured_before:
             # Of an image that was replaced in between the labels would be those of two.
-            for when in sorted({grid.time(n) for n in self._pending()}):
+            for when in sorted({grid.time(n) for n in self._pending()} - self.progress.unread):
                 check_same_image(self.plan, when, self.progress.statistics[when])
         longest = grid.counts[-1] if here else longest_row(grid, self.executor.workers)
         # In one process a row is the whole axis, too long to wait for after Ctrl-C.

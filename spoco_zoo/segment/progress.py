@@ -44,6 +44,8 @@ class Progress:
         self.owned = np.full(blocks, -1, np.int64)
         self.checksums = np.zeros(blocks, np.int64)
         self.statistics: list[Statistics] = []
+        self.unread: set[int] = set()
+        """Time points of which not all could be read when they were measured."""
         self.succeeded: set[str] = set()
         self.blocks = BlockTally()
         self._lost: set[int] = set()
@@ -150,6 +152,8 @@ class Progress:
 
     def _add_statistics(self, entry: dict[str, Any]) -> None:
         known = {name: entry[name] for name in Statistics._fields if name in entry}
+        if entry.get("unread"):
+            self.unread.add(len(self.statistics))
         self.statistics.append(Statistics(**known))
 
     def _add_block(self, entry: dict[str, Any]) -> None:

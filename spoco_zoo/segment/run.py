@@ -116,7 +116,7 @@ def dry_run(
     if config.zoom is None:
         earlier = None if overwrite else began_with(folder, "config.zoom")
         zoom, note = find_scale(image, loaded, config) if earlier is None else _read_zoom(earlier)
-        if zoom != 1:
+        if zoom != 1 or note:
             plan = decide(config.model_copy(update={"zoom": zoom}), zoom_note=note)
     return plan
 
@@ -339,5 +339,5 @@ def _share(model: str | Path | Model, loaded: Model, plan: Plan, executor: Execu
         where = str(model) if is_shipped(str(model)) else os.path.abspath(model)
         return ModelRef(where, loaded.fingerprint, missing=loaded.recipe.clustering)
     if isinstance(executor, InProcess):
-        return ModelRef("", loaded.fingerprint)
+        return ModelRef("", loaded.fingerprint, model=loaded)
     return write_model(loaded, plan.folder / MODEL)

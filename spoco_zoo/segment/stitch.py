@@ -17,6 +17,7 @@ slab are nearer than the distance that training put between objects.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -116,8 +117,10 @@ def match(below: Side, above: Side, rule: Rule, *, parts: bool = True) -> Match:
     mutual = best_a & best_b & (pairs.iou >= rule.iou)
     joined = mutual & near
     possible = near & parts
-    split_a, clash_a = _splits(pairs.a, pairs.b, pairs.inside_a, joined, possible, below, rule)
-    split_b, clash_b = _splits(pairs.b, pairs.a, pairs.inside_b, joined, possible, above, rule)
+    parts_a = _Parts(pairs.a, pairs.b, pairs.inside_a, pairs.shared)
+    parts_b = _Parts(pairs.b, pairs.a, pairs.inside_b, pairs.shared)
+    split_a, clash_a = _splits(parts_a, joined, possible, below, rule)
+    split_b, clash_b = _splits(parts_b, joined, possible, above, rule)
     accepted = joined | split_a | split_b
     contained = ((pairs.inside_a >= rule.iou) | (pairs.inside_b >= rule.iou)) & parts
     overlapping = mutual | contained & ~(clash_a | clash_b)
@@ -143,6 +146,8 @@ class _Overlaps:
 
     a: np.ndarray
     b: np.ndarray
+    shared: np.ndarray
+    """Voxels that both have."""
     iou: np.ndarray
     inside_a: np.ndarray
     """Shared part of the object below."""
@@ -161,6 +166,7 @@ class _Overlaps:
         return cls(
             a - 1,
             b - 1,
+            shared,
             shared / (size_a[a] + size_b[b] - shared),
             shared / size_a[a],
             shared / size_b[b],
@@ -185,36 +191,42 @@ def _best(group: np.ndarray, score: np.ndarray) -> np.ndarray:
     return mask
 
 
+class _Parts(NamedTuple):
+    """The same pairs, the objects of one side taken as parts of those of the other."""
+
+    part: np.ndarray
+    whole: np.ndarray
+    inside: np.ndarray
+    """Share of the part that lies in the whole."""
+    shared: np.ndarray
+
+
 def _splits(
-    part: np.ndarray,
-    whole: np.ndarray,
-    inside: np.ndarray,
-    joined: np.ndarray,
-    possible: np.ndarray,
-    view: Side,
-    rule: Rule,
+    pairs: _Parts, joined: np.ndarray, possible: np.ndarray, view: Side, rule: Rule
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pairs whose part lies in the whole and touches no other part of it, and those that do touch.
 
-    Parts are taken in the order of how much of them the whole holds, so that the
-    outcome does not depend on the numbering.
+    Parts are taken in the order of how much of them the whole holds, the largest first of those
+    that it holds alike: a crumb must not keep out the part that it touches.
     """
-    accepted = np.zeros(len(part), bool)
-    clashing = np.zeros(len(part), bool)
-    candidates = np.flatnonzero((inside >= rule.iou) & ~joined & possible)
+    accepted = np.zeros(len(pairs.part), bool)
+    clashing = np.zeros(len(pairs.part), bool)
+    candidates = np.flatnonzero((pairs.inside >= rule.iou) & ~joined & possible)
     if not len(candidates):
         return accepted, clashing
     touching = _touching(view)
-    parts: dict[int, set[int]] = {}
+    taken: dict[int, set[int]] = {}
     for i in np.flatnonzero(joined):
-        parts.setdefault(int(whole[i]), set()).add(int(part[i]))
-    for i in candidates[np.argsort(-inside[candidates], kind="stable")]:
-        siblings = parts.setdefault(int(whole[i]), set())
-        if touching.get(int(part[i]), set()) & siblings:
+        taken.setdefault(int(pairs.whole[i]), set()).add(int(pairs.part[i]))
+    order = np.lexsort((-pairs.shared[candidates], -pairs.inside[candidates]))
+    for i in candidates[order]:
+        part = int(pairs.part[i])
+        siblings = taken.setdefault(int(pairs.whole[i]), set())
+        if touching.get(part, set()) & siblings:
             clashing[i] = True
             continue
         accepted[i] = True
-        siblings.add(int(part[i]))
+        siblings.add(part)
     return accepted, clashing
 
 

@@ -171,16 +171,16 @@ def side_by_side(images: Iterable[Contingency]) -> PairCounts:
     tables, predicted, true = [], 0, 0
     for image in images:
         table = image.counts()
-        tables.append(
-            PairCounts(
-                np.where(table.prediction > 0, table.prediction + predicted, 0),
-                np.where(table.truth > 0, table.truth + true, 0),
-                table.count,
-            )
-        )
-        predicted += int(table.prediction.max(initial=0))
-        true += int(table.truth.max(initial=0))
+        prediction, predicted = _counted_on(table.prediction, predicted)
+        truth, true = _counted_on(table.truth, true)
+        tables.append(PairCounts(prediction, truth, table.count))
     return _summed(tables)
+
+
+def _counted_on(ids: NDArray[np.int64], last: int) -> tuple[NDArray[np.int64], int]:
+    """Ids numbered from `last` + 1, whatever their size, 0 as it is; and the last number."""
+    known = np.unique(ids[ids > 0])
+    return np.where(ids > 0, last + 1 + np.searchsorted(known, ids), 0), last + len(known)
 
 
 def _check_pair(prediction: NDArray[Any], truth: NDArray[Any]) -> None:

@@ -24,6 +24,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from spoco_zoo.train.data import BACKGROUND
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -31,7 +33,15 @@ if TYPE_CHECKING:
 
     from spoco_zoo.train.data import Sample
 
-__all__ = ["CropSampler", "Geometry", "draw_geometry", "resample"]
+__all__ = ["CropSampler", "Geometry", "draw_geometry", "resample", "teaches_background"]
+
+MOST_EMPTY = 0.2
+"""Of all crops: more that hold no object would take the time of those that do."""
+
+
+def teaches_background(sample: Sample) -> bool:
+    """Whether an image holds no object, but voxels that are known to be background."""
+    return not len(sample.centres) and bool((sample.labels == BACKGROUND).any())
 
 
 @dataclass(frozen=True)
@@ -162,6 +172,9 @@ class CropSampler(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
     ----------
     samples : sequence of Sample
         Images that hold at least one annotated object.
+    empty : sequence of Sample
+        Images that hold known background alone: their share of the crops is their share of the
+        images, but `MOST_EMPTY` at most.
     crop : tuple of int
         Crop shape ([Z,] Y, X).
     geometry : Geometry
@@ -175,6 +188,7 @@ class CropSampler(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
     geometry: Geometry
     seed: int
     length: int
+    empty: Sequence[Sample] = ()
 
     def __len__(self) -> int:
         return self.length
@@ -197,11 +211,22 @@ class CropSampler(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
 
     def _sample(self, rng: np.random.Generator) -> Sample:
         """The image of a crop: the first that is drawn."""
+        share = len(self.empty) / (len(self.empty) + len(self.samples))
+        if self.empty and rng.uniform() < min(share, MOST_EMPTY):
+            return self.empty[int(rng.integers(len(self.empty)))]
         return self.samples[int(rng.integers(len(self.samples)))]
 
     def _centre(self, rng: np.random.Generator, sample: Sample) -> NDArray[np.float64]:
-        """A centre near a random annotated object, moved so that the crop stays inside."""
-        target = sample.centres[int(rng.integers(len(sample.centres)))]
+        """A centre near a random annotated object, moved so that the crop stays inside.
+
+        Where there is none, near known background, which may be a few strokes.
+        """
+        if len(sample.centres):
+            target = sample.centres[int(rng.integers(len(sample.centres)))]
+        else:
+            known = np.flatnonzero(sample.labels == BACKGROUND)
+            drawn = known[int(rng.integers(len(known)))]
+            target = np.array(np.unravel_index(drawn, sample.labels.shape), np.float64)
         half = np.array(self.crop) / 2
         shifted = target + rng.uniform(-half, half)
         shape = np.array(sample.labels.shape)

@@ -178,11 +178,13 @@ def integer_labels(
         )
     values, inverse = np.unique(array, return_inverse=True)
     strokes = values == config.background_label
-    if config.annotation == "dense" and (odd := values[(values < 0) & ~strokes]).size:
+    if (odd := values[(values < 0) & ~strokes]).size:
+        zero = "for background" if config.annotation == "dense" else "where nothing is annotated"
         raise DataError(
-            "dense labels must be 0 for background, and positive for objects",
+            f"{config.annotation} labels must be 0 {zero}, and positive for objects",
             f"{odd[0]} in {name}",
-            "Add 1 to all of them if the background is -1; or pass --annotation sparse.",
+            "Add 1 to all of them if -1 stands for 0; numbers above 32767 need an unsigned type; "
+            "--background-label names the value of known background.",
         )
     unmarked = values == 0 if config.background_label != 0 else np.zeros(len(values), bool)
     dense = config.annotation == "dense"

@@ -90,7 +90,11 @@ def left_out(images: Path, labels: Path) -> str:
     """What to say of label files in a folder whose images are not in the other; empty if none."""
     if not (images.is_dir() and labels.is_dir()) or images.resolve() == labels.resolve():
         return ""
+    folders = [p for p in visible(images.iterdir()) if p.is_dir() and p.suffix.lower() != ".zarr"]
+    deeper = sum(len(listed(folder)) for folder in folders)
     lone = {stem(path) for path in listed(labels)} - {stem(path) for path in listed(images)}
+    if deeper:
+        return f"Files in folders of {images} are left out: {deeper}. Move them up to be used."
     if not lone:
         return ""
     odd = sorted(p.name for p in visible(images.iterdir()) if p.suffix and p.stem in lone)

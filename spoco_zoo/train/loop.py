@@ -13,21 +13,26 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from spoco_zoo import run_folder
 from spoco_zoo.config import ClusteringConfig
-from spoco_zoo.errors import ConfigError, Interrupted, LedgerError, TrainingError, one_line
-from spoco_zoo.nets.device import short_of_memory
+from spoco_zoo.errors import (
+    Interrupted,
+    LedgerError,
+    StoreError,
+    TrainingError,
+)
+from spoco_zoo.nets.device import memory_sufficing
 from spoco_zoo.nets.receptive import pooling_factor
 from spoco_zoo.nets.registry import build_network
 from spoco_zoo.stopping import catch_interrupt, ignore_signals, shielded_children
 from spoco_zoo.train.augment import view
 from spoco_zoo.train.checkpoint import Checkpoint, RunFolder
-from spoco_zoo.train.crops import CropSampler
+from spoco_zoo.train.crops import CropSampler, teaches_background
 from spoco_zoo.train.journal import Journal, Progress
 from spoco_zoo.train.momentum import make_momentum, momentum_at, update_momentum
 from spoco_zoo.train.objective import Objective
@@ -117,15 +122,17 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(device.type, enabled=half)
         annotated = [sample for sample in split.train if len(sample.centres)]
         total = config.iterations * setup.batch_size
-        self.crops = CropSampler(annotated, setup.crop, setup.geometry, config.seed, total)
+        empty = [s for s in split.train if with_background and teaches_background(s)]
+        args = annotated, setup.crop, setup.geometry, config.seed, total
+        self.crops = CropSampler(*args, empty)
         self.step, self.best, self.stale = 0, -1.0, 0
         self.ap50: float | None = None
         self.running: dict[str, float] = {}
         self.seconds = 0.0
         self.saved = time.monotonic()
 
-    def restore(self) -> None:
-        """Go on from ``last.pt``."""
+    def restore(self, say: Callable[[str], None] = lambda text: None) -> None:
+        """Go on from ``last.pt``, and say if ``best.pt`` is lost."""
         saved = self.folder.load_last(self.device)
         self._check_setup(saved.setup)
         with self.folder.fitting(run_folder.LAST):
@@ -137,8 +144,13 @@ class Trainer:
                 self.clustering = ClusteringConfig.checked(saved.clustering)
         self.step, self.best, self.stale = saved.step, saved.best, saved.stale
         self.running, self.seconds = saved.running, saved.seconds
-        if not (self.folder.path / run_folder.BEST).is_file():
+        if self.best < 0:
+            return  # no validation yet
+        try:
+            self.folder.load_best(self.device)
+        except StoreError as error:
             self.best = -1.0  # the next validation writes it anew
+            say(f"Warning: the best network so far is lost ({error.found}): of all later ones.")
 
     def _check_setup(self, saved: Mapping[str, Any]) -> None:
         """Refuse to go on with another network or crop: settings left open follow the images.
@@ -191,7 +203,10 @@ class Trainer:
             return
         with ExitStack() as stack:
             journal = stack.enter_context(closing(self._journal())) if self.ranks.main else None
-            stack.enter_context(self._memory_sufficing())
+            crop = ",".join(str(n) for n in self.setup.crop)
+            found = f"--batch-size {self.setup.batch_size} --crop {crop}"
+            remedy = "Take a smaller one, with another --out"
+            stack.enter_context(memory_sufficing(self.device, "a batch", found, remedy))
             stop = stack.enter_context(catch_interrupt(lambda: say(STOPPING)))
             for crops, labels in self._batches():
                 terms = self._train_step(crops, labels)
@@ -215,21 +230,6 @@ class Trainer:
             running=self.running,
             seconds=self.seconds,
         )
-
-    @contextmanager
-    def _memory_sufficing(self) -> Iterator[None]:
-        """Say what to do where a batch or a validation image does not fit the device's memory."""
-        try:
-            yield
-        except RuntimeError as error:
-            if not short_of_memory(error):
-                raise
-            crop = ",".join(str(n) for n in self.setup.crop)
-            raise ConfigError(
-                f"a batch must fit the memory of {self.device}",
-                f"{one_line(error)[:200]} (--batch-size {self.setup.batch_size} --crop {crop})",
-                "Take a smaller one, or another device, with another --out.",
-            ) from error
 
     def part(self) -> None:
         """Part from the other processes: what follows training needs one only."""
@@ -356,7 +356,12 @@ class Trainer:
     ) -> list[Case]:
         """Embed whole images, under the momentum network too where the clustering asks for it."""
         second = momentum if self.needs_both else None
-        return embed_cases(network, samples, pooling_factor(self.setup.net), momentum=second)
+        factor = pooling_factor(self.setup.net)
+        largest = max((sample.labels.shape for sample in samples), key=math.prod)
+        found = " x ".join(map(str, largest))
+        remedy = "Cut it into smaller ones"
+        with memory_sufficing(self.device, "an image to judge by", found, remedy):
+            return embed_cases(network, samples, factor, momentum=second)
 
     def judge(
         self, network: nn.Module, momentum: nn.Module, samples: Sequence[Sample]

@@ -13,8 +13,10 @@ from spoco_zoo import ngff
 from spoco_zoo.errors import InputError
 from spoco_zoo.nets.receptive import pooling_factor
 from spoco_zoo.sizes import are_near, size_text
+from spoco_zoo.train.crops import teaches_background
 from spoco_zoo.train.data import BACKGROUND
 from spoco_zoo.train.setup import fitting_crop
+from spoco_zoo.train.validate import MAX_VOXELS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,6 +51,10 @@ ALIKE = 1.05
 """Voxel sizes within this factor are of one scale."""
 SHRUNK = 1.5
 """Factor by which most images could have larger crops than the smallest."""
+NUMBER = (
+    "If each piece is an object, number them: skimage.measure.label(mask > 0) in Python, or "
+    "MorphoLibJ's Connected Components Labeling in Fiji; save 16-bit TIFFs, and train again."
+)
 GIVE = "--voxel-size gives it to the model, which else cannot know the scale of other images."
 
 
@@ -69,6 +75,9 @@ def remarks(split: Split, config: TrainConfig, setup: Setup) -> list[str]:
         found.append(remark_planes(samples, sparse=config.annotation == "sparse"))
     if config.crop is None:
         found.append(remark_crop(split.train, setup.crop, pooling_factor(setup.net)))
+    background = split.background and not config.no_background
+    found.append(remark_empty(split.train, background=background))
+    found += [remark_twins(split), remark_large([*split.val, *split.test])]
     return [text for text in found if text]
 
 
@@ -82,22 +91,86 @@ def remark_masks(samples: Sequence[Sample]) -> str:
     Returns
     -------
     str
-        Empty if an image has several objects, or its one object is in one piece or two.
+        Empty if images have several objects, or one in one piece or two.
     """
     annotated = _annotated(samples)
-    if not annotated or any(len(sample.centres) > 1 for sample in samples):
-        return ""
-    count = 0
-    for labels in annotated:
-        sizes = np.bincount(ndimage.label(labels > 0)[0].ravel())[1:]
-        count += int((sizes >= CRUMB * sizes.max()).sum())
-    if count < PIECES * len(annotated):
+    counts = [_large_pieces(labels) for labels in annotated if not (labels > 1).any()]
+    if len(counts) == len(annotated):  # some may hold one object or two
+        counts = counts if sum(counts) >= PIECES * len(counts) else []
+    else:
+        counts = [count for count in counts if count >= PIECES]
+    if counts:
+        files = "every label file has" if len(counts) == len(annotated) else "label files have"
+        return (
+            f"Warning: {files} one value for all objects, which lie in {sum(counts)} separate "
+            f"pieces in {len(counts)} images: each image is trained on as one object. {NUMBER}"
+        )
+    filled = [labels for labels in annotated if labels.min() > 0 and labels.max() == 2]
+    classes = sum(int(_pieces(labels).max() >= PIECES) for labels in filled)
+    if not classes:
         return ""
     return (
-        f"Warning: every label file has one value for all objects, which lie in {count} separate "
-        f"pieces in {len(annotated)} images: each image is trained on as one object. If each piece "
-        "is an object, number them: skimage.measure.label(mask > 0) in Python, or MorphoLibJ's "
-        "Connected Components Labeling in Fiji; save 16-bit TIFFs, and train again."
+        f"Warning: {classes} label files hold two values and no 0, one of them in {PIECES} pieces "
+        "or more, as where 1 is background and 2 all objects: both are trained on as objects. "
+        f"{NUMBER}"
+    )
+
+
+def _large_pieces(labels: NDArray[np.int32]) -> int:
+    """Number of connected pieces of all objects together, without crumbs."""
+    sizes = np.bincount(ndimage.label(labels > 0)[0].ravel())[1:]
+    return int((sizes >= CRUMB * sizes.max()).sum())
+
+
+def remark_empty(samples: Sequence[Sample], *, background: bool) -> str:
+    """What to tell a user of training images that teach nothing.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+        Those to train on.
+    background : bool
+        Whether there is a background class.
+
+    Returns
+    -------
+    str
+        Empty if all hold objects, or known background where that is a class.
+    """
+    useless = sum(
+        not len(sample.centres) and not (background and teaches_background(sample))
+        for sample in samples
+    )
+    if not useless:
+        return ""
+    return (
+        f"{useless} of {len(samples)} training images hold no annotation that could be learned "
+        "from: they are left out."
+    )
+
+
+def remark_twins(split: Split) -> str:
+    """What to tell a user whose validation or test images are training images by other names."""
+    held = [*split.val, *split.test]
+    # With the shape, because one image may have been cut into two for both.
+    known = {(sample.digest[0], sample.labels.shape) for sample in split.train}
+    twins = [s.name for s in held if (s.digest[0], s.labels.shape) in known]
+    if not twins:
+        return ""
+    return (
+        f"Warning: {len(twins)} of {len(held)} images set apart have the very pixels of training "
+        f"images, such as {twins[0]}: scores say too much of them. Remove the copies."
+    )
+
+
+def remark_large(samples: Sequence[Sample]) -> str:
+    """What to tell a user of whose validation and test images a part is judged."""
+    large = sum(sample.labels.size > MAX_VOXELS for sample in samples)
+    if not large:
+        return ""
+    return (
+        f"Scores are those of the middle 2^{MAX_VOXELS.bit_length() - 1} voxels of {large} of "
+        f"{len(samples)} images, which are larger; `spoco-zoo evaluate` judges whole ones."
     )
 
 

@@ -178,7 +178,7 @@ def train(
             initial=state,
         )
         if goes_on:
-            trainer.restore()
+            trainer.restore(say if ranks.main else lambda text: None)
         if resume and ranks.main:
             folder.trim_log(trainer.step)
         try:
@@ -263,13 +263,15 @@ def first_clustering(config: TrainConfig, sizes: tuple[float, float, float]) -> 
     The foreground begins nearer to the objects, at 2 delta_dist from the
     background, than half-way: there the Dice term decides where an object ends.
     """
-    return ClusteringConfig(
-        method=config.clustering,
-        fill_holes=config.fill_holes,
-        foreground=1.5 * config.loss.delta_dist,
-        bandwidth=2 * config.loss.delta_var,
-        smoothness=config.loss.delta_var,
-        min_size=max(1, round(0.3 * sizes[0])),
+    return ClusteringConfig.checked(
+        {
+            "method": config.clustering,
+            "fill_holes": config.fill_holes,
+            "foreground": 1.5 * config.loss.delta_dist,
+            "bandwidth": 2 * config.loss.delta_var,
+            "smoothness": config.loss.delta_var,
+            "min_size": max(1, round(0.3 * sizes[0])),
+        }
     )
 
 
@@ -292,16 +294,16 @@ def choose_network(trainer: Trainer) -> tuple[nn.Module, nn.Module]:
     evaluation mode. Where the momentum network is to confirm objects, it cannot
     win: it would confirm all of its own.
     """
-    best = trainer.folder.load_best(trainer.device)
     last = trainer.momentum.state_dict()
-    candidates = [
-        (best.momentum, best.momentum),
-        (best.network, best.momentum),
-        (last, last),
-        (trainer.network.state_dict(), last),
-    ]
-    if best.step == trainer.step:  # the same weights: each is judged once
-        candidates = candidates[2:]
+    candidates = [(last, last), (trainer.network.state_dict(), last)]
+    if trainer.best >= 0:  # else it was lost after the last validation
+        best = trainer.folder.load_best(trainer.device)
+        if best.step != trainer.step:  # the same weights would be judged twice
+            candidates = [
+                (best.momentum, best.momentum),
+                (best.network, best.momentum),
+                *candidates,
+            ]
     if trainer.needs_both:
         candidates = candidates[1::2]
     network, momentum = make_momentum(trainer.network), make_momentum(trainer.network)

@@ -20,6 +20,7 @@ __all__ = ["confirmed"]
 
 ANCHORS = 32  # voxels of an object from which the momentum network must find it again
 MARGIN = 8  # voxels around an object's bounding box that are looked at
+PIECE = 1 << 16  # voxels that anchors are compared with at once: a window may be the whole block
 
 
 def confirmed(
@@ -51,10 +52,12 @@ def confirmed(
         rng = np.random.default_rng([config.seed, index])
         own = rows[inside]
         picks = rng.choice(len(own), min(ANCHORS, len(own)), replace=False)
-        near = torch.cdist(own[torch.from_numpy(np.sort(picks)).to(rows.device)], rows)
-        ball = near <= config.bandwidth
-        common = (ball & inside).sum(1)
-        iou = common / (ball.sum(1) + inside.sum() - common)
+        anchors = own[torch.from_numpy(np.sort(picks)).to(rows.device)]
+        ball = common = torch.zeros(len(anchors), dtype=torch.int64, device=rows.device)
+        for part, within in zip(rows.split(PIECE), inside.split(PIECE), strict=True):
+            near = torch.cdist(anchors, part) <= config.bandwidth
+            ball, common = ball + near.sum(1), common + (near & within).sum(1)
+        iou = common / (ball + inside.sum() - common)
         keep[index] = float(iou.median()) >= config.iou
     portable.apply(regions.renumbering(keep), labels)
     return labels

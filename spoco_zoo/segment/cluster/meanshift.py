@@ -73,7 +73,9 @@ def find_modes(voxels: Tensor, bandwidth: float, sample: int = 4096, seed: int =
     Of modes closer than `bandwidth` only the densest stays. Points first climb the
     density of `sample` voxels, then that of all.
     """
-    points = _one_per_cell(voxels, bandwidth).div(bandwidth).round() * bandwidth
+    # At a voxel, not at the cell's middle: in many channels that may lie beyond the bandwidth from
+    # all voxels of the cell, and so see no density at all.
+    points = _one_per_cell(voxels, bandwidth)
     if len(voxels) > 4 * sample:  # with fewer the detour saves nothing
         picks = np.sort(np.random.default_rng(seed).choice(len(voxels), sample, replace=False))
         few = voxels[torch.from_numpy(picks).to(voxels.device)]

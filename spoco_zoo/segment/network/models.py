@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +35,8 @@ class ModelRef:
     pickled: bool = False
     missing: ClusteringConfig | None = None
     """For a bundle of another author, which comes without a clustering."""
+    model: Model | None = field(default=None, compare=False, repr=False)
+    """The model itself, for tasks of the process that has it."""
 
 
 def read_model(source: str | Path | Model, missing: ClusteringConfig | None = None) -> Model:
@@ -98,19 +100,23 @@ def obtain_model(
         If it is not the model that the run began with.
     """
     key = (ref.fingerprint, str(device), precision, graphs)
-    if key not in _READY:
-        model = _loaded(ref)
+    known = _READY.get(key)
+    if known is None:
+        model = ref.model or _loaded(ref)
         ready = partial(made_ready, device=device, precision=precision, graphs=graphs)
         momentum = None if model.momentum is None else ready(model.momentum)
-        _READY[key] = replace(model, network=ready(model.network), momentum=momentum)
-    return _READY[key]
+        known = replace(model, network=ready(model.network), momentum=momentum)
+        _READY[key] = known
+    # Not read again: a run in another thread may forget it at any time.
+    return known
 
 
 def _loaded(ref: ModelRef) -> Model:
     """The model as it was written, loaded once per process."""
-    if ref.fingerprint not in _MODELS:
+    model = _MODELS.get(ref.fingerprint)
+    if model is None:
         if ref.pickled:
-            model: Model = pickle.loads(Path(ref.source).read_bytes())
+            model = pickle.loads(Path(ref.source).read_bytes())
         else:
             model = read_model(ref.source, ref.missing)
         if model.fingerprint != ref.fingerprint:
@@ -120,4 +126,4 @@ def _loaded(ref: ModelRef) -> Model:
                 "Put the former model back, or start again with --overwrite.",
             )
         remember_model(model)
-    return _MODELS[ref.fingerprint]
+    return model

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from spoco_zoo.errors import RemoteError, StoreError
 from spoco_zoo.intensities import normalise, statistics_of
 from spoco_zoo.nets.receptive import pooling_factor, round_up
 from spoco_zoo.ngff import resampled
@@ -37,6 +38,7 @@ __all__ = ["find_scale", "scale_is_open"]
 
 EDGE = 384
 """Of the part that is looked at, in voxels of the network at most twice as many: 0.5 GB."""
+UNREAD = "A part of the image cannot be read: the network sees it at its own size (--zoom)."
 PLACES = ((2, 2), (1, 1), (3, 3), (1, 3), (3, 1))
 """Where it may lie, in quarters of an image's sides."""
 MOST_READ = 2**26
@@ -83,6 +85,18 @@ def find_scale(image: Image, model: Model, config: SegmentConfig) -> tuple[float
     recipe = model.recipe
     if not scale_is_open(image, recipe, config):
         return 1.0, ""
+    try:
+        zoom = _found_scale(image, model, config)
+    except RemoteError:
+        raise
+    except StoreError:  # the blocks that hold it will say so
+        return 1.0, UNREAD
+    return zoom, _note(zoom)
+
+
+def _found_scale(image: Image, model: Model, config: SegmentConfig) -> float:
+    """The zoom that `find_scale` decides for."""
+    recipe = model.recipe
     assert recipe.object_size is not None
     image = choose_axes(image, recipe)
     shown = _shown(image, model, config)
@@ -106,8 +120,7 @@ def find_scale(image: Image, model: Model, config: SegmentConfig) -> tuple[float
             seen[zoom, reach] = shown.look(zoom, _part(region, best, round(EDGE / reach)))
         return seen[zoom, reach]
 
-    zoom = choose_scale(look, *recipe.object_size[1:])
-    return zoom, _note(zoom)
+    return choose_scale(look, *recipe.object_size[1:])
 
 
 @dataclass(frozen=True)
