@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sys
 import zipfile
@@ -155,3 +156,30 @@ def test_eight_blocks_that_stay_bad_kept_a_resumed_run_from_ever_ending(tmp_path
         with pytest.raises(BlocksFailed, match="8 without result"):
             begin()
     assert np.unique(read_labels(output)).tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_one_damaged_chunk_kept_all_the_rest_from_being_segmented(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(90, 110, (320, 320)).astype(np.uint16)
+    for y, x in np.ndindex(8, 8):
+        pixels[40 * y + 10 : 40 * y + 26, 40 * x + 12 : 40 * x + 28] += 400
+    image = write_image(tmp_path / "image.ome.zarr", pixels, "YX")
+    shutil.rmtree(image / "0")
+    level = zarr.create_array(
+        image / "0", shape=pixels.shape, chunks=(64, 64), dtype="u2", dimension_names=["y", "x"]
+    )
+    level[...] = pixels
+    chunk = image / "0" / "c" / "4" / "4"
+    whole = chunk.read_bytes()
+    chunk.write_bytes(whole[:40])
+    config = SegmentConfig(block=(64, 64), overlap=(16, 16), patch=(64, 64), halo=(8, 8))
+    told: list[str] = []
+    call = partial(segment, image, "nuclei-fluo-2d-sparse", config, output=tmp_path / "o.zarr")
+    with pytest.raises(BlocksFailed, match="must be readable"):
+        call(on_event=lambda event: told.append(event.message))
+    assert any("a part of the image cannot be read" in text for text in told)
+    first = read_labels(tmp_path / "o.zarr")
+    assert len(np.unique(first[:192, :192])) == 26  # 5 x 5 squares begin there
+    assert not first[256:, 256:].any()
+    chunk.write_bytes(whole)
+    assert call().objects == 64

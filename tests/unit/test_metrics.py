@@ -204,3 +204,16 @@ def test_what_is_no_pair_of_label_images_is_refused():
         score(np.ones((2, 2)), np.ones((2, 2), int))
     with pytest.raises(DataError, match="below 2"):
         score(np.full((2, 2), 2**63, np.uint64), np.ones((2, 2), int))
+
+
+def test_pooled_with_ids_beyond_32_bits():
+    """As FlyWire has them: added up they leave 64 bits, or meet those of the next image."""
+    truth = np.zeros((16, 40), np.int64)
+    truth[2:6, 2:6], truth[8:12, 20:30] = 7 * 10**17, 7 * 10**17 + 3
+    tables = []
+    for _ in range(16):
+        table = Contingency()
+        table.update((truth > 0) + (truth % 10 > 1).astype(np.int64), truth)
+        tables.append(table)
+    found = pooled(tables)
+    assert (found.n_truth, found.n_predicted, found.ap50) == (32, 32, 1.0)

@@ -108,3 +108,17 @@ class TestConsistency(ClusteringSuite):
     def test_it_needs_the_momentum_network(self) -> None:
         with pytest.raises(ConfigError, match="momentum network"):
             cluster(torch.ones((2, 5, 5)), ClusteringConfig(method="consistency"), None)
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.01, 0.05])
+@pytest.mark.parametrize("objects", [1, 6])
+def test_tight_objects_in_many_channels_had_no_mode(objects: int, spread: float) -> None:
+    """The middle of a cell of 16 channels lies up to two bandwidths from the voxels in it."""
+    for seed in range(10):
+        draw = torch.Generator().manual_seed(seed)
+        centres = 6 * torch.randn((objects, 16), generator=draw)
+        voxels = centres.repeat(50, 1)
+        voxels = voxels + spread * torch.randn(voxels.shape, generator=draw)
+        modes = find_modes(voxels, 1.0)
+        assert len(modes) == objects
+        assert (torch.cdist(centres, modes).min(1).values < 0.5).all()

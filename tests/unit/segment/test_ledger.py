@@ -48,6 +48,15 @@ def test_a_cut_last_line_is_dropped_and_written_over(tmp_path: Path, cut: int) -
         assert [e["n"] for e in ledger.entries()] == [0, 1, 7]
 
 
+def test_of_a_long_ledger_only_the_cut_line_is_dropped(tmp_path: Path) -> None:
+    """It is read from its end, 4096 bytes at a time."""
+    fill(tmp_path, 600)
+    path = tmp_path / PROGRESS
+    assert path.stat().st_size > 3 * 4096
+    path.write_bytes(path.read_bytes()[:-4])
+    assert [e["n"] for e in read(tmp_path)] == list(range(599))
+
+
 def test_a_ledger_cut_within_its_first_line_begins_anew(tmp_path: Path) -> None:
     (tmp_path / PROGRESS).write_text('{"fingerp')
     assert read(tmp_path) == []

@@ -120,12 +120,12 @@ def test_a_tissue_of_5000_cells() -> None:
     assert same_partition(final, truth)
 
 
-def compare(a: list[list[int]], b: list[list[int]], points=None) -> Match:
+def compare(a: list[list[int]], b: list[list[int]], points=None, *, parts: bool = True) -> Match:
     """Match two small views; by default all embeddings are equal."""
     below, above = np.array(a, np.uint32), np.array(b, np.uint32)
     means = np.zeros((1, *below.shape), np.float32)
     other = means if points is None else np.asarray(points, np.float32)[None]
-    return match(make_side(below, means), make_side(above, other), RULE)
+    return match(make_side(below, means), make_side(above, other), RULE, parts=parts)
 
 
 def test_touching_objects_that_one_side_keeps_apart_stay_apart() -> None:
@@ -143,6 +143,22 @@ def test_objects_that_only_touch_are_not_joined() -> None:
 def test_parts_that_do_not_touch_are_joined_through_the_whole() -> None:
     found = compare([[1, 1, 0, 2, 2]], [[5, 5, 5, 5, 5]])
     assert found.pairs.tolist() == [[1, 5], [2, 5]]
+
+
+@pytest.mark.parametrize(("crumb", "part"), [(1, 2), (2, 1)])
+def test_of_touching_parts_the_large_one_is_joined_however_they_are_numbered(
+    crumb: int, part: int
+) -> None:
+    found = compare([[crumb, part, part, part, part, 0, 0, 0, 0, 0]], [[5] * 10])
+    assert found.pairs.tolist() == [[part, 5]]
+
+
+@pytest.mark.parametrize(("shared", "joined"), [(4, True), (3, False)])
+def test_the_overlap_is_that_of_both_together(shared: int, joined: bool) -> None:
+    """Two objects of six: shared by four they are eight together, by three nine."""
+    below = [1] * 6 + [0] * 6
+    above = [0] * (6 - shared) + [4] * 6 + [0] * shared
+    assert len(compare([below], [above], parts=False).pairs) == joined
 
 
 def test_too_little_overlap_is_refused() -> None:

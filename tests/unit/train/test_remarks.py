@@ -15,9 +15,15 @@ from typer.testing import CliRunner
 from spoco_zoo.cli import app
 from spoco_zoo.config import TrainConfig
 from spoco_zoo.nets.receptive import pooling_factor
-from spoco_zoo.train.data import load_samples, make_sample
+from spoco_zoo.train.data import Sample, Split, load_samples, make_sample
 from spoco_zoo.train.files import Pair, pair_files
-from spoco_zoo.train.remarks import remark_crop, remark_masks, stated_voxel_size
+from spoco_zoo.train.remarks import (
+    remark_crop,
+    remark_large,
+    remark_masks,
+    remark_twins,
+    stated_voxel_size,
+)
 from spoco_zoo.train.setup import fitting_crop, resolve
 
 SMALL = {"features": [4, 8], "embedding_dim": 4, "crop": [16, 16], "precision": "float32"}
@@ -258,3 +264,35 @@ def test_a_run_takes_the_voxel_size_of_its_images_and_goes_on_with_it(tmp_path: 
     assert "um" not in train(data, "--resume")
     shutil.rmtree(data / "run")
     assert "um" not in train(data, "--voxel-size", "0.3,0.3")
+
+
+def test_masks_among_numbered_labels_are_told_of() -> None:
+    mask = (drawn() > 0).astype(np.int32)
+    samples = [made(drawn().astype(np.int32)), made(mask), made(mask)]
+    assert "label files have one value" in remark_masks(samples)
+    assert "8 separate pieces in 2 images" in remark_masks(samples)
+
+
+def test_classes_in_place_of_objects_are_told_of() -> None:
+    classes = 1 + (drawn() > 0).astype(np.int32)
+    assert "2 label files hold two values and no 0" in remark_masks([made(classes)] * 2)
+    halves = np.ones((32, 32), np.int32)
+    halves[:, 16:] = 2  # tissue without gaps
+    assert remark_masks([made(halves)]) == ""
+
+
+def test_copies_of_training_images_are_no_validation() -> None:
+    one, copy, other = (made(drawn().astype(np.int32), seed) for seed in (0, 0, 1))
+    assert "1 of 2 images set apart" in remark_twins(Split((one,), (copy, other), ()))
+    assert remark_twins(Split((one,), (other,), ())) == ""
+
+
+def test_of_large_validation_images_a_part_is_judged() -> None:
+    large = made(np.ones((2100, 2100), np.int32))
+    assert "2^22 voxels of 1 of 2 images" in remark_large([large, made(drawn().astype(np.int32))])
+    assert remark_large([made(drawn().astype(np.int32))]) == ""
+
+
+def made(labels: np.ndarray, seed: int = 0) -> Sample:
+    image = np.random.default_rng(seed).normal(size=(1, *labels.shape)).astype(np.float32)
+    return make_sample("made", image, labels)

@@ -1,0 +1,104 @@
+"""Images without objects teach what background looks like, and take a share of the crops."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+
+from spoco_zoo.config import TrainConfig
+from spoco_zoo.segment.cluster import cluster
+from spoco_zoo.train.crops import MOST_EMPTY, CropSampler, Geometry, teaches_background
+from spoco_zoo.train.data import Sample, load_samples
+from spoco_zoo.train.files import pair_files
+from spoco_zoo.train.run import train
+
+TINY = TrainConfig(
+    iterations=8,
+    validate_every=8,
+    batch_size=2,
+    crop=(16, 16),
+    features=(4, 8),
+    embedding_dim=4,
+    precision="float32",
+    split="split.json",
+)
+NAMES = '{"train": ["a", "n0", "n1", "n2"], "val": ["b"]}'
+
+
+def folder_of(folder: Path, seed: int, zero: int = 0) -> Path:
+    """Two images with objects, and three of a seed's noise whose labels are all `zero`."""
+    for what in ("images", "labels"):
+        (folder / what).mkdir(parents=True)
+    labels = np.zeros((32, 32), np.uint16)
+    labels[4:12, 4:12], labels[16:28, 14:26] = 1, 2
+    image = labels * 60 + np.random.default_rng(0).integers(0, 20, labels.shape)
+    pairs = {"a": (image, labels), "b": (image + 1, labels)}
+    for n in range(3):
+        noise = np.random.default_rng([seed, n]).integers(0, 90, labels.shape)
+        pairs[f"n{n}"] = (noise, np.full_like(labels, zero))
+    for name, (pixels, numbers) in pairs.items():
+        tifffile.imwrite(folder / "images" / f"{name}.tif", pixels.astype(np.float32))
+        tifffile.imwrite(folder / "labels" / f"{name}.tif", numbers)
+    (folder / "split.json").write_text(NAMES)
+    return folder
+
+
+def trained(folder: Path, said: list[str], **changes: object) -> dict[str, torch.Tensor]:
+    config = TINY.model_copy(update={"split": str(folder / "split.json"), **changes})
+    done = train(
+        folder / "images",
+        folder / "labels",
+        folder / "run",
+        config,
+        clusterer=cluster,
+        say=said.append,
+    )
+    assert done is not None
+    states: dict[str, dict[str, torch.Tensor]] = torch.load(
+        folder / "run" / "model.pt", weights_only=True
+    )
+    return states["network"]
+
+
+def test_what_images_without_objects_show_made_no_difference(tmp_path: Path) -> None:
+    said: list[str] = []
+    one, other = (trained(folder_of(tmp_path / str(n), n), said) for n in (1, 2))
+    assert not all(torch.equal(one[name], other[name]) for name in one)
+    assert not any("left out" in text for text in said)
+
+
+def test_images_without_annotation_are_left_out_with_a_word(tmp_path: Path) -> None:
+    said: list[str] = []
+    trained(folder_of(tmp_path, 1), said, annotation="sparse")
+    assert any("3 of 4 training images hold no annotation" in text for text in said)
+
+
+def test_crops_of_them_are_a_fifth_at_most_and_lie_at_known_background(tmp_path: Path) -> None:
+    data = folder_of(tmp_path, 1)
+    samples = load_samples(pair_files(data / "images", data / "labels"), TrainConfig())
+    full = [sample for sample in samples if len(sample.centres)]
+    empty = [sample for sample in samples if teaches_background(sample)]
+    assert (len(full), len(empty)) == (2, 3)
+    stroke = empty[0].labels.copy()
+    stroke[:], stroke[30, 30] = 0, -1
+    marked = Sample("marked", empty[0].image, stroke, empty[0].centres, empty[0].statistics)
+    crops = CropSampler(full, (16, 16), Geometry(bent=0.0), 0, 1000, [marked])
+    names = [crops.name(i) for i in range(1000)]
+    assert 0.5 * MOST_EMPTY < names.count("marked") / 1000 < 1.3 * MOST_EMPTY
+    shown = [crops[i][1] for i in range(100) if names[i] == "marked"]
+    assert all(bool((labels == -1).any()) for labels in shown)
+
+
+@pytest.mark.parametrize("share", [0, 3])
+def test_without_them_crops_are_what_they_were(tmp_path: Path, share: int) -> None:
+    data = folder_of(tmp_path, 1)
+    samples = load_samples(pair_files(data / "images", data / "labels"), TrainConfig())
+    full = [sample for sample in samples if len(sample.centres)]
+    plain = CropSampler(full, (16, 16), Geometry(), share, 10)
+    given = CropSampler(full, (16, 16), Geometry(), share, 10, [])
+    for a, b in zip((plain[i] for i in range(10)), (given[i] for i in range(10)), strict=True):
+        assert torch.equal(a[0], b[0])
