@@ -26,6 +26,7 @@ import typer
 
 from spoco_zoo import __version__
 from spoco_zoo.errors import ConfigError, Interrupted, SpocoError, one_line
+from spoco_zoo.run_folder import CONFIG
 from spoco_zoo.stopping import heard_as_ctrl_c
 from spoco_zoo.values import at_home
 
@@ -135,7 +136,7 @@ def exit_codes(command: Callable[..., None]) -> Callable[..., None]:
         except SpocoError as error:
             _fail(str(error))
             if isinstance(error, Interrupted):
-                _go_on()
+                _go_on(kwargs.get("out"))
             raise typer.Exit(error.exit_code) from None
         except (MemoryError, RuntimeError) as error:
             if not (isinstance(error, MemoryError) or _lacks_memory(error)):
@@ -149,13 +150,13 @@ def exit_codes(command: Callable[..., None]) -> Callable[..., None]:
                 _fail(f"names of files must be shorter; found {error.filename}. Choose others.")
                 raise typer.Exit(ConfigError.exit_code) from None
             _fail(f"a file could not be read or written, perhaps for want of room: {error}")
-            _go_on()
+            _go_on(kwargs.get("out"))
             raise typer.Exit(SpocoError.exit_code) from None
         except KeyboardInterrupt:
             # Threads of zarr that are cut off complain when the interpreter ends.
             sys.unraisablehook = lambda unraisable: None
             _fail("interrupted")
-            _go_on()
+            _go_on(kwargs.get("out"))
             raise typer.Exit(Interrupted.exit_code) from None
 
     parameters = [*inspect.signature(command, eval_str=True).parameters.values()]
@@ -266,16 +267,17 @@ def _log(text: str) -> None:
             return
 
 
-def _go_on() -> None:
-    """The command that goes on with what was stopped."""
+def _go_on(run: Path | None) -> None:
+    """The command that goes on with what was stopped; of a training, in which folder it lies."""
     from spoco_zoo.report.sections import command_line
 
     command = command_line()
     if command.startswith("spoco-zoo demo"):
         text = "A demo does not go on: begin it again with another --out."
     elif command.startswith(("spoco-zoo segment", "spoco-zoo train")):
-        # A run of training says itself that it is to be gone on with.
-        resume = " --resume" if command.startswith("spoco-zoo train ") else ""
+        # A run of training says itself that it is to be gone on with, once it has begun.
+        begun = command.startswith("spoco-zoo train ") and run and (run / CONFIG).is_file()
+        resume = " --resume" if begun else ""
         text = f"Go on with: {command.removesuffix(' --resume')}{resume}"
     else:
         return

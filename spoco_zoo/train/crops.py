@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 import torch.nn.functional as F
+from skimage import measure
 from torch import Tensor
 
 from spoco_zoo.train.data import BACKGROUND
@@ -118,7 +119,7 @@ def resample(
     centre: NDArray[np.float64],
     offsets: NDArray[np.float32],
 ) -> tuple[Tensor, Tensor]:
-    """Sample a crop: image linearly, labels by nearest neighbour, reflected at the borders.
+    """Sample a crop: image linearly, labels by nearest neighbour, mirrored at the borders.
 
     Parameters
     ----------
@@ -136,7 +137,13 @@ def resample(
     tuple of Tensor
         float32 (C, *crop) and int64 (*crop).
     """
-    position = _reflect(offsets + np.asarray(centre, np.float32), labels.shape)
+    position = offsets + np.asarray(centre, np.float32)
+    inside = np.ones(position.shape[:-1], bool)
+    for axis, size in enumerate(labels.shape):
+        at = position[..., axis]
+        if at.min() <= -0.5 or at.max() >= size - 0.5:
+            inside &= (at > -0.5) & (at < size - 0.5)
+    position = _reflect(position, labels.shape)
     # One axis after the other: numpy is slow at minima over pairs and triples.
     axes = [position[..., axis] for axis in range(labels.ndim)]
     low = np.array([math.floor(at.min()) for at in axes])
@@ -150,7 +157,22 @@ def resample(
     ids = torch.from_numpy(labels[window].astype(np.float32))[None, None]
     crop = F.grid_sample(source, grid, mode="bilinear", align_corners=True, padding_mode="border")
     near = F.grid_sample(ids, grid, mode="nearest", align_corners=True, padding_mode="border")
-    return crop[0], near[0, 0].long()
+    found = near[0, 0].long()
+    return crop[0], found if inside.all() else _images_apart(found, inside)
+
+
+def _images_apart(labels: Tensor, inside: NDArray[np.bool_]) -> Tensor:
+    """Labels of a crop in which mirror images of objects that lie apart from them are new ones.
+
+    Where an object goes on in its mirror image the two stay one: nobody sees that it is no object.
+    """
+    objects = np.maximum(labels.numpy(), 0)
+    pieces = measure.label(objects, background=0, connectivity=1)
+    own = np.zeros(int(pieces.max()) + 1, bool)
+    own[pieces[inside]] = True
+    own[0] = True
+    fresh = np.where(own, 0, int(objects.max()) + np.arange(len(own)))
+    return torch.where(torch.from_numpy(own[pieces]), labels, torch.from_numpy(fresh[pieces]))
 
 
 def _reflect(position: NDArray[np.float32], shape: Sequence[int]) -> NDArray[np.float32]:
