@@ -24,7 +24,7 @@ from spoco_zoo.segment.checks import check_same_image
 from spoco_zoo.segment.execute import InProcess
 from spoco_zoo.segment.ledger import DOUBTS, REPORT, Ledger
 from spoco_zoo.segment.mending import StagedItem, is_whole, staged_items
-from spoco_zoo.segment.normalise import measure
+from spoco_zoo.segment.normalise import are_alike, measure
 from spoco_zoo.segment.outcome import (
     Count,
     Event,
@@ -105,24 +105,9 @@ class Run:
     def prepare(self, model: ModelRef, cluster: Clusterer, device: str) -> Common:
         """Statistics of the image, the staging array, and what workers must know."""
         plan, grid = self.plan, self.plan.grid
-        for when in range(len(self.progress.statistics), grid.times):
-            turned = plan.config.invert
-            unread: list[StoreError] = []
-            found = measure(
-                plan.image,
-                plan.level,
-                when,
-                plan.channels,
-                inverted=turned,
-                on_unread=unread.append,
-            )
-            # Limits may be infinite, for which JSON has no number.
-            values = {k: v for k, v in found._asdict().items() if math.isfinite(v)}
-            if unread:
-                values["unread"] = True
-                told = f"Warning: a part of the image cannot be read: {unread[0].found}."
-                self.on_event(Event("plan", 1, 1, told))
-            self._record({"phase": "statistics", "time": when, **values})
+        new = range(len(self.progress.statistics), grid.times)
+        for when in sorted({*new, *self.progress.unread}):
+            self._measure(when)
         local = ngff.scratch_array(
             plan.folder / STAGED,
             (grid.times, *grid.shape),
@@ -130,8 +115,28 @@ class Run:
             (1, *plan.chunk),
             (1, *grid.block),
         )
-        statistics = tuple(self.progress.statistics)
-        return make_common(plan, statistics, local, model, cluster, device)
+        return make_common(plan, tuple(self.progress.statistics), local, model, cluster, device)
+
+    def _measure(self, when: int) -> None:
+        """Statistics of a time point; anew if a part of it could not be read the last time."""
+        plan, earlier = self.plan, self.progress.statistics[when : when + 1]
+        unread: list[StoreError] = []
+        where = plan.image, plan.level, when, plan.channels
+        found = measure(*where, inverted=plan.config.invert, on_unread=unread.append)
+        if unread:
+            note = f"Warning: a part of the image cannot be read: {unread[-1].found}."
+            self.on_event(Event("plan", 1, 1, note))
+        if earlier and (unread or are_alike(found, earlier[0])):
+            return
+        # Limits may be infinite, for which JSON has no number.
+        values = {k: v for k, v in found._asdict().items() if math.isfinite(v)}
+        self._record({"phase": "statistics", "time": when, **values, "unread": bool(unread)})
+        if earlier:
+            self._note_gap()
+            for number in map(int, np.flatnonzero(self.progress.objects >= 0)):
+                if plan.grid.time(number) == when:
+                    self._record({"phase": "lost", "n": number})
+            self.resumed = self.progress.blocks_done
 
     def find_damage(self, common: Common) -> None:
         """Forget the blocks whose staged files are no longer what they were."""

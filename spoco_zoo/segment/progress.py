@@ -152,9 +152,11 @@ class Progress:
 
     def _add_statistics(self, entry: dict[str, Any]) -> None:
         known = {name: entry[name] for name in Statistics._fields if name in entry}
+        when = entry["time"]
+        self.statistics[when : when + 1] = [Statistics(**known)]
+        self.unread.discard(when)
         if entry.get("unread"):
-            self.unread.add(len(self.statistics))
-        self.statistics.append(Statistics(**known))
+            self.unread.add(when)
 
     def _add_block(self, entry: dict[str, Any]) -> None:
         n = entry["n"]

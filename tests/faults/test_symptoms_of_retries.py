@@ -183,3 +183,7 @@ def test_one_damaged_chunk_kept_all_the_rest_from_being_segmented(tmp_path: Path
     assert not first[256:, 256:].any()
     chunk.write_bytes(whole)
     assert call().objects == 64
+    # All blocks are normalised alike, by all of the image.
+    plain = config.model_copy(update={"zoom": 1.0})  # it could not be looked at
+    segment(image, "nuclei-fluo-2d-sparse", plain, output=tmp_path / "alone.zarr")
+    assert store_bytes(tmp_path / "o.zarr") == store_bytes(tmp_path / "alone.zarr")
