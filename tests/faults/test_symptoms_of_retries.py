@@ -7,6 +7,7 @@ import signal
 import sys
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,16 @@ import pytest
 import zarr
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "segment"))
-from planted import after, code_model, exact_cluster, read_labels, store_bytes, write_image
+from planted import (
+    after,
+    code_model,
+    exact_cluster,
+    read_labels,
+    same_partition,
+    store_bytes,
+    tissue,
+    write_image,
+)
 
 from spoco_zoo.config import SegmentConfig
 from spoco_zoo.errors import BlocksFailed, Interrupted, LedgerError, StoreError
@@ -187,3 +197,17 @@ def test_one_damaged_chunk_kept_all_the_rest_from_being_segmented(tmp_path: Path
     plain = config.model_copy(update={"zoom": 1.0})  # it could not be looked at
     segment(image, "nuclei-fluo-2d-sparse", plain, output=tmp_path / "alone.zarr")
     assert store_bytes(tmp_path / "o.zarr") == store_bytes(tmp_path / "alone.zarr")
+
+
+def test_two_runs_in_threads_of_one_process_took_each_other_s_model(tmp_path: Path) -> None:
+    truths = [tissue((64, 192), 9, seed) for seed in (1, 2)]
+    images = [
+        write_image(tmp_path / f"{n}.ome.zarr", truth, "YX") for n, truth in enumerate(truths)
+    ]
+    models = [code_model(truth) for truth in truths]
+    call = partial(segment, config=CONFIG, cluster=exact_cluster)
+    with ThreadPoolExecutor(2) as threads:
+        results = list(threads.map(call, images, models))
+    for result, image, truth in zip(results, images, truths, strict=True):
+        assert result.objects == 9
+        assert same_partition(read_labels(image / "labels" / "spoco"), truth)
