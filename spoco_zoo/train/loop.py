@@ -20,12 +20,7 @@ import torch
 
 from spoco_zoo import run_folder
 from spoco_zoo.config import ClusteringConfig
-from spoco_zoo.errors import (
-    Interrupted,
-    LedgerError,
-    StoreError,
-    TrainingError,
-)
+from spoco_zoo.errors import Interrupted, LedgerError, StoreError, TrainingError
 from spoco_zoo.nets.device import memory_sufficing
 from spoco_zoo.nets.receptive import pooling_factor
 from spoco_zoo.nets.registry import build_network
@@ -150,7 +145,7 @@ class Trainer:
             self.folder.load_best(self.device)
         except StoreError as error:
             self.best = -1.0  # the next validation writes it anew
-            say(f"Warning: the best network so far is lost ({error.found}): of all later ones.")
+            say(f"Warning: the best network so far is lost ({error.found}). A later one is chosen.")
 
     def _check_setup(self, saved: Mapping[str, Any]) -> None:
         """Refuse to go on with another network or crop: settings left open follow the images.
