@@ -333,7 +333,8 @@ def test_a_signal_to_the_whole_group_ended_the_loaders_of_a_training(number: int
         assert process.stdout is not None
         assert process.stdout.readline() == "0\n"
         os.killpg(process.pid, number)
-        rest, errors = process.communicate()
+        # Not `communicate`, which does not know what the line above has read ahead.
+        rest, errors = process.stdout.read(), process.stderr.read()
     assert process.returncode == 0, errors
     assert rest.split() == [*"1234567", "True"]
 
