@@ -15,7 +15,7 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import wraps
@@ -92,6 +92,47 @@ class _Messages:
 
 _messages = _Messages()
 
+
+def take_options(context: typer.Context, file: Path | None) -> Path | None:
+    """Options and arguments of a command from a YAML file; those on the command line win."""
+    if file is not None:
+        try:
+            context.default_map = _options_in(file, context.command.params)
+        except ConfigError as error:
+            _fail(str(error))
+            raise typer.Exit(error.exit_code) from None
+    return file
+
+
+def _options_in(file: Path, parameters: Iterable[Any]) -> dict[str, Any]:
+    """What a file gives for the parameters of a command, lists as they are typed: 1,2,3."""
+    from spoco_zoo.settings_file import read_settings
+
+    known = {str(p.name): p for p in parameters if p.name not in ("options_file", "help")}
+    given = {str(name).replace("-", "_"): value for name, value in read_settings(file).items()}
+    if odd := sorted(given.keys() - known):
+        raise ConfigError(
+            "a config file must hold options of its command",
+            f"{odd[0]!r} in {file}",
+            f"Known are {', '.join(sorted(known))}.",
+        )
+    for name, value in given.items():
+        if isinstance(value, list) and not getattr(known[name], "multiple", False):
+            given[name] = ",".join(map(str, value))
+    return given
+
+
+_OPTIONS_FILE = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        help="YAML file of options; flags win over it.",
+        is_eager=True,
+        callback=take_options,
+        rich_help_panel=RUNS,
+    ),
+]
+
 _SHARED: dict[str, Any] = {
     "verbose": Annotated[
         bool,
@@ -122,6 +163,7 @@ def exit_codes(command: Callable[..., None]) -> Callable[..., None]:
         verbose: bool = False,
         quiet: bool = False,
         log_file: Path | None = None,
+        options_file: Path | None = None,
         **kwargs: Any,
     ) -> None:
         _messages.verbose, _messages.quiet, _messages.log = verbose, quiet, log_file
@@ -136,7 +178,7 @@ def exit_codes(command: Callable[..., None]) -> Callable[..., None]:
         except SpocoError as error:
             _fail(str(error))
             if isinstance(error, Interrupted):
-                _go_on(kwargs.get("out"))
+                _go_on(begun=True)
             raise typer.Exit(error.exit_code) from None
         except (MemoryError, RuntimeError) as error:
             if not (isinstance(error, MemoryError) or _lacks_memory(error)):
@@ -150,27 +192,30 @@ def exit_codes(command: Callable[..., None]) -> Callable[..., None]:
                 _fail(f"names of files must be shorter; found {error.filename}. Choose others.")
                 raise typer.Exit(ConfigError.exit_code) from None
             _fail(f"a file could not be read or written, perhaps for want of room: {error}")
-            _go_on(kwargs.get("out"))
+            _go_on(begun=_has_begun(kwargs.get("out")))
             raise typer.Exit(SpocoError.exit_code) from None
         except KeyboardInterrupt:
             # Threads of zarr that are cut off complain when the interpreter ends.
             sys.unraisablehook = lambda unraisable: None
             _fail("interrupted")
-            _go_on(kwargs.get("out"))
+            _go_on(begun=_has_begun(kwargs.get("out")))
             raise typer.Exit(Interrupted.exit_code) from None
 
     parameters = [*inspect.signature(command, eval_str=True).parameters.values()]
+    own = {parameter.name for parameter in parameters}
+    # Settings of training and segmentation are more than their options, and read as a whole.
+    shared = _SHARED if "config" in own else {**_SHARED, "options_file": _OPTIONS_FILE}
     parameters += [
         inspect.Parameter(
             name,
             inspect.Parameter.KEYWORD_ONLY,
-            default=None if name == "log_file" else False,
+            default=None if name.endswith("_file") else False,
             annotation=kind,
         )
-        for name, kind in _SHARED.items()
+        for name, kind in shared.items()
     ]
     guarded.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    guarded.__annotations__ = {**get_type_hints(command, include_extras=True), **_SHARED}
+    guarded.__annotations__ = {**get_type_hints(command, include_extras=True), **shared}
     return guarded
 
 
@@ -267,17 +312,21 @@ def _log(text: str) -> None:
             return
 
 
-def _go_on(run: Path | None) -> None:
-    """The command that goes on with what was stopped; of a training, in which folder it lies."""
+def _has_begun(run: Path | None) -> bool:
+    """Whether there is a training to go on with."""
+    return run is not None and (run / CONFIG).is_file()
+
+
+def _go_on(*, begun: bool) -> None:
+    """The command that goes on with what was stopped; a training only if it has begun."""
     from spoco_zoo.report.sections import command_line
 
     command = command_line()
     if command.startswith("spoco-zoo demo"):
         text = "A demo does not go on: begin it again with another --out."
     elif command.startswith(("spoco-zoo segment", "spoco-zoo train")):
-        # A run of training says itself that it is to be gone on with, once it has begun.
-        begun = command.startswith("spoco-zoo train ") and run and (run / CONFIG).is_file()
-        resume = " --resume" if begun else ""
+        # A run of training says itself that it is to be gone on with.
+        resume = " --resume" if begun and command.startswith("spoco-zoo train ") else ""
         text = f"Go on with: {command.removesuffix(' --resume')}{resume}"
     else:
         return

@@ -209,3 +209,27 @@ def test_one_display_can_stand_for_two(tmp_path: Path) -> None:
     ] * 2  # fmt: skip
     with pytest.raises(ConfigError), progress(log=tmp_path):
         pass
+
+
+def test_a_file_of_options_stands_for_them_and_flags_win(table: list[str], tmp_path: Path) -> None:
+    _, labels, image, *_ = table
+    file, out = tmp_path / "measure.yaml", tmp_path / "objects.csv"
+    file.write_text(f"labels: {labels}\nimage: {image}\nout: {out}\nvoxel-size: [0.5, 0.25]\n")
+    assert CliRunner().invoke(app, ["measure", "--config", str(file)]).exit_code == 0
+    first = out.read_text()
+    again = ["measure", "--config", str(file), "--voxel-size", "1,0.5"]
+    assert CliRunner().invoke(app, again).exit_code == 0
+    areas = [
+        [float(row.split(",")[2]) for row in t.splitlines()[1:]] for t in (first, out.read_text())
+    ]
+    assert areas[1] == [4 * area for area in areas[0]]
+    file.write_text("labels: a.tif\nsize: 3\n")
+    odd = CliRunner().invoke(app, ["measure", "--config", str(file)])
+    assert odd.exit_code == 2
+    assert "must hold options of its command; found 'size'" in odd.stderr
+
+
+def test_every_command_takes_a_file_of_options() -> None:
+    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+        flags = {flag for parameter in command.params for flag in parameter.opts}
+        assert "--config" in flags, name
