@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ["CropSampler", "Geometry", "draw_geometry", "resample", "teaches_background"]
 
+BEYOND = 2**24
+"""No object of an image has such a number: labels pass through float32."""
 MOST_EMPTY = 0.2
 """Of all crops: more that hold no object would take the time of those that do."""
 
@@ -126,7 +128,7 @@ def resample(
     image : ndarray
         float32 (C, [Z,] Y, X).
     labels : ndarray
-        integer ([Z,] Y, X), below 2^24.
+        integer ([Z,] Y, X), below `BEYOND`.
     centre : ndarray
         float64 (ndim,), centre of the crop in voxels.
     offsets : ndarray
@@ -171,7 +173,7 @@ def _images_apart(labels: Tensor, inside: NDArray[np.bool_]) -> Tensor:
     own = np.zeros(int(pieces.max()) + 1, bool)
     own[pieces[inside]] = True
     own[0] = True
-    fresh = np.where(own, 0, int(objects.max()) + np.arange(len(own)))
+    fresh = BEYOND + np.arange(len(own))
     return torch.where(torch.from_numpy(own[pieces]), labels, torch.from_numpy(fresh[pieces]))
 
 
