@@ -114,3 +114,19 @@ def test_crops_were_turned_where_y_and_x_have_voxels_of_other_sizes() -> None:
         sides = [(int(t.any(1).sum()), int(t.any(0).sum())) for t in taken]
         extents[units] = {side for side in sides if min(side) == 4 and max(side) == 12}
     assert extents == {(1.0, 1.0): {(4, 12), (12, 4)}, (3.0, 1.0): {(4, 12)}}
+
+
+@pytest.mark.parametrize(("start", "apart"), [(3, True), (0, False)])
+def test_a_mirror_image_that_lies_apart_was_the_same_object(start: int, apart: bool) -> None:
+    """Beyond the border of an image its mirror image is seen: here of its first ten rows."""
+    labels = np.full((40, 40), -1, np.int32)
+    labels[start : start + 5, 10:20] = 1
+    image = labels[None].astype(np.float32)
+    offsets = np.stack(np.meshgrid(*[np.arange(-10.0, 10.0)] * 2, indexing="ij"), -1)
+    found = resample(image, labels, np.array([0.0, 15.0]), offsets.astype(np.float32))[1].numpy()
+    assert (found[10:] == np.where(labels[:10, 5:25] > 0, 1, -1)).all()
+    mirrored = found[:10] > 0
+    assert (mirrored == (labels[10:0:-1, 5:25] > 0)).all()
+    numbers = set(found[:10][mirrored].tolist())
+    assert numbers == ({1} if not apart else numbers - {1})
+    assert len(numbers) == 1
