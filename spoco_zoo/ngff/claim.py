@@ -39,7 +39,7 @@ def claim_label(target: LabelTarget) -> None:
         check_claim(target, "Wait for it; if it is gone for good, add --overwrite.")
     if state in ("absent", "unfinished"):
         group = make_group(target)
-        if not is_claimed(target):
+        if _mark_in(group).get("run") != target.run:
             group.attrs[MARK] = _mark(target)
 
 
@@ -87,6 +87,9 @@ def _mark(target: LabelTarget) -> dict[str, str]:
 
 def _read(target: LabelTarget) -> dict[str, Any]:
     """The mark of a label; empty if there is none."""
-    group = zarr.open_group(place_of(target.path), mode="r", use_consolidated=False)
+    return _mark_in(zarr.open_group(place_of(target.path), mode="r", use_consolidated=False))
+
+
+def _mark_in(group: zarr.Group) -> dict[str, Any]:
     mark = group.attrs.get(MARK)
     return mark if isinstance(mark, dict) else {}

@@ -73,28 +73,33 @@ def measure(
     """
     shape = image.spatial_shape(level)
     unread: dict[Box, StoreError] = {}
+    smaller: dict[Box, tuple[Box, ...]] = {}
+    good = False
 
     def read(boxes: Iterable[Box]) -> Iterator[np.ndarray]:
-        count, waiting = 0, list(boxes)[::-1]
+        nonlocal good
+        waiting = list(boxes)[::-1]
         while waiting:
             box = waiting.pop()
-            if box not in unread:
-                try:
-                    values = image.read(level, time, channels, box.slices)
-                except RemoteError:
+            if box in unread:  # found out when the pieces were gone through before
+                waiting += smaller[box]
+                continue
+            try:
+                values = image.read(level, time, channels, box.slices)
+            except RemoteError:
+                raise
+            except StoreError as error:
+                if on_unread is None:
                     raise
-                except StoreError as error:
-                    if on_unread is None:
-                        raise
-                    unread[box] = error
-                else:
-                    check_finite(values, box, image.uri)
-                    count += 1
-                    yield values
-                    continue
-            # Most of it may be good, as where one chunk is not; not where nearly nothing is.
-            waiting += _halves(box) if len(unread) < MOST_UNREAD else ()
-        if unread and not count:
+                unread[box] = error
+                # Most of it may be good, as where one chunk is not; not where nearly nothing is.
+                smaller[box] = _halves(box) if len(unread) < MOST_UNREAD else ()
+                waiting += smaller[box]
+                continue
+            check_finite(values, box, image.uri)
+            good = True
+            yield values
+        if unread and not good:
             raise next(iter(unread.values()))
 
     boxes = list(_pieces(shape, MOST_PIECES))
@@ -102,7 +107,7 @@ def measure(
     if found.std == 0 and sum(box.size for box in boxes) < prod(shape):
         # A sample of one value does not tell that the image is: what else it holds counts.
         every = list(_pieces(shape, None))
-        other = [b for b in every for v in read([b]) if (v != found.mean).any()]
+        other = [b for b in every if any((v != found.mean).any() for v in read([b]))]
         some = boxes[:1] + other[:: max(-(-len(other) // MOST_PIECES), 1)]
         found = statistics_of(lambda: read(some))
     if unread and on_unread is not None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+import zarr
 
 from spoco_zoo import ngff
-from spoco_zoo.errors import DataError
+from spoco_zoo.errors import DataError, StoreError
 from spoco_zoo.intensities import Statistics, normalise
 from spoco_zoo.segment import normalise as module
 from spoco_zoo.segment.normalise import measure
@@ -56,6 +58,25 @@ def test_what_a_sample_of_one_value_has_missed_is_found(tmp_path: Path, monkeypa
     monkeypatch.setattr(module, "MOST_PIECES", 4)
     assert measure(ngff.open_image(tmp_path / "a.tif"), 0, 0, (0,)).std > 1
     assert measure(ngff.open_image(tmp_path / "b.tif"), 0, 0, (0,)).std == 0
+
+
+def test_a_chunk_that_cannot_be_read_hides_nothing_else(tmp_path: Path, monkeypatch) -> None:
+    values = np.full((60, 60), 7, np.uint16)
+    values[32:36, 22:26] = 100
+    tifffile.imwrite(tmp_path / "a.tif", values)
+    ngff.convert(tmp_path / "a.tif", tmp_path / "a.ome.zarr")
+    shutil.rmtree(tmp_path / "a.ome.zarr" / "0")
+    zarr.create_array(tmp_path / "a.ome.zarr" / "0", data=values, chunks=(10, 10))
+    chunk = tmp_path / "a.ome.zarr" / "0" / "c" / "2" / "3"
+    chunk.write_bytes(b"no chunk")
+    monkeypatch.setattr(module, "PIECE", 100)
+    monkeypatch.setattr(module, "MOST_PIECES", 4)
+    image, told = ngff.open_image(tmp_path / "a.ome.zarr"), []
+    found = measure(image, 0, 0, (0,), on_unread=told.append)
+    assert found.std > 0
+    assert len(told) == 1
+    with pytest.raises(StoreError, match="must be readable"):
+        measure(image, 0, 0, (0,))
 
 
 def test_the_voxel_that_is_not_finite_is_named(tmp_path: Path) -> None:

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tifffile
 import torch
 
 from spoco_zoo.config import TrainConfig
 from spoco_zoo.segment.cluster import cluster
 from spoco_zoo.train.crops import MOST_EMPTY, CropSampler, Geometry, teaches_background
-from spoco_zoo.train.data import Sample, load_samples
-from spoco_zoo.train.files import pair_files
+from spoco_zoo.train.data import Sample
 from spoco_zoo.train.run import train
+
+from .pictures import load, pair, picture
 
 TINY = TrainConfig(
     iterations=8,
@@ -29,20 +29,14 @@ TINY = TrainConfig(
 NAMES = '{"train": ["a", "n0", "n1", "n2"], "val": ["b"]}'
 
 
-def folder_of(folder: Path, seed: int, zero: int = 0) -> Path:
-    """Two images with objects, and three of a seed's noise whose labels are all `zero`."""
-    for what in ("images", "labels"):
-        (folder / what).mkdir(parents=True)
-    labels = np.zeros((32, 32), np.uint16)
-    labels[4:12, 4:12], labels[16:28, 14:26] = 1, 2
-    image = labels * 60 + np.random.default_rng(0).integers(0, 20, labels.shape)
-    pairs = {"a": (image, labels), "b": (image + 1, labels)}
+def folder_of(folder: Path, seed: int) -> Path:
+    """Two images with objects, and three of a seed's noise without any."""
+    image, labels = picture(shape=(32, 32))
+    for name, pixels in (("a", image + 60 * (labels > 0)), ("b", image)):
+        pair(folder, name, pixels.astype(np.float32), labels)
     for n in range(3):
         noise = np.random.default_rng([seed, n]).integers(0, 90, labels.shape)
-        pairs[f"n{n}"] = (noise, np.full_like(labels, zero))
-    for name, (pixels, numbers) in pairs.items():
-        tifffile.imwrite(folder / "images" / f"{name}.tif", pixels.astype(np.float32))
-        tifffile.imwrite(folder / "labels" / f"{name}.tif", numbers)
+        pair(folder, f"n{n}", noise.astype(np.float32), np.zeros_like(labels))
     (folder / "split.json").write_text(NAMES)
     return folder
 
@@ -78,8 +72,7 @@ def test_images_without_annotation_are_left_out_with_a_word(tmp_path: Path) -> N
 
 
 def test_crops_of_them_are_a_fifth_at_most_and_lie_at_known_background(tmp_path: Path) -> None:
-    data = folder_of(tmp_path, 1)
-    samples = load_samples(pair_files(data / "images", data / "labels"), TrainConfig())
+    samples = load(folder_of(tmp_path, 1))
     full = [sample for sample in samples if len(sample.centres)]
     empty = [sample for sample in samples if teaches_background(sample)]
     assert (len(full), len(empty)) == (2, 3)
@@ -95,8 +88,7 @@ def test_crops_of_them_are_a_fifth_at_most_and_lie_at_known_background(tmp_path:
 
 @pytest.mark.parametrize("share", [0, 3])
 def test_without_them_crops_are_what_they_were(tmp_path: Path, share: int) -> None:
-    data = folder_of(tmp_path, 1)
-    samples = load_samples(pair_files(data / "images", data / "labels"), TrainConfig())
+    samples = load(folder_of(tmp_path, 1))
     full = [sample for sample in samples if len(sample.centres)]
     plain = CropSampler(full, (16, 16), Geometry(), share, 10)
     given = CropSampler(full, (16, 16), Geometry(), share, 10, [])
