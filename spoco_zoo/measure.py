@@ -120,38 +120,53 @@ def measure(
         for note in source.notes:
             on_note(note)
     sizes = _sizes(found, source, level, voxel_size)
-    channels = source.n_channels
-    shape = found.spatial_shape()
-    chunk = found.chunks()[-len(shape) :]
-    boxes = partial(whole_chunks, shape, chunk, BLOCK_VOXELS // (channels + 1))
-    count = sum(1 for _ in boxes())  # a list would grow with the image
     tables = []
     for when in range(found.n_times):
-        parts = [empty(len(shape), channels)]
-        merged = rows = 0
-        for number, where in enumerate(boxes()):
-            ids = found.read(0, when, None, where)[0]
-            for odd in (ids.min(), ids.max()):
-                if not 0 <= odd < 2**63:
-                    raise DataError(
-                        "labels must be 0 for background, and positive for objects (below 2^63)",
-                        f"{odd} in {found.uri}",
-                        "Number the objects from 1.",
-                    )
-            if ids.any():
-                there = [slice(w.start + o, w.stop + o) for w, o in zip(where, offset, strict=True)]
-                values = source.read(level, when, None, there)
-                parts.append(sum_voxels(ids, values, [w.start for w in where]))
-                rows += len(parts[-1].ids)
-            if rows > 2 * merged + MERGE_ROWS:
-                parts = [joined(parts).merged()]
-                merged = rows = len(parts[0].ids)
-            if on_block is not None:
-                on_block(when * count + number + 1, found.n_times * count)
-        columns = _columns(joined(parts).merged(), found, source.channel_names, sizes)
+        sums = _sums(found, source, level, offset, when, on_block or (lambda done, total: None))
+        columns = _columns(sums, found, source.channel_names, sizes)
         times = {"time": when} if "t" in found.axes else {}
         tables.append(pd.DataFrame({"label": columns.pop("label"), **times, **columns}))
     return pd.concat(tables, ignore_index=True)
+
+
+def _sums(
+    labels: Image,
+    image: Image,
+    level: int,
+    offset: Sequence[int],
+    when: int,
+    on_block: Callable[[int, int], None],
+) -> Sums:
+    """What every object of one time point adds up to, one row each."""
+    channels, shape = image.n_channels, labels.spatial_shape()
+    chunk = labels.chunks()[-len(shape) :]
+    boxes = partial(whole_chunks, shape, chunk, BLOCK_VOXELS // (channels + 1))
+    count = sum(1 for _ in boxes())  # a list would grow with the image
+    parts = [empty(len(shape), channels)]
+    merged = rows = 0
+    for number, where in enumerate(boxes(), start=1):
+        ids = labels.read(0, when, None, where)[0]
+        _check_ids(ids, labels.uri)
+        if ids.any():
+            there = [slice(w.start + o, w.stop + o) for w, o in zip(where, offset, strict=True)]
+            values = image.read(level, when, None, there)
+            parts.append(sum_voxels(ids, values, [w.start for w in where]))
+            rows += len(parts[-1].ids)
+        if rows > 2 * merged + MERGE_ROWS:
+            parts = [joined(parts).merged()]
+            merged = rows = len(parts[0].ids)
+        on_block(when * count + number, labels.n_times * count)
+    return joined(parts).merged()
+
+
+def _check_ids(ids: NDArray[Any], where: str) -> None:
+    for odd in (ids.min(), ids.max()):
+        if not 0 <= odd < 2**63:
+            raise DataError(
+                "labels must be 0 for background, and positive for objects (below 2^63)",
+                f"{odd} in {where}",
+                "Number the objects from 1.",
+            )
 
 
 def align(labels: Image, image: Image) -> tuple[int, tuple[int, ...]]:

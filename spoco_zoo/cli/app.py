@@ -201,6 +201,12 @@ def exit_codes(command: Callable[..., None]) -> Callable[..., None]:
             _go_on(begun=_has_begun(kwargs.get("out")))
             raise typer.Exit(Interrupted.exit_code) from None
 
+    guarded.__signature__, guarded.__annotations__ = _with_shared(command)  # type: ignore[attr-defined]
+    return guarded
+
+
+def _with_shared(command: Callable[..., None]) -> tuple[inspect.Signature, dict[str, Any]]:
+    """Signature and annotations of a command with the options that all commands have."""
     parameters = [*inspect.signature(command, eval_str=True).parameters.values()]
     own = {parameter.name for parameter in parameters}
     # Settings of training and segmentation are more than their options, and read as a whole.
@@ -214,9 +220,8 @@ def exit_codes(command: Callable[..., None]) -> Callable[..., None]:
         )
         for name, kind in shared.items()
     ]
-    guarded.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    guarded.__annotations__ = {**get_type_hints(command, include_extras=True), **shared}
-    return guarded
+    annotations = {**get_type_hints(command, include_extras=True), **shared}
+    return inspect.Signature(parameters), annotations
 
 
 @contextmanager

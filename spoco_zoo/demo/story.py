@@ -98,20 +98,10 @@ def run_demo(
     big, truth = make_big_image(out, ndim, side, seed, display)
     train_with_pictures(out / "data/images", out / "data/labels", out / "run", config, display)
     display.note("exporting the model and running the official test")
-    options = ExportOptions(
-        name=f"Demo cells {ndim}D",
-        authors=("spoco-zoo demo",),
-        description="Crowded synthetic cells with membranes, trained for minutes.",
-        training_data="Images drawn by the demo itself; no real cell was seen.",
-        limits="It is a demonstration: do not use it on real data.",
-    )
-    exported = export(out / "run", out / "model.zip", options)
-    checked = check_bundle(exported.path, trust_code=False)
-    if not checked.passed:
-        raise ExportError(f"the exported bundle fails its check: {checked.error}")
+    bundle, formats = export_and_check(out, ndim)
     result = segment_with_pictures(
         str(big),
-        str(exported.path),
+        str(bundle),
         SegmentConfig(block=(min(BLOCK[ndim], side),) * ndim),
         display,
         workers=workers,
@@ -124,16 +114,32 @@ def run_demo(
         "objects": result.objects,
         "true_objects": scores.n_truth,
         "blocks": result.blocks,
-        "bundle_formats": [item.name for item in checked.formats],
+        "bundle_formats": formats,
         "seconds": round(time.monotonic() - began, 1),
         "labels": result.output,
-        "bundle": str(exported.path),
+        "bundle": str(bundle),
         "report": str(out / "report.html"),
         "picture": str(result.report.with_suffix(".png")),
     }
     write_report(out, summary, result.report.with_suffix(".png"))
     display.note(f"AP@0.5 {scores.ap50:.3f} against the truth; open {out / 'report.html'}")
     return summary
+
+
+def export_and_check(out: Path, ndim: int) -> tuple[Path, list[str]]:
+    """Make a bundle of the run and try it: where it is, and its weight formats."""
+    options = ExportOptions(
+        name=f"Demo cells {ndim}D",
+        authors=("spoco-zoo demo",),
+        description="Crowded synthetic cells with membranes, trained for minutes.",
+        training_data="Images drawn by the demo itself; no real cell was seen.",
+        limits="It is a demonstration: do not use it on real data.",
+    )
+    exported = export(out / "run", out / "model.zip", options)
+    checked = check_bundle(exported.path, trust_code=False)
+    if not checked.passed:
+        raise ExportError(f"the exported bundle fails its check: {checked.error}")
+    return exported.path, [item.name for item in checked.formats]
 
 
 def make_training_data(folder: Path, ndim: int, seed: int) -> None:

@@ -1,4 +1,4 @@
-"""Voxel sizes and channel names that a TIFF states: in OME-XML, ImageJ headers or tags."""
+"""Voxel sizes, time steps and channel names that a TIFF states: in OME-XML, ImageJ or tags."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ from xml.etree import ElementTree
 
 import tifffile
 
-from spoco_zoo.ngff.metadata import UNITS, micrometres
+from spoco_zoo.ngff.metadata import TIMES, UNITS, micrometres, seconds
 
 __all__ = ["calibration", "incomplete"]
 
 SMALLEST, LARGEST = 1e-6, 1e6
-"""Micrometres that a voxel can have: beyond, the file states none that is worth knowing."""
+"""Micrometres, or seconds, of a step: beyond, the file states none that is worth knowing."""
 PRINTED = 25.0
 """Micrometres: larger pixels are those of a page, of 1,000 per inch, not of a microscope."""
 
 
 def calibration(tiff: tifffile.TiffFile, series: int) -> tuple[dict[str, float], tuple[str, ...]]:
-    """Voxel size by axis in micrometres and channel names, from OME, ImageJ or TIFF tags."""
+    """Sizes by axis and channel names, from OME, ImageJ or TIFF tags.
+
+    Sizes are micrometres along z, y and x, and seconds along t.
+    """
     if tiff.is_ome and tiff.ome_metadata:
         return _from_ome(tiff.ome_metadata, series)
     if tiff.is_imagej:
@@ -41,7 +44,7 @@ def incomplete(sizes: Mapping[str, float], axes: Sequence[str]) -> str:
 
 
 def _from_ome(xml: str, series: int) -> tuple[dict[str, float], tuple[str, ...]]:
-    """Voxel size and channel names from OME-XML."""
+    """Sizes and channel names from OME-XML."""
     root = ElementTree.fromstring(xml)
     pixels = [node for node in root.iter() if node.tag.rpartition("}")[2] == "Pixels"]
     if series >= len(pixels):
@@ -50,18 +53,21 @@ def _from_ome(xml: str, series: int) -> tuple[dict[str, float], tuple[str, ...]]
     for axis in "zyx":
         unit = _unit(chosen.get(f"PhysicalSize{axis.upper()}Unit", "µm"))
         _set(sizes, axis, chosen.get(f"PhysicalSize{axis.upper()}"), unit)
+    _set(sizes, "t", chosen.get("TimeIncrement"), _time_unit(chosen.get("TimeIncrementUnit", "s")))
     names = [node.get("Name") for node in chosen if node.tag.rpartition("}")[2] == "Channel"]
     return sizes, tuple(name for name in names if name)
 
 
 def _from_imagej(tiff: tifffile.TiffFile) -> tuple[dict[str, float], tuple[str, ...]]:
-    """Voxel size and channel labels from an ImageJ header and the resolution tags."""
+    """Sizes and channel labels from an ImageJ header and the resolution tags."""
     header: Mapping[str, Any] = tiff.imagej_metadata or {}
+    sizes = dict[str, float]()
+    _set(sizes, "t", header.get("finterval"), _time_unit(header.get("tunit", "s")))
     unit = _unit(header.get("unit"))
     if unit is None:
-        return {}, ()
+        return sizes, ()
     # Axes may have units of their own.
-    sizes = _resolution(tiff, unit, _unit(header.get("yunit")) or unit)
+    sizes |= _resolution(tiff, unit, _unit(header.get("yunit")) or unit)
     # ImageJ leaves a spacing of 1 out.
     _set(sizes, "z", header.get("spacing", 1.0), _unit(header.get("zunit")) or unit)
     labels = header.get("Labels")
@@ -81,6 +87,11 @@ def _resolution(tiff: tifffile.TiffFile, x: float, y: float) -> dict[str, float]
 def _unit(name: object) -> float | None:
     """Micrometres of a unit; None if it is unknown or no length."""
     return micrometres(UNITS.get(str(name).lower()))
+
+
+def _time_unit(name: object) -> float | None:
+    """Seconds of a unit; None if it is unknown or no time."""
+    return seconds(TIMES.get(str(name).lower()))
 
 
 def _set(sizes: dict[str, float], axis: str, stated: object, unit: float | None) -> None:

@@ -12,7 +12,7 @@ import zarr
 from numpy.typing import NDArray
 
 from spoco_zoo.errors import RemoteError, StoreError, one_line
-from spoco_zoo.ngff.metadata import SPATIAL, Dataset, micrometres
+from spoco_zoo.ngff.metadata import SPATIAL, Dataset, micrometres, seconds
 from spoco_zoo.ngff.picture import PictureArray
 from spoco_zoo.ngff.remote import is_remote, place_of
 from spoco_zoo.ngff.store import emptied_blocks
@@ -158,6 +158,15 @@ class Image:
             return None
         sizes = self.spatial_scale(level)[part]
         return tuple(s * (f or 0) for s, f in zip(sizes, factors, strict=True))
+
+    @property
+    def interval(self) -> float | None:
+        """Seconds from one time point to the next, None if they are not known."""
+        if "t" not in self.axes:
+            return None
+        at = self.axes.index("t")
+        unit = seconds(self.units[at])
+        return None if unit is None else self.levels[0].scale[at] * unit
 
     def chunks(self, level: int = 0) -> tuple[int, ...]:
         """Shape of what one read decodes at least, in the order of `axes`."""

@@ -22,6 +22,7 @@ __all__ = [
     "axis_objects",
     "micrometres",
     "multiscale_attributes",
+    "seconds",
 ]
 
 AXES = ("t", "c", "z", "y", "x")
@@ -51,6 +52,26 @@ _MICROMETRES = {
     "centimeter": 1e4,
     "meter": 1e6,
 }
+TIMES = {
+    "s": "second",
+    "sec": "second",
+    "seconds": "second",
+    "ms": "millisecond",
+    "msec": "millisecond",
+    "min": "minute",
+    "minutes": "minute",
+    "h": "hour",
+    "hours": "hour",
+    "d": "day",
+}
+"""Names of the specification by others that files use, in small letters."""
+_SECONDS = {
+    "millisecond": 1e-3,
+    "second": 1.0,
+    "minute": 60.0,
+    "hour": 3600.0,
+    "day": 86400.0,
+}
 
 
 @dataclass(frozen=True)
@@ -65,6 +86,11 @@ class Dataset:
 def micrometres(unit: str | None) -> float | None:
     """Micrometres in one `unit` of the specification's names; None if unknown."""
     return _MICROMETRES.get(unit) if unit is not None else None
+
+
+def seconds(unit: str | None) -> float | None:
+    """Seconds in one `unit` of the specification's names; None if unknown."""
+    return _SECONDS.get(unit) if unit is not None else None
 
 
 def axis_objects(axes: Sequence[str], units: Sequence[str | None]) -> list[dict[str, str]]:

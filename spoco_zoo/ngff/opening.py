@@ -166,6 +166,9 @@ def _open_tiff(path: str, series: int) -> Image:
     _check_tiff(info, path)
     spatial = [axis for axis in info.axes if axis in SPATIAL]
     size = dict(zip(spatial, info.voxel_size or (), strict=False))
+    units = dict.fromkeys(size, "micrometer")
+    if info.interval is not None:
+        size["t"], units["t"] = info.interval, "second"
     finest = tuple(size.get(axis, 1.0) for axis in info.axes)
     levels = []
     for i, shape in enumerate(info.shapes):
@@ -180,7 +183,7 @@ def _open_tiff(path: str, series: int) -> Image:
         kind="tiff",
         version=None,
         axes=info.axes,
-        units=tuple("micrometer" if axis in size else None for axis in info.axes),
+        units=tuple(units.get(axis) for axis in info.axes),
         levels=tuple(levels),
         dtype=info.dtype,
         channel_names=names,

@@ -46,6 +46,8 @@ class TiffInfo:
     dtype: np.dtype[Any]
     voxel_size: tuple[float, ...] | None
     """Per spatial axis in micrometres; None if the file does not state it."""
+    interval: float | None
+    """Seconds from one time point to the next, if the file states them."""
     channel_names: tuple[str, ...]
     order: tuple[int, ...]
     """Position in the file of each axis."""
@@ -177,6 +179,7 @@ def inspect_tiff(path: str | Path, series: int = 0) -> TiffInfo:
                 # By its name: Zarr does not know the same type under another C name.
                 dtype=np.dtype(np.dtype(chosen.dtype).newbyteorder("=").str),
                 voxel_size=tuple(sizes[axis] for axis in spatial) if known else None,
+                interval=sizes.get("t"),
                 channel_names=names if len(names) == count else (),
                 order=order,
                 series=listed,

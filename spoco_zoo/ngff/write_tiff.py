@@ -41,6 +41,7 @@ def write_label_tiff(
     scale: Sequence[float] | None = None,
     *,
     axes: str | None = None,
+    interval: float | None = None,
     highest: int | None = None,
 ) -> None:
     """Write a label image as a compressed OME-TIFF, under a temporary name until complete.
@@ -57,6 +58,8 @@ def write_label_tiff(
         Voxel size per spatial axis in micrometres.
     axes : str, optional
         E.g. ``"TZYX"``; by default the last of ``ZYX``.
+    interval : float, optional
+        Seconds from one time point to the next.
     highest : int, optional
         Largest id, where it is known; otherwise all of `labels` is looked at.
 
@@ -81,7 +84,17 @@ def write_label_tiff(
         found: NDArray[Any] = labels[where].astype(dtype)
         return found
 
-    write_ome_tiff(path, read, labels.shape, chunk, dtype, axes, scale, software=LABEL_MARK)
+    write_ome_tiff(
+        path,
+        read,
+        labels.shape,
+        chunk,
+        dtype,
+        axes,
+        scale,
+        interval=interval,
+        software=LABEL_MARK,
+    )
 
 
 def is_label_tiff(path: str | Path) -> bool:
@@ -102,6 +115,7 @@ def write_ome_tiff(
     axes: str,
     scale: Sequence[float] | None,
     *,
+    interval: float | None = None,
     channel_names: Sequence[str] = (),
     software: str | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -120,6 +134,8 @@ def write_ome_tiff(
         E.g. ``"TCZYX"``.
     scale : sequence of float, optional
         Voxel size per spatial axis in micrometres.
+    interval : float, optional
+        Seconds from one time point to the next.
     channel_names : sequence of str
     software : str, optional
     progress : callable
@@ -128,6 +144,8 @@ def write_ome_tiff(
     metadata: dict[str, Any] = {"axes": axes}
     for axis, size in zip([a for a in axes if a in "ZYX"], scale or (), strict=scale is not None):
         metadata |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": "µm"}
+    if interval is not None:
+        metadata |= {"TimeIncrement": interval, "TimeIncrementUnit": "s"}
     if channel_names:
         metadata["Channel"] = {"Name": list(channel_names)}
     tile = choose_tile(shape, dtype)

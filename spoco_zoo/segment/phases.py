@@ -35,7 +35,7 @@ from spoco_zoo.segment.outcome import (
     failed_text,
 )
 from spoco_zoo.segment.output.final import CoreItem, fill_coarse, relabel_block
-from spoco_zoo.segment.output.levels import create_final, create_levels, open_levels
+from spoco_zoo.segment.output.levels import create_final, create_levels, open_levels, write_tiff
 from spoco_zoo.segment.output.pyramid import AxisStep, pyramid_steps
 from spoco_zoo.segment.output.target import TiffTarget
 from spoco_zoo.segment.plan import Plan
@@ -44,7 +44,6 @@ from spoco_zoo.segment.relabel import Numbering, write_table
 from spoco_zoo.segment.review.report import read_report, write_report
 from spoco_zoo.segment.rows import Lost, label_row, listed_row, longest_row, rows_of
 from spoco_zoo.segment.scale.resize import resize_steps
-from spoco_zoo.segment.slabs import damaged
 from spoco_zoo.segment.tasks import Common, FaceItem, join_faces, make_common
 
 if TYPE_CHECKING:
@@ -283,15 +282,7 @@ class Run:
         # Said before, so that a run killed in between knows the label for its own.
         self._record(self._later({"phase": "publishing"}))
         if isinstance(target, TiffTarget):
-            config = self.plan.config
-            size = config.voxel_size or self.plan.source.voxel_size(config.level)
-            axes = "".join(target.axes).upper()
-            try:
-                ngff.write_label_tiff(
-                    target.path, levels[0], size, axes=axes, highest=numbering.objects
-                )
-            except ValueError as error:  # a checksum of Zarr
-                raise damaged(error, levels[0].store_path) from error
+            write_tiff(self.plan, levels[0], numbering.objects)
         elif not self.progress.published:
             ngff.publish_label(target)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
     from spoco_zoo.config import TrainConfig
     from spoco_zoo.train.data import Sample
-    from spoco_zoo.train.files import Pair
 
 __all__ = ["has_background", "prepare", "read_split"]
 
@@ -55,27 +55,14 @@ def prepare(
             f"--background-label {config.background_label}",
             "Leave one of them out.",
         )
-    pairs = find_pairs(images, labels, config)
-    remarks = [left_out(images, labels)] if config.layout == "pairs" else []
-    if config.split is not None:
-        if val_images is not None:
-            raise ConfigError(
-                "validation images come from --split or from --val-images",
-                "both",
-                "Leave one of them out.",
-            )
-        names = read_split(Path(config.split), {pair.name for pair in pairs})
-        listed = {name for part in names.values() for name in part}
-        chosen = [pair for pair in pairs if pair.name in listed]
-        split = split_by_name(load_samples(chosen, config), names)
-    elif val_images is not None and val_labels is not None:
-        others = find_pairs(val_images, val_labels, config, prefix="val-")
-        remarks = [*remarks, left_out(val_images, val_labels), remark_shared(pairs, others)]
-        held = load_samples(others, config)
-        split = Split(tuple(load_samples(pairs, config)), tuple(held), ())
-        check_channels(held, split.train[0].image.shape[0], "those to train on")
-    else:
-        split = split_samples(load_samples(pairs, config), config)
+    if config.split is not None and val_images is not None:
+        raise ConfigError(
+            "validation images come from --split or from --val-images",
+            "both",
+            "Leave one of them out.",
+        )
+    held = None if val_images is None or val_labels is None else (val_images, val_labels)
+    split = read_parts((images, labels), held, config)
     kept = split.train
     if config.thinned:
         kept = tuple(
@@ -103,20 +90,37 @@ def prepare(
     # Asked of all that was annotated: thinned out, tissue without gaps has unknown voxels too.
     background = has_background(split.train, config)
     share = kept_share(split.train, kept, config)
-    return Split(kept, val, judged(split.test), background, tuple(filter(None, remarks)), share)
+    return Split(kept, val, judged(split.test), background, split.remarks, share)
 
 
-def remark_shared(train: Sequence[Pair], val: Sequence[Pair]) -> str:
-    """What to say of images that are to be trained on and to be validated on; empty if none."""
-    known = {pair.image.resolve() for pair in train}
-    count = sum(pair.image.resolve() in known for pair in val)
-    if not count:
-        return ""
-    return (
-        f"Warning: {count} of {len(val)} validation images are trained on, too: scores will say "
-        "nothing of new images, and network and clustering are chosen by what was learned by "
-        "heart. Leave --val-images out, and a share of the images is set apart."
-    )
+def read_parts(
+    given: tuple[Path, Path], held: tuple[Path, Path] | None, config: TrainConfig
+) -> Split:
+    """Images and labels as they are, in the parts that the settings ask for.
+
+    Parameters
+    ----------
+    given : tuple of Path
+        Folders of images and of labels.
+    held : tuple of Path or None
+        The same for validation, where it has images of its own.
+    config : TrainConfig
+    """
+    pairs = find_pairs(*given, config)
+    remarks = [left_out(*given)] if config.layout == "pairs" else []
+    if config.split is not None:
+        names = read_split(Path(config.split), {pair.name for pair in pairs})
+        listed = {name for part in names.values() for name in part}
+        chosen = [pair for pair in pairs if pair.name in listed]
+        split = split_by_name(load_samples(chosen, config), names)
+    elif held is not None:
+        remarks.append(left_out(*held))
+        val = load_samples(find_pairs(*held, config, prefix="val-"), config)
+        split = Split(tuple(load_samples(pairs, config)), tuple(val), ())
+        check_channels(val, split.train[0].image.shape[0], "those to train on")
+    else:
+        split = split_samples(load_samples(pairs, config), config)
+    return replace(split, remarks=tuple(filter(None, remarks)))
 
 
 def kept_share(before: Sequence[Sample], kept: Sequence[Sample], config: TrainConfig) -> float:

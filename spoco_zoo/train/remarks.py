@@ -159,7 +159,8 @@ def remark_twins(split: Split) -> str:
         return ""
     return (
         f"Warning: {len(twins)} of {len(held)} images set apart have the very pixels of training "
-        f"images, such as {twins[0]}: scores say too much of them. Remove the copies."
+        f"images, such as {twins[0]}: scores say nothing of new images, and network and clustering "
+        "are chosen by what was learned by heart. Remove the copies, or leave --val-images out."
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from spoco_zoo import ngff
 from spoco_zoo.segment.output.target import TiffTarget
 from spoco_zoo.segment.scale.resize import network_folder, network_labels
+from spoco_zoo.segment.slabs import damaged
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from spoco_zoo.ngff import LabelTarget
     from spoco_zoo.segment.plan import Plan
 
-__all__ = ["create_final", "create_levels", "open_levels"]
+__all__ = ["create_final", "create_levels", "open_levels", "write_tiff"]
 
 
 def create_levels(plan: Plan, dtype: np.dtype[Any], *, keep: bool) -> list[Any]:
@@ -50,6 +51,22 @@ def create_levels(plan: Plan, dtype: np.dtype[Any], *, keep: bool) -> list[Any]:
 def open_levels(target: LabelTarget) -> list[Any]:
     """The arrays of a label that was begun, finest level first."""
     return [ngff.open_label_array(target, i) for i in range(len(target.levels))]
+
+
+def write_tiff(plan: Plan, level: Any, highest: int) -> None:
+    """Write a finished level with ids up to `highest` to the file that was asked for."""
+    target, source, config = plan.target, plan.source, plan.config
+    try:
+        ngff.write_label_tiff(
+            target.path,
+            level,
+            config.voxel_size or source.voxel_size(config.level),
+            axes="".join(target.axes).upper(),
+            interval=source.interval,
+            highest=highest,
+        )
+    except ValueError as error:  # a checksum of Zarr
+        raise damaged(error, level.store_path) from error
 
 
 def create_final(plan: Plan, levels: list[Any], dtype: np.dtype[Any], *, keep: bool) -> Any:

@@ -302,6 +302,24 @@ def test_label_films_keep_their_time_axis(tmp_path: Path) -> None:
     array, axes, _, _ = read_tiff(tmp_path / "film.tif")
     assert axes == ("t", "y", "x")
     np.testing.assert_array_equal(array, labels)
+    assert open_image(tmp_path / "film.tif").interval is None
+
+
+@pytest.mark.parametrize("of_imagej", [False, True])
+def test_films_keep_their_interval(tmp_path: Path, of_imagej: bool) -> None:
+    about = {"axes": "TYX", "finterval": 90.0, "unit": "um"}
+    if not of_imagej:
+        about = {"axes": "TYX", "TimeIncrement": 1.5, "TimeIncrementUnit": "min"}
+    film = tmp_path / "film.tif"
+    tifffile.imwrite(film, ramp((3, 8, 6)), imagej=of_imagej, ome=not of_imagej, metadata=about)
+    assert open_image(film).interval == 90.0
+    convert(film, tmp_path / "film.ome.zarr")
+    image = open_image(tmp_path / "film.ome.zarr")
+    assert (image.units[0], image.levels[0].scale[0]) == ("second", 90.0)
+    convert(tmp_path / "film.ome.zarr", tmp_path / "back.ome.tif")
+    assert open_image(tmp_path / "back.ome.tif").interval == 90.0
+    write_label_tiff(tmp_path / "labels.tif", ramp((3, 8, 6)), axes="TYX", interval=90.0)
+    assert open_image(tmp_path / "labels.tif").interval == 90.0
 
 
 def test_labels_that_do_not_fit_are_refused_and_nothing_is_left(tmp_path: Path) -> None:

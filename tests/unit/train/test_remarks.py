@@ -161,7 +161,7 @@ def test_thin_stacks_of_one_size_were_said_to_be_smaller_than_most(
 def test_validation_images_that_are_trained_on_are_told_of(tmp_path: Path) -> None:
     data = folder_of(tmp_path, drawn())
     also = ["--val-images", str(data / "images"), "--val-labels", str(data / "labels")]
-    assert "3 of 3 validation images are trained on, too" in train(data, *also)
+    assert "3 of 3 images set apart have the very pixels" in train(data, *also)
 
 
 def test_a_background_label_that_is_nowhere_is_told_of(tmp_path: Path) -> None:
