@@ -25,9 +25,9 @@ from scipy import ndimage
 from skimage.transform import resize
 
 from spoco_zoo.config import SegmentConfig
+from spoco_zoo.metrics import mean, score
 from spoco_zoo.segment import segment
 from spoco_zoo.segment.scale.resize import Stretch
-from spoco_zoo.train.metrics import mean, score
 
 if TYPE_CHECKING:
     from collections.abc import Callable

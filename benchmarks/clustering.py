@@ -33,6 +33,7 @@ from torch import nn
 
 from spoco_zoo.bundle.load import load_model
 from spoco_zoo.config import ClusteringConfig, TrainConfig
+from spoco_zoo.metrics import mean, score
 from spoco_zoo.nets.receptive import pooling_factor
 from spoco_zoo.segment.cluster import cluster, drop_or_absorb, split_parts
 from spoco_zoo.segment.cluster.field import TensorField
@@ -40,7 +41,6 @@ from spoco_zoo.segment.cluster.meanshift import clusters, mark_foreground
 from spoco_zoo.segment.workers.memory import return_freed_memory
 from spoco_zoo.train.data import load_samples
 from spoco_zoo.train.files import pair_files
-from spoco_zoo.train.metrics import mean, score
 from spoco_zoo.train.validate import Case, embed_cases
 
 if TYPE_CHECKING:

@@ -31,10 +31,10 @@ from spoco_zoo.train.validate import embed_cases, score_cases
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from spoco_zoo.metrics import Scores
     from spoco_zoo.nets.model import Model
     from spoco_zoo.train.data import Sample
     from spoco_zoo.train.files import Pair
-    from spoco_zoo.train.metrics import Scores
 
 
 def main() -> None:

@@ -28,9 +28,8 @@ import tifffile
 
 from spoco_zoo import ngff
 from spoco_zoo.config import SegmentConfig
+from spoco_zoo.metrics import Contingency, best_ious, mean, score
 from spoco_zoo.segment import open_labels, segment
-from spoco_zoo.train.contingency import Contingency
-from spoco_zoo.train.metrics import best_ious, mean, score
 
 SAME = 0.9
 GUTTER = 16  # mirrored pixels around each image: without them nuclei of two images would touch

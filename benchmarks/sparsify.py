@@ -23,7 +23,8 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from spoco_zoo.train.files import SUFFIXES, read_array
+from spoco_zoo.naming import SUFFIXES
+from spoco_zoo.train.files import read_array
 
 TURN = 0.15  # standard deviation of the change of direction per voxel, radians
 LENGTH = 120  # longest stroke, voxels

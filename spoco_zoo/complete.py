@@ -33,11 +33,11 @@ from spoco_zoo.bundle.load import load_model
 from spoco_zoo.bundle.results import INSIDE, make_folder
 from spoco_zoo.errors import BundleError, StoreError
 from spoco_zoo.locking import workplace
+from spoco_zoo.metrics import Contingency
 from spoco_zoo.nets.device import choose_device
 from spoco_zoo.nets.model import own_network
 from spoco_zoo.ngff.write_tiff import write_label_tiff
 from spoco_zoo.segment.cluster import cluster
-from spoco_zoo.train.contingency import Contingency
 from spoco_zoo.train.data import BACKGROUND, UNKNOWN
 from spoco_zoo.train.files import pair_files
 

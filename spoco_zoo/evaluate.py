@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spoco_zoo.errors import DataError
+from spoco_zoo.metrics import Contingency, Scores, best_ious, mean, pooled, score_counts
+from spoco_zoo.naming import by_name, stem, visible
 from spoco_zoo.ngff import find_labels
 from spoco_zoo.ngff.opening import holds_zarr
 from spoco_zoo.ngff.store import whole_chunks
-from spoco_zoo.train.files import by_name, stem, visible
-from spoco_zoo.train.metrics import Contingency, Scores, best_ious, mean, pooled, score_counts
 from spoco_zoo.verbs import make_verb
 
 if TYPE_CHECKING:

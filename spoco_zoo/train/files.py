@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,17 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spoco_zoo.errors import DataError, InputError, one_line
+from spoco_zoo.naming import SUFFIXES, by_name, is_named_labels, stem, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-__all__ = ["SUFFIXES", "Pair", "left_out", "match_names", "pair_files", "read_array"]
-
-SUFFIXES = (".tif", ".tiff", ".png", ".npy", ".npz", ".h5", ".hdf5", ".zarr")
-LABEL_ENDINGS = (".spoco", "_cp_masks")
-"""What this program and Cellpose append to the name of an image to name its labels."""
+__all__ = ["Pair", "left_out", "match_names", "pair_files", "read_array"]
 
 
 @dataclass(frozen=True)
@@ -30,20 +26,6 @@ class Pair:
     name: str
     image: Path
     labels: Path
-
-
-def stem(path: Path) -> str:
-    """Name of an image without its suffix, or of its labels without what that program appends."""
-    # macOS takes letters and accents apart, other systems do not.
-    return _without(unicodedata.normalize("NFC", path.name), SUFFIXES, (".ome",), LABEL_ENDINGS)
-
-
-def _without(name: str, *kinds: Sequence[str]) -> str:
-    """A name without one ending of each kind, in that order, in small letters or capitals."""
-    for endings in kinds:
-        ending = next((e for e in endings if name.lower().endswith(e)), "")
-        name = name[: len(name) - len(ending)]
-    return name
 
 
 def pair_files(images: Path, labels: Path, *, prefix: str = "") -> list[Pair]:
@@ -76,11 +58,6 @@ def pair_files(images: Path, labels: Path, *, prefix: str = "") -> list[Pair]:
     return match_names(found["images"], found["labels"])
 
 
-def is_named_labels(path: Path) -> bool:
-    """Whether a name has what a program appends to that of an image to name its labels."""
-    return _without(path.name, SUFFIXES, (".ome",)).lower().endswith(LABEL_ENDINGS)
-
-
 def listed(folder: Path) -> list[Path]:
     """The files of a folder that can be read, in order."""
     return sorted(p for p in visible(folder.iterdir()) if p.suffix.lower() in SUFFIXES)
@@ -102,31 +79,12 @@ def left_out(images: Path, labels: Path) -> str:
     return text + (f" {odd[0]} is of a type that is not read: save it as TIFF." if odd else "")
 
 
-def visible(paths: Iterable[Path]) -> Iterable[Path]:
-    """Without hidden files, as macOS leaves them (``._a.tif``) beside those that it copies."""
-    return (path for path in paths if not path.name.startswith("."))
-
-
 def check_folder(folder: Path, what: str) -> None:
     """Refuse what is no folder."""
     if not folder.is_dir():
         raise DataError(
             f"--{what} must be a folder, or both a file", f"{folder}", "Check the path."
         )
-
-
-def by_name(entries: Iterable[tuple[str, Path]], what: str) -> dict[str, Path]:
-    """Files by name; names that two files share are refused, as one would hide the other."""
-    found: dict[str, Path] = {}
-    for name, path in entries:
-        if name in found:
-            raise DataError(
-                f"{what} must have names that are unique without their suffixes",
-                f"{found[name]} and {path}",
-                "Rename one of them, or give images and labels a folder each.",
-            )
-        found[name] = path
-    return found
 
 
 def match_names(images: dict[str, Path], labels: dict[str, Path]) -> list[Pair]:

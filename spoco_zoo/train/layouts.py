@@ -18,14 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spoco_zoo.errors import ConfigError, DataError
-from spoco_zoo.train.files import (
-    by_name,
-    check_folder,
-    match_names,
-    pair_files,
-    read_array,
-    visible,
-)
+from spoco_zoo.naming import by_name, visible
+from spoco_zoo.train.files import check_folder, match_names, pair_files, read_array
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -40,9 +40,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from spoco_zoo.config import TrainConfig
+    from spoco_zoo.metrics import Scores
     from spoco_zoo.nets.model import Clusterer
     from spoco_zoo.train.data import Sample, Split
-    from spoco_zoo.train.metrics import Scores
     from spoco_zoo.train.setup import Setup
 
 __all__ = ["Trainer", "learning_rate"]

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from spoco_zoo.config import ClusteringConfig
+from spoco_zoo.metrics import Scores, mean, score
 from spoco_zoo.train.data import UNKNOWN
-from spoco_zoo.train.metrics import Scores, mean, score
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -48,10 +48,10 @@ from spoco_zoo import ngff
 from spoco_zoo.cli import app
 from spoco_zoo.config import SegmentConfig
 from spoco_zoo.errors import SpocoError
+from spoco_zoo.metrics import Contingency, score_counts
 from spoco_zoo.nets.model import load_run
 from spoco_zoo.segment import segment
 from spoco_zoo.segment.channels import choose_channels
-from spoco_zoo.train.metrics import Contingency, score_counts
 
 SECONDS = 400
 LARGE = 2**22

@@ -15,8 +15,8 @@ from spoco_zoo.cli import app
 from spoco_zoo.demo.synth import crowded_cells
 from spoco_zoo.errors import DataError, StoreError
 from spoco_zoo.evaluate import evaluate
+from spoco_zoo.metrics import Contingency, mean, pooled, score
 from spoco_zoo.ngff import convert
-from spoco_zoo.train.metrics import Contingency, mean, pooled, score
 
 
 @pytest.fixture(scope="module")

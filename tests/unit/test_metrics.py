@@ -10,10 +10,10 @@ from hypothesis.extra import numpy as hnp
 from skimage.metrics import adapted_rand_error, variation_of_information
 
 from spoco_zoo.errors import DataError
-from spoco_zoo.train import contingency
-from spoco_zoo.train.metrics import (
+from spoco_zoo.metrics import (
     Contingency,
     best_ious,
+    contingency,
     mean,
     pooled,
     score,

@@ -20,7 +20,7 @@ from spoco_zoo.bundle.options import ExportOptions
 from spoco_zoo.config import ClusteringConfig, SegmentConfig, TrainConfig
 from spoco_zoo.errors import BundleError, ConfigError, LedgerError, StoreError
 from spoco_zoo.locking import LOCK, RunLock
-from spoco_zoo.train.metrics import score
+from spoco_zoo.metrics import score
 from spoco_zoo.train.validate import Tuning
 from spoco_zoo.tuning import MethodResult, TuneResult, store_winner, tune_model
 

@@ -9,8 +9,8 @@ from scipy import ndimage
 
 from spoco_zoo.config import ClusteringConfig
 from spoco_zoo.errors import DataError
+from spoco_zoo.metrics import score
 from spoco_zoo.segment.cluster import cluster
-from spoco_zoo.train.metrics import score
 
 DIM = 6
 

@@ -15,10 +15,10 @@ from sklearn.metrics import adjusted_rand_score
 from spoco_zoo.bundle.export import cluster_script
 from spoco_zoo.config import ClusteringConfig
 from spoco_zoo.errors import ConfigError
+from spoco_zoo.metrics import score
 from spoco_zoo.segment.cluster import cluster
 from spoco_zoo.segment.cluster.density import spanning_tree
 from spoco_zoo.segment.cluster.meanshift import assign, find_modes
-from spoco_zoo.train.metrics import score
 
 from .suite import DIM, ClusteringSuite, planted
 

@@ -172,7 +172,7 @@ def scoring() -> Scoring:
 
 
 def average_precision(config: ClusteringConfig, seeds: range) -> float:
-    from spoco_zoo.train.metrics import score
+    from spoco_zoo.metrics import score
 
     found = []
     for field, truth in map(drawn, seeds):

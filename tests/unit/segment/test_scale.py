@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from spoco_zoo import ngff
 from spoco_zoo.config import SegmentConfig
+from spoco_zoo.metrics import score
 from spoco_zoo.nets.model import Model
 from spoco_zoo.segment import dry_run, embed_part, segment
 from spoco_zoo.segment.blocks import Box
@@ -21,7 +22,6 @@ from spoco_zoo.segment.ledger import Ledger
 from spoco_zoo.segment.network.models import read_model
 from spoco_zoo.segment.scale.decision import Look, choose_scale
 from spoco_zoo.segment.scale.looking import EDGE, PLACES, _part, _places, scale_is_open
-from spoco_zoo.train.metrics import score
 
 USUAL, LARGEST = 400.0, 2000.0
 NUCLEI = "nuclei-fluo-2d"

@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spoco_zoo.train.contingency import Contingency, side_by_side
+from spoco_zoo.metrics.contingency import Contingency, side_by_side
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from numpy.typing import NDArray
 
-    from spoco_zoo.train.contingency import Overlaps, PairCounts
+    from spoco_zoo.metrics.contingency import Overlaps, PairCounts
 
 __all__ = [
     "Contingency",
