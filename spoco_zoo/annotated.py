@@ -121,7 +121,7 @@ def zoomed(sample: Sample, zoom: Zoom) -> Sample:
     pairs = zip(sample.labels.shape, zoom.factors, strict=True)
     shape = tuple(max(round(n / factor), 1) for n, factor in pairs)
     labels = at_shape(sample.labels, shape)
-    return make_sample(sample.name, resampled(sample.raw, shape), labels)
+    return make_sample(sample.name, resampled(sample.raw, shape), labels, mixed=True)
 
 
 def at_shape(labels: NDArray[np.int32], shape: tuple[int, ...]) -> NDArray[np.int32]:

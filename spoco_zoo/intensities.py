@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -28,6 +29,7 @@ __all__ = [
     "divisor",
     "exact_kind",
     "normalise",
+    "pieces_of",
     "restored",
     "statistics_of",
     "without_frame",
@@ -47,6 +49,8 @@ BETWEEN = 2.5
 """Voxels beyond a tenth of the way to them, against those beyond a half, at most."""
 SAMPLE = 2**16
 """Values of a piece that tell where nearly all of them lie."""
+PIECE = 2**21
+"""Voxels looked at together."""
 LARGEST = 1e37
 """Of an intensity: normalised as float32, neither it nor a difference of two overflows."""
 
@@ -66,6 +70,10 @@ class Statistics(NamedTuple):
     """Whether bright and dark change places for the network."""
     apart: float = 0.0
     """Share of voxels far from all others that make most of the deviation; below 0: dark ones."""
+    cut_low: float = -np.inf
+    """Values below are taken as this one before an image is resampled."""
+    cut_high: float = np.inf
+    """Values above are taken as this one before an image is resampled."""
 
 
 @dataclass
@@ -139,7 +147,30 @@ class Intensities:
         return self.mean, (self.squares / self.count) ** 0.5
 
 
-def statistics_of(pieces: Callable[[], Iterable[NDArray[np.generic]]]) -> Statistics:
+def pieces_of(shape: Sequence[int], most: int | None = None) -> Iterator[tuple[slice, ...]]:
+    """Regions of about `PIECE` voxels that cover a shape; of more than `most` a lattice of them."""
+    step, room = list(shape), float(PIECE)
+    for done, axis in enumerate(sorted(range(len(shape)), key=shape.__getitem__)):
+        # What a short axis cannot take is left to the longer ones.
+        step[axis] = min(shape[axis], max(1, round(room ** (1 / (len(shape) - done)))))
+        room /= step[axis]
+    counts = [-(-n // s) for n, s in zip(shape, step, strict=True)]
+    if most is not None and math.prod(shape) > PIECE * most:
+        while math.prod(counts) > most:
+            widest = max(range(len(counts)), key=counts.__getitem__)
+            counts[widest] -= 1
+    starts = [
+        np.unique(np.linspace(0, n - s, c).round().astype(int)) if c * s < n else np.arange(c) * s
+        for n, s, c in zip(shape, step, counts, strict=True)
+    ]
+    for corner in product(*starts):
+        ends = zip(map(int, corner), step, shape, strict=True)
+        yield tuple(slice(a, min(a + s, n)) for a, s, n in ends)
+
+
+def statistics_of(
+    pieces: Callable[[], Iterable[NDArray[np.generic]]], *, mixed: bool = False
+) -> Statistics:
     """Mean, deviation and limits of an image that is read piece by piece.
 
     Parameters
@@ -148,6 +179,9 @@ def statistics_of(pieces: Callable[[], Iterable[NDArray[np.generic]]]) -> Statis
         Gives the pieces, (C, [Z,] Y, X) each. It is called again if there is something to
         cut off, and if the image is all frame: that is, of one value, or of one per piece, or if
         a frame left nothing but one value.
+    mixed : bool
+        Whether lines beside a frame may be means of it and of what it surrounds, as in images that
+        were resampled: they are left out with it.
 
     Returns
     -------
@@ -156,7 +190,7 @@ def statistics_of(pieces: Callable[[], Iterable[NDArray[np.generic]]]) -> Statis
     seen, least, most = Intensities(), np.inf, -np.inf
     for piece in pieces():
         least, most = min(least, piece.min()), max(most, piece.max())
-        seen.add(without_frame(piece))
+        seen.add(without_frame(piece, mixed=mixed))
     # What is left of a rectangle on even ground is of one value, too: then the ground is no frame.
     all_frame = seen.count == 0 or (seen.least == seen.most and least < most)
     if all_frame:
@@ -169,7 +203,7 @@ def statistics_of(pieces: Callable[[], Iterable[NDArray[np.generic]]]) -> Statis
     if math.isfinite(low) or math.isfinite(high):
         counted = Intensities(low, high)
         for piece in pieces():
-            counted.add(piece if all_frame else without_frame(piece))
+            counted.add(piece if all_frame else without_frame(piece, mixed=mixed))
     mean, std = counted.moments()
     if least < seen.least:
         low = usual[0]
@@ -179,13 +213,15 @@ def statistics_of(pieces: Callable[[], Iterable[NDArray[np.generic]]]) -> Statis
     return Statistics(mean, std, low, high, (usual[1] - mean) / divisor(std), apart=apart)
 
 
-def without_frame(values: NDArray[np.generic]) -> NDArray[np.generic]:
+def without_frame(values: NDArray[np.generic], *, mixed: bool = False) -> NDArray[np.generic]:
     """An image, or a piece of one, without lines of one value along its faces.
 
     Parameters
     ----------
     values : ndarray
         (C, [Z,] Y, X).
+    mixed : bool
+        Without one line more behind each frame, if that leaves any.
 
     Returns
     -------
@@ -206,6 +242,8 @@ def without_frame(values: NDArray[np.generic]) -> NDArray[np.generic]:
         stop = len(last) - (int(np.argmin(last[::-1])) if last[-1] else 0)
         if start == stop:
             return values[:, :0]
+        if mixed and stop - start > 2:
+            start, stop = start + (start > 0), stop - (stop < len(last))
         values = np.moveaxis(np.moveaxis(values, axis, 0)[start:stop], 0, axis)
     return values
 

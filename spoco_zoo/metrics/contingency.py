@@ -210,10 +210,11 @@ def _count(prediction: NDArray[Any], truth: NDArray[Any], ignore: int | None) ->
     change |= truth[1:] != truth[:-1]
     starts = np.concatenate([[0], np.flatnonzero(change) + 1])
     lengths = np.diff(starts, append=truth.size)
-    predicted, true = prediction[starts].astype(np.int64), truth[starts].astype(np.int64)
+    predicted, true = prediction[starts], truth[starts]
     if ignore is not None:
         kept = true != ignore
         predicted, true, lengths = predicted[kept], true[kept], lengths[kept]
+    predicted, true = predicted.astype(np.int64), true.astype(np.int64)
     lowest = min(predicted.min(initial=0), true.min(initial=0))
     if lowest < 0:
         raise DataError(

@@ -14,7 +14,7 @@ from spoco_zoo.ngff.labels import (
 )
 from spoco_zoo.ngff.opening import open_image
 from spoco_zoo.ngff.reduce import mean_cells, mode_cells, pyramid_factors
-from spoco_zoo.ngff.rescale import resampled, rescale_image
+from spoco_zoo.ngff.rescale import RescaledImage, cut_off, resampled, rescale_image
 from spoco_zoo.ngff.store import (
     has_block,
     is_remote,
@@ -44,12 +44,14 @@ __all__ = [
     "Image",
     "LabelTarget",
     "Level",
+    "RescaledImage",
     "as_labelled",
     "check_label_name",
     "check_outside",
     "claim_label",
     "convert",
     "create_label",
+    "cut_off",
     "find_channels",
     "find_labels",
     "has_block",

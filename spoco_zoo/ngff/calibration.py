@@ -55,7 +55,7 @@ def _from_ome(xml: str, series: int) -> tuple[dict[str, float], tuple[str, ...]]
         _set(sizes, axis, chosen.get(f"PhysicalSize{axis.upper()}"), unit)
     _set(sizes, "t", chosen.get("TimeIncrement"), _time_unit(chosen.get("TimeIncrementUnit", "s")))
     names = [node.get("Name") for node in chosen if node.tag.rpartition("}")[2] == "Channel"]
-    return sizes, tuple(name for name in names if name)
+    return sizes, tuple(name or "" for name in names)
 
 
 def _from_imagej(tiff: tifffile.TiffFile) -> tuple[dict[str, float], tuple[str, ...]]:

@@ -9,12 +9,14 @@ A view voxel that is larger than the image's is the mean of what it covers, part
 of voxels by their share; one that is smaller is interpolated linearly between
 the two nearest centres. A value depends on the image alone and not on the region
 asked for, to the last bit: every sum runs over the same terms in the same order.
+Shares are whole numbers until a sum is divided, so what is of one value stays so: an
+empty image does not become one of rounding errors.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -24,9 +26,9 @@ from scipy.sparse import csr_array
 
 from spoco_zoo.ngff.image import Image, Level
 
-__all__ = ["RescaledImage", "resampled", "rescale_image"]
+__all__ = ["RescaledImage", "cut_off", "resampled", "rescale_image"]
 
-PIECE = 2**24
+PIECE = 2**23
 """Voxels of the image held at a time, where the first axis allows it."""
 
 
@@ -36,6 +38,8 @@ class RescaledImage(Image):
 
     origin: Image | None = None
     origin_level: int = 0
+    limits: tuple[float, float] = (-np.inf, np.inf)
+    """Values of the image beyond these count as the limit."""
 
     def read(
         self, level: int, time: int, channels: Sequence[int] | None, where: Sequence[slice]
@@ -55,7 +59,7 @@ class RescaledImage(Image):
             head = axis_map(old[0], new[0], slice(start, min(start + rows, first.stop)))
             region = (head.source, *(m.source for m in maps[1:]))
             values = self.origin.read(self.origin_level, time, channels, region)
-            parts.append(_apply(values.astype(self.dtype), [head, *maps[1:]]))
+            parts.append(_apply(values, [head, *maps[1:]], self.limits))
         return np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
 
     def read_region(self, level: int, region: Sequence[slice]) -> NDArray[Any]:
@@ -67,6 +71,14 @@ class RescaledImage(Image):
         return (1,) * len(self.axes)
 
 
+def cut_off(image: Image, low: float, high: float) -> Image:
+    """The image, of which a view takes no values below `low` or above `high`.
+
+    They would spread over what is resampled; an image that is no view stays as it is.
+    """
+    return replace(image, limits=(low, high)) if isinstance(image, RescaledImage) else image
+
+
 @dataclass(frozen=True)
 class AxisMap:
     """From a part of an axis of the image to a part of the view's."""
@@ -74,7 +86,9 @@ class AxisMap:
     source: slice
     """What has to be read."""
     weights: csr_array | None
-    """Shape (view voxels, image voxels); None if nothing changes."""
+    """Shape (view voxels, image voxels), whole numbers; None if nothing changes."""
+    unit: int = 1
+    """What the weights of a view voxel add up to."""
 
 
 def rescale_image(image: Image, level: int, voxel_factor: Sequence[float]) -> RescaledImage:
@@ -125,7 +139,7 @@ def resampled(values: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:
     In float32 if that is exact, else float64.
     """
     maps = [axis_map(n, m, slice(0, m)) for n, m in zip(values.shape[1:], shape, strict=True)]
-    return _apply(values.astype(np.promote_types(values.dtype, np.float32)), maps)
+    return _apply(values, maps)
 
 
 def axis_map(old: int, new: int, where: slice) -> AxisMap:
@@ -140,52 +154,65 @@ def axis_map(old: int, new: int, where: slice) -> AxisMap:
 
     Examples
     --------
-    >>> axis_map(5, 2, slice(0, 2)).weights.toarray().round(2)
-    array([[0.4, 0.4, 0.2, 0. , 0. ],
-           [0. , 0. , 0.2, 0.4, 0.4]])
+    >>> axis_map(5, 2, slice(0, 2)).weights.toarray(), axis_map(5, 2, slice(0, 2)).unit
+    (array([[2., 2., 1., 0., 0.],
+           [0., 0., 1., 2., 2.]]), 5)
     """
     if old == new:
         return AxisMap(where, None)
     index = np.arange(where.start, where.stop)
     columns, values = _averages(index, old, new) if old > new else _ramps(index, old, new)
+    unit = old if old > new else 2 * new
     source = slice(int(columns.min()), int(columns.max()) + 1)
     rows = np.broadcast_to(np.arange(len(index))[:, None], columns.shape)
     kept = values > 0
     weights = csr_array(
-        (values[kept], (rows[kept], columns[kept] - source.start)),
+        (values[kept].astype(np.float64), (rows[kept], columns[kept] - source.start)),
         shape=(len(index), source.stop - source.start),
     )
-    return AxisMap(source, weights)
+    return AxisMap(source, weights, unit)
 
 
 def _averages(index: NDArray[Any], old: int, new: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Image voxels that each view voxel covers, and the share of each; shape (n, k)."""
-    # In units of 1/new of an image voxel everything is a whole number: shares are exact.
+    """Image voxels that each view voxel covers, and how much of each, shape (n, k).
+
+    In units of ``1/new`` of an image voxel.
+    """
     start, stop = index * old, (index + 1) * old
     width = -(-old // new) + 1
     columns = (start // new)[:, None] + np.arange(width)
     covered = np.minimum(stop[:, None], (columns + 1) * new) - np.maximum(
         start[:, None], columns * new
     )
-    return np.minimum(columns, old - 1), np.maximum(covered, 0) / old
+    return np.minimum(columns, old - 1), np.maximum(covered, 0)
 
 
 def _ramps(index: NDArray[Any], old: int, new: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """The two image voxels around the centre of each view voxel, and their weights."""
-    centre = np.clip(((2 * index + 1) * old - new) / (2 * new), 0, old - 1)
-    low = np.minimum(np.floor(centre).astype(np.int64), max(old - 2, 0))
-    share = centre - low
+    """The two image voxels around the centre of each view voxel, and their weights.
+
+    In units of ``1 / (2 new)`` of an image voxel.
+    """
+    unit = 2 * new
+    centre = np.clip((2 * index + 1) * old - new, 0, (old - 1) * unit)
+    low = np.minimum(centre // unit, max(old - 2, 0))
+    share = centre - low * unit
     columns = np.stack([low, np.minimum(low + 1, old - 1)], axis=1)
-    return columns, np.stack([1 - share, share], axis=1)
+    return columns, np.stack([unit - share, share], axis=1)
 
 
-def _apply(result: NDArray[Any], maps: Sequence[AxisMap]) -> NDArray[Any]:
-    """Resample (C, [Z,] Y, X) axis by axis, in its own type."""
+def _apply(
+    values: NDArray[Any], maps: Sequence[AxisMap], limits: tuple[float, float] = (-np.inf, np.inf)
+) -> NDArray[Any]:
+    """Resample (C, [Z,] Y, X) axis by axis in float64; the result as `resampled` says."""
+    result = values.astype(np.float64)
+    if np.isfinite(limits).any():
+        np.clip(result, *limits, out=result)
     for axis, step in enumerate(maps, start=1):
         if step.weights is None:
             continue
         # Sparse rows are summed in the order of their columns: no BLAS, no change of order.
         front = np.moveaxis(result, axis, 0)
-        flat = step.weights.astype(result.dtype) @ front.reshape(len(front), -1)
+        flat = step.weights @ front.reshape(len(front), -1)
+        flat /= step.unit
         result = np.moveaxis(flat.reshape(-1, *front.shape[1:]), 0, axis)
-    return np.ascontiguousarray(result)
+    return np.ascontiguousarray(result, np.promote_types(values.dtype, np.float32))

@@ -10,7 +10,7 @@ import numpy as np
 
 from spoco_zoo import ngff
 from spoco_zoo.config import ClusteringConfig, SegmentConfig
-from spoco_zoo.intensities import normalise
+from spoco_zoo.intensities import Statistics, normalise
 from spoco_zoo.nets.device import choose_device
 from spoco_zoo.segment.blocks import Box
 from spoco_zoo.segment.channels import choose_axes
@@ -56,7 +56,7 @@ def ready_part(
     plan: Plan,
     model: Model,
     region: Box,
-    statistics: Callable[[np.ndarray], Statistics],
+    statistics: Statistics | None,
     place: torch.device,
 ) -> Callable[[], Embedded]:
     """Read a part of the first time point; what is returned embeds it, as often as called.
@@ -67,8 +67,8 @@ def ready_part(
     model : Model
     region : Box
         In voxels of `plan.image`.
-    statistics : callable
-        Mean and deviation to normalise by, given the values read.
+    statistics : Statistics or None
+        Of the image; None takes the mean and deviation of what is read, good enough to be timed.
     place : torch.device
 
     Raises
@@ -77,9 +77,12 @@ def ready_part(
         If a value is NaN or infinite.
     """
     needed = plan.field.needed(region)
-    raw = plan.image.read(plan.level, 0, plan.channels, needed.slices)
+    image = plan.image
+    if statistics is not None:
+        image = ngff.cut_off(image, statistics.cut_low, statistics.cut_high)
+    raw = image.read(plan.level, 0, plan.channels, needed.slices)
     check_finite(raw, needed, plan.image.uri)
-    pixels = normalise(raw, statistics(raw))
+    pixels = normalise(raw, statistics or Statistics(float(raw.mean()), float(raw.std())))
     network: Embedder = made_ready(
         model.network, place, plan.config.precision, graphs=worth_graphs(plan.grid)
     )
@@ -131,7 +134,7 @@ def embed_part(
         config = config.model_copy(update={"roi": roi})
         plan = make_plan(image, loaded.recipe, config, output=output)
     whole = measure(plan.image, plan.level, 0, plan.channels, inverted=config.invert)
-    found = ready_part(plan, loaded, plan.region, lambda _: whole, choose_device(device))()
+    found = ready_part(plan, loaded, plan.region, whole, choose_device(device))()
     return Part(found.embeddings.cpu().numpy(), plan.region, image, plan.image, plan.level)
 
 

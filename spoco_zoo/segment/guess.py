@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
-from spoco_zoo.intensities import Statistics
 from spoco_zoo.nets.device import choose_device
 from spoco_zoo.segment.blocks import make_box
 from spoco_zoo.segment.glance import ready_part
@@ -74,14 +73,7 @@ def guess_time(
     """
     place = choose_device(device)
     region = _sample(plan)
-    # One part's own statistics are good enough for a guess; the run measures the whole volume.
-    run = ready_part(
-        plan,
-        model,
-        region,
-        lambda raw: Statistics(float(raw.mean()), float(raw.std())),
-        place,
-    )
+    run = ready_part(plan, model, region, None, place)
     if plan.recipe.net.ndim < len(region.shape):
         cluster = cluster_planes(cluster, plan.rule, plan.recipe.net.turning)
     run()  # The first forward prepares the kernels and is not counted.

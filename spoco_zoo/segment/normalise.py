@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from itertools import product
+from dataclasses import dataclass, field
 from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from spoco_zoo.errors import DataError, RemoteError, StoreError
-from spoco_zoo.intensities import LARGEST, statistics_of
+from spoco_zoo.intensities import LARGEST, pieces_of, statistics_of
+from spoco_zoo.ngff import RescaledImage, cut_off
 from spoco_zoo.segment.blocks import Box
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ __all__ = ["are_alike", "check_finite", "measure"]
 ALIKE = 1e-4
 """Of the deviation."""
 
-PIECE = 2**21
-"""Voxels read at a time."""
 SMALL = 2**12
 """Voxels of the least piece that is tried where a larger one cannot be read."""
 MOST_UNREAD = 256
@@ -71,48 +70,69 @@ def measure(
     StoreError
         If no piece can be read, or, without `on_unread`, one cannot.
     """
+    mixed, limits = level > 0, dict[str, float]()
+    if isinstance(image, RescaledImage):
+        assert image.origin is not None
+        # Absurd voxels are cut off, and an empty frame is made even, before they spread.
+        seen = image.origin, image.origin_level, time, channels
+        first = measure(*seen, on_unread=None if on_unread is None else lambda error: None)
+        image, mixed = cut_off(image, first.low, first.high), True
+        limits = {"cut_low": first.low, "cut_high": first.high}
+    reader = _Reader(image, level, time, tuple(channels), on_unread is not None)
     shape = image.spatial_shape(level)
-    unread: dict[Box, StoreError] = {}
-    smaller: dict[Box, tuple[Box, ...]] = {}
-    good = False
+    boxes = _boxes(shape, MOST_PIECES)
+    found = statistics_of(lambda: reader.read(boxes), mixed=mixed)
+    if found.std == 0 and sum(box.size for box in boxes) < prod(shape):
+        # A sample of one value does not tell that the image is: what else it holds counts.
+        every = _boxes(shape, None)
+        other = [b for b in every if any((v != found.mean).any() for v in reader.read([b]))]
+        some = boxes[:1] + other[:: max(-(-len(other) // MOST_PIECES), 1)]
+        found = statistics_of(lambda: reader.read(some), mixed=mixed)
+    if reader.unread and on_unread is not None:
+        on_unread(list(reader.unread.values())[-1])  # one of the least pieces
+    return found._replace(inverted=inverted, **limits)
 
-    def read(boxes: Iterable[Box]) -> Iterator[np.ndarray]:
-        nonlocal good
+
+@dataclass
+class _Reader:
+    """Pieces of an image, and what of them cannot be read."""
+
+    image: Image
+    level: int
+    time: int
+    channels: tuple[int, ...]
+    lenient: bool
+    """Whether such pieces are left out."""
+    unread: dict[Box, StoreError] = field(default_factory=dict)
+    smaller: dict[Box, tuple[Box, ...]] = field(default_factory=dict)
+    """What was tried in place of them."""
+    good: bool = False
+
+    def read(self, boxes: Iterable[Box]) -> Iterator[np.ndarray]:
+        """Values (C, [Z,] Y, X) of the boxes that can be read, or of parts of them."""
         waiting = list(boxes)[::-1]
         while waiting:
             box = waiting.pop()
-            if box in unread:  # found out when the pieces were gone through before
-                waiting += smaller[box]
+            if box in self.unread:  # found out when the pieces were gone through before
+                waiting += self.smaller[box]
                 continue
             try:
-                values = image.read(level, time, channels, box.slices)
+                values = self.image.read(self.level, self.time, self.channels, box.slices)
             except RemoteError:
                 raise
             except StoreError as error:
-                if on_unread is None:
+                if not self.lenient:
                     raise
-                unread[box] = error
+                self.unread[box] = error
                 # Most of it may be good, as where one chunk is not; not where nearly nothing is.
-                smaller[box] = _halves(box) if len(unread) < MOST_UNREAD else ()
-                waiting += smaller[box]
+                self.smaller[box] = _halves(box) if len(self.unread) < MOST_UNREAD else ()
+                waiting += self.smaller[box]
                 continue
-            check_finite(values, box, image.uri)
-            good = True
+            check_finite(values, box, self.image.uri)
+            self.good = True
             yield values
-        if unread and not good:
-            raise next(iter(unread.values()))
-
-    boxes = list(_pieces(shape, MOST_PIECES))
-    found = statistics_of(lambda: read(boxes))
-    if found.std == 0 and sum(box.size for box in boxes) < prod(shape):
-        # A sample of one value does not tell that the image is: what else it holds counts.
-        every = list(_pieces(shape, None))
-        other = [b for b in every if any((v != found.mean).any() for v in read([b]))]
-        some = boxes[:1] + other[:: max(-(-len(other) // MOST_PIECES), 1)]
-        found = statistics_of(lambda: read(some))
-    if unread and on_unread is not None:
-        on_unread(list(unread.values())[-1])  # one of the least pieces
-    return found._replace(inverted=inverted)
+        if self.unread and not self.good:
+            raise next(iter(self.unread.values()))
 
 
 def check_finite(values: np.ndarray, box: Box, name: str) -> None:
@@ -150,6 +170,11 @@ def are_alike(a: Statistics, b: Statistics) -> bool:
     return bool(np.allclose(a[:4], b[:4], rtol=1e-6, atol=ALIKE * b.std))
 
 
+def _boxes(shape: tuple[int, ...], most: int | None) -> list[Box]:
+    pieces = [zip(*((p.start, p.stop) for p in one), strict=True) for one in pieces_of(shape, most)]
+    return [Box(*ends) for ends in pieces]
+
+
 def _halves(box: Box) -> tuple[Box, ...]:
     """A box cut in two across its longest axis; nothing of a small one."""
     if box.size <= SMALL:
@@ -159,24 +184,3 @@ def _halves(box: Box) -> tuple[Box, ...]:
     ends = (*box.stop[:axis], middle, *box.stop[axis + 1 :])
     starts = (*box.start[:axis], middle, *box.start[axis + 1 :])
     return Box(starts, box.stop), Box(box.start, ends)
-
-
-def _pieces(shape: tuple[int, ...], most: int | None) -> Iterable[Box]:
-    """Boxes of about `PIECE` voxels that cover the shape, or if they are too many a lattice."""
-    step, room = list(shape), float(PIECE)
-    for done, axis in enumerate(sorted(range(len(shape)), key=shape.__getitem__)):
-        # What a short axis cannot take is left to the longer ones.
-        step[axis] = min(shape[axis], max(1, round(room ** (1 / (len(shape) - done)))))
-        room /= step[axis]
-    counts = [-(-n // s) for n, s in zip(shape, step, strict=True)]
-    if most is not None and prod(shape) > PIECE * most:
-        while prod(counts) > most:
-            widest = max(range(len(counts)), key=counts.__getitem__)
-            counts[widest] -= 1
-    starts = [
-        np.unique(np.linspace(0, n - s, c).round().astype(int)) if c * s < n else np.arange(c) * s
-        for n, s, c in zip(shape, step, counts, strict=True)
-    ]
-    for start in product(*starts):
-        corner = tuple(int(a) for a in start)
-        yield Box(corner, tuple(min(a + s, n) for a, s, n in zip(corner, step, shape, strict=True)))

@@ -15,6 +15,7 @@ import numpy as np
 
 from spoco_zoo.intensities import normalise
 from spoco_zoo.nets.device import find_device
+from spoco_zoo.ngff import cut_off
 from spoco_zoo.ngff.store import discard_blocks
 from spoco_zoo.segment.blocks import owned_first
 from spoco_zoo.segment.cluster import cluster as own_cluster
@@ -173,7 +174,8 @@ def read_block(common: Common, number: int) -> BlockInput:
     if statistics.std == 0:
         return BlockInput(number, None, 0.0)
     needed = common.field.needed(_region(common, number))
-    raw = common.image.read(common.level, when, common.channels, needed.slices)
+    image = cut_off(common.image, statistics.cut_low, statistics.cut_high)
+    raw = image.read(common.level, when, common.channels, needed.slices)
     check_finite(raw, needed, common.image.uri)
     return BlockInput(number, normalise(raw, statistics), time.perf_counter() - began)
 

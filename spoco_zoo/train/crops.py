@@ -225,7 +225,7 @@ class CropSampler(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
         if not bent:
             # On the voxel grid, whether the crop's side is odd or even.
             half = (np.array(self.crop) - 1) / 2
-            centre = np.floor(centre - half) + half
+            centre = np.rint(centre - half) + half
         offsets = draw_geometry(rng, self.crop, self.geometry, bent=bent)
         return resample(sample.image, sample.labels, centre, offsets)
 
@@ -254,5 +254,6 @@ class CropSampler(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
         half = np.array(self.crop) / 2
         shifted = target + rng.uniform(-half, half)
         shape = np.array(sample.labels.shape)
-        room = np.minimum(half, (shape - 1) / 2)
+        # From a centre to the last voxel of its crop is half a voxel less than to the crop's edge.
+        room = np.minimum(half - 0.5, (shape - 1) / 2)
         return np.asarray(np.clip(shifted, room, shape - 1 - room), np.float64)

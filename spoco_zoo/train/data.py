@@ -29,6 +29,7 @@ from spoco_zoo.intensities import (
     Statistics,
     exact_kind,
     normalise,
+    pieces_of,
     restored,
     statistics_of,
 )
@@ -72,9 +73,10 @@ class Sample:
     image : ndarray
         float32 (C, [Z,] Y, X), z-scored over the whole image.
     labels : ndarray
-        int32 ([Z,] Y, X): objects > 0, `UNKNOWN`, `BACKGROUND`.
+        int32 ([Z,] Y, X): objects 1, 2, ..., some of which `thin_out` may
+        take away, `UNKNOWN`, `BACKGROUND`.
     centres : ndarray
-        float64 (n, ndim), one voxel per annotated object, near its middle.
+        float64 (n, ndim), one voxel per annotated object, near its middle, in the order of labels.
     statistics : Statistics
         What the z-score took away.
     digest : tuple of int
@@ -217,6 +219,14 @@ def odd_labels(array: NDArray[Any], ndim: int) -> str:
     return f"Save one label image per file.{colours}"
 
 
+def counted(labels: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Labels of a part of an image, int32, whose objects are numbered 1, 2, ... without a gap."""
+    values, inverse = np.unique(labels, return_inverse=True)
+    objects = values > 0
+    values[objects] = np.arange(1, objects.sum() + 1)
+    return values[inverse.reshape(labels.shape)]
+
+
 def object_centres(labels: NDArray[np.int32]) -> NDArray[np.float64]:
     """The object voxel nearest to each object's centre of mass, float64 (n, ndim)."""
     centres = []
@@ -251,9 +261,15 @@ def object_sizes(samples: Sequence[Sample]) -> tuple[float, float, float]:
     return float(low), float(middle), float(high)
 
 
-def make_sample(name: str, image: NDArray[Any], labels: NDArray[np.int32]) -> Sample:
-    """Normalise an image and list its objects."""
-    found = statistics_of(lambda: [image])
+def make_sample(
+    name: str, image: NDArray[Any], labels: NDArray[np.int32], *, mixed: bool = False
+) -> Sample:
+    """Normalise an image as `segment` does, and list its objects.
+
+    `mixed` says that lines beside an empty frame may be mixtures of it, see `statistics_of`.
+    """
+    boxes = list(pieces_of(image.shape[1:]))
+    found = statistics_of(lambda: (image[(slice(None), *box)] for box in boxes), mixed=mixed)
     scaled = normalise(image, found)
     digest = checksum(image), checksum(labels[None])
     return Sample(name, scaled, labels, object_centres(labels), found, digest)
@@ -358,7 +374,7 @@ def _split_one(sample: Sample, fraction: float) -> Split:
     parts = []
     for part, what in ((slice(0, cut), "train"), (slice(cut, length), "val")):
         where = (slice(None),) * axis + (part,)
-        labels = sample.labels[where].copy()
+        labels = counted(sample.labels[where])
         piece = Sample(
             f"{sample.name}-{what}",
             sample.image[(slice(None), *where)],

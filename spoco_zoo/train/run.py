@@ -260,7 +260,7 @@ def scored(
 def first_clustering(config: TrainConfig, sizes: tuple[float, float, float]) -> ClusteringConfig:
     """Clustering parameters to validate with, before they are tuned.
 
-    The foreground begins nearer to the objects, at 2 delta_dist from the
+    The foreground begins nearer to the objects, at 1.5 delta_dist from the
     background, than half-way: there the Dice term decides where an object ends.
     """
     return ClusteringConfig.checked(

@@ -124,6 +124,8 @@ def test_ignore_may_be_negative():
     assert score(np.array([[5, 5, 9]]), truth, ignore=-1).ap90 == 1
     with pytest.raises(DataError, match="positive"):
         score(np.array([[5, 5, 9]]), truth)
+    highest = truth.astype(np.uint64)  # -1 becomes 2^64 - 1
+    assert score(np.array([[5, 5, 9]]), highest, ignore=2**64 - 1).ap90 == 1
 
 
 @given(pairs(), st.integers(1, 5))

@@ -149,7 +149,8 @@ class _Shown:
         """Segment a part at a zoom."""
         values = _read(self.image, self.level, self.channels, part)
         size = [max(round(n * zoom), 1) for n in part.shape[-2:]]
-        pixels = normalise(resampled(values, size), self.statistics)
+        # Before it is resampled: absurd voxels are cut off first.
+        pixels = resampled(normalise(values, self.statistics), size)
         return _look(pixels, self.network, self.recipe)
 
 

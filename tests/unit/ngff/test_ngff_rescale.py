@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from spoco_zoo import ngff
 from spoco_zoo.ngff import rescale
-from spoco_zoo.ngff.rescale import axis_map, rescale_image
+from spoco_zoo.ngff.rescale import axis_map, resampled, rescale_image
 
 
 def whole(image: ngff.Image) -> np.ndarray:
@@ -34,16 +34,26 @@ def test_a_part_of_an_axis_is_the_part_of_the_whole(old: int, new: int, data: st
     def apply(where: slice) -> np.ndarray:
         found = axis_map(old, new, where)
         part = values[found.source]
-        return part if found.weights is None else found.weights.astype(np.float32) @ part
+        return part if found.weights is None else found.weights @ part / found.unit
 
     every, some = apply(slice(0, new)), apply(slice(start, stop))
     assert np.array_equal(every[start:stop], some)
-    # Weights sum to one: a constant stays what it is.
-    weights = axis_map(old, new, slice(0, new)).weights
-    if weights is not None:
-        assert np.allclose(weights.sum(axis=1), 1)
+    whole_axis = axis_map(old, new, slice(0, new))
+    if whole_axis.weights is not None:
+        assert (whole_axis.weights.sum(axis=1) == whole_axis.unit).all()
     if old > new:
         assert np.allclose(every.mean(axis=0), values.mean(axis=0), atol=1e-5)
+
+
+@given(
+    st.tuples(st.integers(1, 300), st.integers(1, 300)),
+    st.tuples(st.integers(1, 300), st.integers(1, 300)),
+    st.sampled_from(["u1", "u2", "u4", "i2", "f2", "f4"]),
+    st.floats(0, 1),
+)
+def test_what_is_of_one_value_stays_so(old, new, kind: str, share: float) -> None:
+    value = np.array(share * (200 if kind == "u1" else 30_000)).astype(kind)
+    assert (resampled(np.full((1, *old), value), new) == value).all()
 
 
 @pytest.mark.parametrize("factor", [(2.5, 2.5, 2.5), (1.0, 0.4, 3.0), (4.0, 0.5, 1.0)])

@@ -78,6 +78,12 @@ def test_voxel_size_and_channels_come_from_ome(tmp_path: Path) -> None:
     assert image.units == (None, *("micrometer",) * 3)
 
 
+def test_channels_without_a_name_have_their_index(tmp_path: Path) -> None:
+    about = {"axes": "CYX", "Channel": {"Name": ["DAPI", "", "GFP"]}}
+    tifffile.imwrite(tmp_path / "a.tif", ramp((3, 8, 8)), ome=True, metadata=about)
+    assert open_image(tmp_path / "a.tif").channel_names == ("DAPI", "1", "GFP")
+
+
 def test_voxel_size_comes_from_imagej(tmp_path: Path) -> None:
     tifffile.imwrite(
         tmp_path / "a.tif",

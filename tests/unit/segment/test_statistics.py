@@ -10,18 +10,19 @@ import pytest
 import tifffile
 import zarr
 
-from spoco_zoo import ngff
+from spoco_zoo import intensities, ngff
 from spoco_zoo.errors import DataError, StoreError
 from spoco_zoo.intensities import Statistics, normalise
 from spoco_zoo.segment import normalise as module
 from spoco_zoo.segment.normalise import measure
+from spoco_zoo.train.data import make_sample
 
 
 @pytest.mark.parametrize("piece", [50, 10**6])
 def test_pieces_give_the_moments_of_the_whole(tmp_path: Path, monkeypatch, piece: int) -> None:
     values = np.random.default_rng(0).normal(3e4, 20, (11, 13, 17)).astype(np.float32)
     tifffile.imwrite(tmp_path / "a.tif", values, metadata={"axes": "ZYX"})
-    monkeypatch.setattr(module, "PIECE", piece)
+    monkeypatch.setattr(intensities, "PIECE", piece)
     monkeypatch.setattr(module, "MOST_PIECES", 10**4)
     found = measure(ngff.open_image(tmp_path / "a.tif"), 0, 0, (0,))
     assert found.mean == pytest.approx(values.mean(dtype=np.float64), rel=1e-9)
@@ -31,7 +32,7 @@ def test_pieces_give_the_moments_of_the_whole(tmp_path: Path, monkeypatch, piece
 def test_a_large_level_is_sampled_evenly(tmp_path: Path, monkeypatch) -> None:
     values = np.add.outer(np.arange(300.0), np.arange(200.0)).astype(np.float32)
     tifffile.imwrite(tmp_path / "a.tif", values)
-    monkeypatch.setattr(module, "PIECE", 100)
+    monkeypatch.setattr(intensities, "PIECE", 100)
     monkeypatch.setattr(module, "MOST_PIECES", 25)
     found = measure(ngff.open_image(tmp_path / "a.tif"), 0, 0, (0,))
     assert found.mean == pytest.approx(values.mean(), rel=0.02)
@@ -44,7 +45,7 @@ def test_of_a_thin_stack_as_much_is_read_as_of_any_image(
 ) -> None:
     values = np.random.default_rng(0).random(shape).astype(np.float32)
     tifffile.imwrite(tmp_path / "a.tif", values, metadata={"axes": "ZYX"})
-    monkeypatch.setattr(module, "PIECE", 64)
+    monkeypatch.setattr(intensities, "PIECE", 64)
     found = measure(ngff.open_image(tmp_path / "a.tif"), 0, 0, (0,))
     assert found[:2] == pytest.approx((values.mean(dtype=np.float64), values.std()), rel=1e-6)
 
@@ -54,7 +55,7 @@ def test_what_a_sample_of_one_value_has_missed_is_found(tmp_path: Path, monkeypa
     values[111:130, 111:130] = np.random.default_rng(0).integers(1, 9, (19, 19))
     tifffile.imwrite(tmp_path / "a.tif", values)
     tifffile.imwrite(tmp_path / "b.tif", values * 0)
-    monkeypatch.setattr(module, "PIECE", 100)
+    monkeypatch.setattr(intensities, "PIECE", 100)
     monkeypatch.setattr(module, "MOST_PIECES", 4)
     assert measure(ngff.open_image(tmp_path / "a.tif"), 0, 0, (0,)).std > 1
     assert measure(ngff.open_image(tmp_path / "b.tif"), 0, 0, (0,)).std == 0
@@ -69,7 +70,7 @@ def test_a_chunk_that_cannot_be_read_hides_nothing_else(tmp_path: Path, monkeypa
     zarr.create_array(tmp_path / "a.ome.zarr" / "0", data=values, chunks=(10, 10))
     chunk = tmp_path / "a.ome.zarr" / "0" / "c" / "2" / "3"
     chunk.write_bytes(b"no chunk")
-    monkeypatch.setattr(module, "PIECE", 100)
+    monkeypatch.setattr(intensities, "PIECE", 100)
     monkeypatch.setattr(module, "MOST_PIECES", 4)
     image, told = ngff.open_image(tmp_path / "a.ome.zarr"), []
     found = measure(image, 0, 0, (0,), on_unread=told.append)
@@ -93,3 +94,38 @@ def test_normalised_values_have_mean_0_and_deviation_1() -> None:
     assert scaled.dtype == np.float32
     assert abs(scaled.mean()) < 1e-5
     assert scaled.std() == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("factor", [2.0, 1.7, 0.5])
+@pytest.mark.parametrize("spoilt", ["frame", "grey frame", "hot"])
+def test_resampling_does_not_spread_what_does_not_count(
+    tmp_path: Path, factor: float, spoilt: str
+) -> None:
+    rng = np.random.default_rng(0)
+    body = rng.normal(1000, 100, (200, 210)).astype(np.uint16)
+    other = body.copy()
+    if spoilt == "hot":
+        other[[7, 90, 150], [40, 3, 201]] = 65535
+    else:
+        other = np.pad(body, 13, constant_values=0 if spoilt == "frame" else 137)
+
+    def measured(values: np.ndarray) -> Statistics:
+        tifffile.imwrite(tmp_path / "a.tif", values, photometric="minisblack")
+        view = ngff.rescale_image(ngff.open_image(tmp_path / "a.tif"), 0, (factor, factor))
+        return measure(view, 0, 0, (0,))
+
+    plain, found = measured(body), measured(other)
+    assert found.mean == pytest.approx(plain.mean, abs=0.05 * plain.std)
+    assert found.std == pytest.approx(plain.std, rel=0.05)
+    assert measured(np.full((40, 50), 137, np.uint16)).std == 0
+
+
+def test_an_image_is_normalised_alike_for_training(tmp_path: Path, monkeypatch) -> None:
+    """Large images in pieces, of which each is left without lines of one value."""
+    monkeypatch.setattr(intensities, "PIECE", 40 * 40)
+    values = np.zeros((120, 90), np.uint16)
+    values[5:20, 10:20] = np.random.default_rng(0).integers(500, 900, (15, 10))
+    values[100:110, 60:80] = 700
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="minisblack")
+    sample = make_sample("a", values[None].astype(np.float32), np.ones(values.shape, np.int32))
+    assert sample.statistics == measure(ngff.open_image(tmp_path / "a.tif"), 0, 0, (0,))
