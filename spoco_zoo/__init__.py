@@ -12,11 +12,15 @@ them, so that the command line starts without torch.
 from __future__ import annotations
 
 import importlib
+import os
 from typing import Any
 
 __all__ = ["__version__", "evaluate", "export", "load_model", "segment", "train"]
 
 __version__ = "0.1.0"
+
+# Its library would tell its maker's server about this machine, and keep a number for it in HOME.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _MODULES = ("evaluate", "segment", "train")
 """Parts that are called by their own names."""

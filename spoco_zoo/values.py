@@ -16,7 +16,14 @@ __all__ = ["at_home", "integers", "named_numbers", "numbers", "region"]
 def at_home(value: Any) -> Any:
     """A path with the home folder for ``~``, which shells leave as it is in ``--out=~/run``."""
     if isinstance(value, Path | str) and str(value).startswith("~/"):
-        return type(value)(Path(value).expanduser())
+        try:
+            return type(value)(Path(value).expanduser())
+        except RuntimeError:
+            raise ConfigError(
+                "~ needs a home folder",
+                f"none for this user ({value})",
+                "Set HOME, or write it out.",
+            ) from None
     return value
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.resources
+import os
 import re
 import zipfile
 from dataclasses import dataclass
@@ -258,9 +259,12 @@ def _check_destination(out: Path, options: ExportOptions) -> None:
         raise ConfigError(
             "a bundle for upload must be a folder", str(out), "Choose a name without .zip."
         )
-    if out.exists() and not options.overwrite:
+    if os.path.lexists(out) and not (out.exists() and options.overwrite):
+        what = "exists" if out.exists() else "is a link that leads nowhere"
         raise BundleError(
-            "a bundle must not overwrite anything", f"{out} exists", "Choose another name."
+            "a bundle must not overwrite anything",
+            f"{out} {what}",
+            "Choose another name, or replace a bundle with --overwrite.",
         )
     if out.exists() and (found := _hindrance(out)):
         raise BundleError(

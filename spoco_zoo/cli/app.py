@@ -181,6 +181,9 @@ def exit_codes(command: Callable[..., None]) -> Callable[..., None]:
                 _go_on(begun=True)
             raise typer.Exit(error.exit_code) from None
         except (MemoryError, RuntimeError) as error:
+            if "home directory" in str(error):  # of packages that keep a cache there
+                _fail("a home folder must be known; found none for this user. Set HOME.")
+                raise typer.Exit(ConfigError.exit_code) from None
             if not (isinstance(error, MemoryError) or _lacks_memory(error)):
                 raise
             _fail(f"not enough memory: {one_line(error)[:200]}")
@@ -188,11 +191,12 @@ def exit_codes(command: Callable[..., None]) -> Callable[..., None]:
         except BrokenPipeError:
             raise  # whoever reads the result, `head` for one, has had enough
         except OSError as error:  # a full disk above all
-            if error.errno == errno.ENAMETOOLONG:
-                _fail(f"names of files must be shorter; found {error.filename}. Choose others.")
+            begun = _has_begun(kwargs.get("out"))
+            if not begun and (text := _refusal(error)):
+                _fail(text)
                 raise typer.Exit(ConfigError.exit_code) from None
             _fail(f"a file could not be read or written, perhaps for want of room: {error}")
-            _go_on(begun=_has_begun(kwargs.get("out")))
+            _go_on(begun=begun)
             raise typer.Exit(SpocoError.exit_code) from None
         except KeyboardInterrupt:
             # Threads of zarr that are cut off complain when the interpreter ends.
@@ -315,6 +319,18 @@ def _log(text: str) -> None:
                 log.note(text)
         except ConfigError:  # the log itself was the error
             return
+
+
+def _refusal(error: OSError) -> str:
+    """What is to be said of a place that can never be used; empty of one that lacks room."""
+    if error.errno == errno.ENAMETOOLONG:
+        return f"names of files must be shorter; found {error.filename}. Choose others."
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP):
+        return (
+            f"files must be there to be read and written; found {one_line(error)}. Mend their "
+            "permissions, or choose another place."
+        )
+    return ""
 
 
 def _has_begun(run: Path | None) -> bool:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
+from uuid import NAMESPACE_OID, uuid5
 
 import numpy as np
 import tifffile
@@ -141,7 +142,9 @@ def write_ome_tiff(
     progress : callable
         Is told how many planes or tiles are written, of how many.
     """
-    metadata: dict[str, Any] = {"axes": axes}
+    # Else it is made of the clock and the machine, and no file is ever the same again.
+    unique = uuid5(NAMESPACE_OID, f"{Path(path).name} {axes} {tuple(shape)} {dtype}")
+    metadata: dict[str, Any] = {"axes": axes, "UUID": f"urn:uuid:{unique}"}
     for axis, size in zip([a for a in axes if a in "ZYX"], scale or (), strict=scale is not None):
         metadata |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": "µm"}
     if interval is not None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spoco_zoo.errors import ConfigError, SpocoError, one_line
-from spoco_zoo.segment.workers.failures import reason_of
+from spoco_zoo.segment.workers.failures import innermost, reason_of
 from spoco_zoo.stopping import shielded_children
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ __all__ = ["connect", "start_cluster"]
 
 PATIENCE = 120.0
 """Seconds that a scheduler may take to write its file."""
+FILES, FILES_PER_WORKER = 128, 16
+"""Open files that a driver may need by itself, and for each worker (measured: 28 and 10)."""
 SETTINGS = {
     # A clustering step may hold the interpreter for longer than a heartbeat.
     "distributed.scheduler.worker-ttl": "30 minutes",
@@ -34,6 +37,12 @@ SETTINGS = {
     # Ten thousand events per topic, nobody's to read, made the driver grow for hours.
     "distributed.admin.log-length": 100,
     "distributed.admin.low-level-log-length": 100,
+    # What a site's own settings ask of its clusters is none of these processes' business.
+    "distributed.comm.require-encryption": False,
+    "distributed.worker.multiprocessing-method": "spawn",
+    "distributed.worker.preload": [],
+    "distributed.nanny.preload": [],
+    "distributed.scheduler.preload": [],
     # A tree of where the worker was, every second: the last hundred take 60 MiB.
     "distributed.worker.profile.enabled": False,
     # Threads that read, write and talk would each scatter what they keep over an arena.
@@ -100,6 +109,7 @@ def start_cluster(
     from spoco_zoo.segment.workers.nanny import FirmNanny
 
     quiet()
+    _allow_files(FILES + FILES_PER_WORKER * workers, workers)
     started.enter_context(dask.config.set(SETTINGS))
     # A share of the cores that this process may use (affinity, cgroups), unless the user has said
     # how many threads a process may have.
@@ -133,11 +143,24 @@ def start_cluster(
             )
     except RuntimeError as error:
         raise SpocoError(
-            f"the worker processes did not start ({reason_of(error)}); "
-            "what they said stands above, and workers=0 does without them"
+            f"the worker processes did not start ({reason_of(innermost(error))}); "
+            "workers=0 does without them"
         ) from None
     started.callback(cluster.close)
     return Client(cluster), cluster  # type: ignore[no-untyped-call]
+
+
+def _allow_files(count: int, workers: int) -> None:
+    """Let this process have so many files open, or say that it cannot: dask would wait for ever."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard not in (resource.RLIM_INFINITY, -1) and hard < count:
+        raise ConfigError(
+            f"{workers} workers need {count} open files",
+            f"a limit of {hard} (ulimit -Hn)",
+            "Raise it, or start fewer.",
+        )
+    if soft not in (resource.RLIM_INFINITY, -1) and soft < count:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
 
 
 def quiet() -> None:
@@ -145,4 +168,5 @@ def quiet() -> None:
 
     It stays so: some of it comes after a cluster is gone.
     """
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    for name in ("distributed", "tornado.application"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -6,7 +6,7 @@ import errno
 
 from spoco_zoo.errors import RemoteError, SpocoError
 
-__all__ = ["ends_run", "is_full", "no_room", "reason_of"]
+__all__ = ["ends_run", "innermost", "is_full", "no_room", "reason_of"]
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -24,6 +24,13 @@ def is_full(error: BaseException) -> bool:
 def no_room(error: OSError) -> SpocoError:
     """What a run ends with when there was no room to write."""
     return SpocoError(f"the disk is full: {error.strerror}. Free some; the same command goes on.")
+
+
+def innermost(error: BaseException) -> BaseException:
+    """What an error began with."""
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return error
 
 
 def reason_of(error: BaseException) -> str:
