@@ -2,7 +2,8 @@
 
 They are there as ``spoco_zoo.train``, ``spoco_zoo.export``, ``spoco_zoo.segment``,
 ``spoco_zoo.evaluate`` and ``spoco_zoo.load_model``, and do what the commands of the
-same names do, pages and pictures included.
+same names do, pages and pictures included. ``spoco_zoo.segment.segment`` takes GPUs and dask
+schedulers besides, and ``spoco_zoo.measure.measure`` makes tables of objects.
 
 >>> import spoco_zoo
 >>> spoco_zoo.load_model.__module__
@@ -118,6 +119,8 @@ def export(
     ------
     InputError
         If the run or an option cannot be used.
+    TypeError
+        If there is no such option.
     ExportError
         If the bundle does not pass.
     """
@@ -141,6 +144,7 @@ def segment(
     model: str | Path | Model,
     *,
     output: str | Path | None = None,
+    label_name: str = "spoco",
     workers: int = 0,
     device: str = "auto",
     overwrite: bool = False,
@@ -158,6 +162,8 @@ def segment(
     output : str or path, optional
         New OME-Zarr, or ``.tif``; by default inside of an OME-Zarr, and beside a
         TIFF.
+    label_name : str
+        Of labels inside of an OME-Zarr.
     workers : int
         Worker processes; 0 for none.
     device : {"auto", "cpu", "cuda", "cuda:I"}
@@ -194,6 +200,7 @@ def segment(
             SegmentConfig.build(None, **settings),
             display,
             output=None if output is None else str(at_home(output)),
+            label_name=label_name,
             workers=workers,
             device=device,
             overwrite=overwrite,

@@ -104,7 +104,7 @@ class Config(BaseModel):
 
 
 class NetConfig(Config):
-    """The network: everything `nets.build_network` needs."""
+    """The network: everything `nets.registry.build_network` needs."""
 
     architecture: str = "spoco-unet"
     ndim: Literal[2, 3] = 2
@@ -189,12 +189,16 @@ class ClusteringConfig(Config):
         >>> tuned.overridden(asked).model_dump(include={"method", "bandwidth", "min_size"})
         {'method': 'meanshift', 'bandwidth': 0.8, 'min_size': 9}
 
-        What scores do without makes an end of them.
+        What scores do without makes an end of them, also where they are given but those of before:
+        in the settings of a run that somebody changed.
         """
         given = asked.model_fields_set if asked is not None else set()
         update = {name: getattr(asked, name) for name in given}
-        if given & REPLACED_BY_SCORES:
-            update.setdefault("scoring", None)
+        replaced = given & REPLACED_BY_SCORES
+        if replaced and "scoring" not in given:
+            update["scoring"] = None
+        elif any(update[name] != getattr(self, name) for name in replaced):
+            update["scoring"] = None if update["scoring"] == self.scoring else update["scoring"]
         return self.model_copy(update=update)
 
 

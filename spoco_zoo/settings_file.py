@@ -1,4 +1,4 @@
-"""Settings in a YAML file: `name: value` pairs, each name once."""
+"""Settings in a YAML file: `name: value` pairs, each name once, with hyphens or underscores."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def read_settings(file: Path) -> dict[str, Any]:
-    """Read the pairs of a file.
+    """Read the pairs of a file; names with underscores, as the settings have them.
 
     Raises
     ------
@@ -45,4 +45,11 @@ def read_settings(file: Path) -> dict[str, Any]:
             f"{what} in {file}",
             "See docs/configuration.md for an example.",
         )
-    return loaded
+    named = {str(name).replace("-", "_"): value for name, value in loaded.items()}
+    if len(named) < len(loaded):
+        raise ConfigError(
+            "a config file must hold each name once",
+            f"some with hyphens and with underscores in {file}",
+            "Leave one of them out.",
+        )
+    return named

@@ -109,7 +109,7 @@ def _options_in(file: Path, parameters: Iterable[Any]) -> dict[str, Any]:
     from spoco_zoo.settings_file import read_settings
 
     known = {str(p.name): p for p in parameters if p.name not in ("options_file", "help")}
-    given = {str(name).replace("-", "_"): value for name, value in read_settings(file).items()}
+    given = read_settings(file)
     if odd := sorted(given.keys() - known):
         raise ConfigError(
             "a config file must hold options of its command",

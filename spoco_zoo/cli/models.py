@@ -55,8 +55,8 @@ def models(
         typer.echo(list_text(cards))
         typer.echo(
             "\nAP: average precision TP / (TP + FP + FN), 1 is perfect, on images that the model "
-            "has not seen\n(* on the images that it was tuned on). Use one: "
-            f"spoco-zoo segment IMAGE --model {cards[0].id}",
+            "has not seen,\nvolumes embedded at once (* on the images that it was tuned on). "
+            f"Use one: spoco-zoo segment IMAGE --model {cards[0].id}",
             err=True,
         )
 

@@ -18,7 +18,7 @@ __all__ = ["view"]
 @app.command(rich_help_panel=LOOK)
 @exit_codes
 def view(
-    path: Annotated[str, typer.Argument(help="OME-Zarr image, label image, or TIFF.")],
+    path: Annotated[str, typer.Argument(help="OME-Zarr image, label image, TIFF or PNG.")],
     labels: Annotated[list[str] | None, typer.Option(help="Label image; repeat for more.")] = None,
     embeddings: Annotated[
         str | None,

@@ -96,7 +96,7 @@ class Run:
             self._derive(0, final, levels[0], resize_steps(self.plan, lead), "full size")
         self.build_pyramid(levels)
         self.publish(levels, numbering)
-        self.report(numbering)
+        self.report(numbering, model)
         if self.failures:
             raise BlocksFailed(failed_text(self.failures, self.plan.output))
         return self.finish()
@@ -286,11 +286,17 @@ class Run:
         elif not self.progress.published:
             ngff.publish_label(target)
 
-    def report(self, numbering: Numbering) -> None:
+    def report(self, numbering: Numbering, model: ModelRef) -> None:
         """Write the report, then the ledger line that says that all is done."""
         with self._noting_damage():
             write_report(
-                self.plan, self.progress, numbering, self.seconds, self.failures, self.resumed
+                self.plan,
+                self.progress,
+                numbering,
+                self.seconds,
+                self.failures,
+                self.resumed,
+                model={"source": model.named, "fingerprint": model.fingerprint},
             )
         self._record(self._later({"phase": "published", "failed": len(self.failures)}))
 

@@ -148,6 +148,15 @@ def test_a_recipe_survives_json():
     assert again.fingerprint() == recipe().fingerprint()
 
 
+def test_names_in_a_file_may_have_hyphens(tmp_path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text("voxel-size: [0.5, 0.2]")
+    assert SegmentConfig.build(file).voxel_size == (0.5, 0.2)
+    file.write_text("voxel-size: [0.5, 0.2]\nvoxel_size: [0.5, 0.2]")
+    with pytest.raises(ConfigError, match="each name once"):
+        SegmentConfig.build(file)
+
+
 @pytest.mark.parametrize("kind", [TrainConfig, ClusteringConfig])
 def test_a_negative_seed_passed_and_ended_in_a_traceback_later(kind):
     with pytest.raises(ConfigError, match="'seed'"):

@@ -38,6 +38,11 @@ class ModelRef:
     model: Model | None = field(default=None, compare=False, repr=False)
     """The model itself, for tasks of the process that has it."""
 
+    @property
+    def named(self) -> str:
+        """A bundle, a run or an id; empty if the model was given as an object."""
+        return "" if self.pickled else self.source
+
 
 def read_model(source: str | Path | Model, missing: ClusteringConfig | None = None) -> Model:
     """A model from a bundle, a run or an id; one that is loaded already as it is.

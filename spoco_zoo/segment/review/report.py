@@ -33,6 +33,8 @@ def write_report(
     seconds: Mapping[str, float],
     failures: Sequence[Failure],
     resumed: int,
+    *,
+    model: Mapping[str, str],
 ) -> None:
     """Write the report of a run into its folder, and the views that its pictures need.
 
@@ -46,6 +48,8 @@ def write_report(
     failures : sequence of Failure
     resumed : int
         Blocks that an earlier process has done.
+    model : mapping
+        Where it came from, and its fingerprint.
     """
     sizes = progress.measure_sizes(plan.folder, numbering)
     fresh = prod(plan.grid.shape) * (plan.grid.total - resumed) // plan.grid.per_time
@@ -56,6 +60,7 @@ def write_report(
     counted = sizes.summary()
     content = {
         "plan": plan.summary(),
+        "model": dict(model),
         "config": plan.config.model_dump(mode="json"),
         "channels": list(plan.channels),
         "objects": numbering.objects,

@@ -246,5 +246,9 @@ def test_asking_for_a_bandwidth_or_a_size_makes_an_end_of_scores(scoring: Scorin
     assert scored.overridden(ClusteringConfig(foreground=2.5)).scoring == scoring
     for asked in ({"min_size": 5}, {"bandwidth": 1.0}, {"smoothness": 0.3}):
         assert scored.overridden(ClusteringConfig(**asked)).scoring is None
+    # The settings of a run, as they are, and after somebody changed one of them.
+    assert scored.overridden(ClusteringConfig(**scored.model_dump())) == scored
     both = ClusteringConfig(min_size=5, scoring=scoring)
-    assert scored.overridden(both).scoring == scoring
+    assert scored.overridden(both).scoring is None
+    other = scoring.model_copy(update={"least": 0.123})
+    assert scored.overridden(ClusteringConfig(min_size=5, scoring=other)).scoring == other
