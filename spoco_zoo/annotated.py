@@ -15,7 +15,7 @@ import numpy as np
 from spoco_zoo import run_folder
 from spoco_zoo.config import TrainConfig
 from spoco_zoo.errors import ConfigError, DataError
-from spoco_zoo.ngff import resampled
+from spoco_zoo.ngff import mixed_lines, resampled
 from spoco_zoo.segment.scale.fit import DOUBTFUL, choose_zoom, stated_size
 from spoco_zoo.segment.scale.resize import Stretch
 from spoco_zoo.train.data import check_channels, load_samples, make_sample
@@ -121,7 +121,8 @@ def zoomed(sample: Sample, zoom: Zoom) -> Sample:
     pairs = zip(sample.labels.shape, zoom.factors, strict=True)
     shape = tuple(max(round(n / factor), 1) for n, factor in pairs)
     labels = at_shape(sample.labels, shape)
-    return make_sample(sample.name, resampled(sample.raw, shape), labels, mixed=True)
+    mixed = mixed_lines(sample.labels.shape, shape)
+    return make_sample(sample.name, resampled(sample.raw, shape), labels, mixed=mixed)
 
 
 def at_shape(labels: NDArray[np.int32], shape: tuple[int, ...]) -> NDArray[np.int32]:

@@ -189,16 +189,17 @@ class ClusteringConfig(Config):
         >>> tuned.overridden(asked).model_dump(include={"method", "bandwidth", "min_size"})
         {'method': 'meanshift', 'bandwidth': 0.8, 'min_size': 9}
 
-        What scores do without makes an end of them, also where they are given but those of before:
-        in the settings of a run that somebody changed.
+        A value that scores take the place of makes an end of them. Where scores are given as well,
+        as in the settings of a run, it does so if it is another one and they are the same.
         """
         given = asked.model_fields_set if asked is not None else set()
         update = {name: getattr(asked, name) for name in given}
         replaced = given & REPLACED_BY_SCORES
         if replaced and "scoring" not in given:
             update["scoring"] = None
-        elif any(update[name] != getattr(self, name) for name in replaced):
-            update["scoring"] = None if update["scoring"] == self.scoring else update["scoring"]
+        elif replaced and update["scoring"] == self.scoring:
+            changed = any(update[name] != getattr(self, name) for name in replaced)
+            update["scoring"] = None if changed else self.scoring
         return self.model_copy(update=update)
 
 

@@ -144,6 +144,8 @@ class Intensities:
 
     def moments(self) -> tuple[float, float]:
         """Mean and deviation of all that was added, cut off as these intensities were told to."""
+        if self.least == self.most:  # whose mean may be rounded
+            return self.least, 0.0
         return self.mean, (self.squares / self.count) ** 0.5
 
 
@@ -169,7 +171,7 @@ def pieces_of(shape: Sequence[int], most: int | None = None) -> Iterator[tuple[s
 
 
 def statistics_of(
-    pieces: Callable[[], Iterable[NDArray[np.generic]]], *, mixed: bool = False
+    pieces: Callable[[], Iterable[NDArray[np.generic]]], *, mixed: Sequence[int] = ()
 ) -> Statistics:
     """Mean, deviation and limits of an image that is read piece by piece.
 
@@ -179,9 +181,9 @@ def statistics_of(
         Gives the pieces, (C, [Z,] Y, X) each. It is called again if there is something to
         cut off, and if the image is all frame: that is, of one value, or of one per piece, or if
         a frame left nothing but one value.
-    mixed : bool
-        Whether lines beside a frame may be means of it and of what it surrounds, as in images that
-        were resampled: they are left out with it.
+    mixed : sequence of int
+        How many lines beside a frame may be means of it and of what it surrounds, per spatial axis,
+        as in images that were resampled: they are left out with it.
 
     Returns
     -------
@@ -213,15 +215,15 @@ def statistics_of(
     return Statistics(mean, std, low, high, (usual[1] - mean) / divisor(std), apart=apart)
 
 
-def without_frame(values: NDArray[np.generic], *, mixed: bool = False) -> NDArray[np.generic]:
+def without_frame(values: NDArray[np.generic], *, mixed: Sequence[int] = ()) -> NDArray[np.generic]:
     """An image, or a piece of one, without lines of one value along its faces.
 
     Parameters
     ----------
     values : ndarray
         (C, [Z,] Y, X).
-    mixed : bool
-        Without one line more behind each frame, if that leaves any.
+    mixed : sequence of int
+        Without so many lines more behind each frame, per spatial axis, if that leaves any.
 
     Returns
     -------
@@ -242,8 +244,9 @@ def without_frame(values: NDArray[np.generic], *, mixed: bool = False) -> NDArra
         stop = len(last) - (int(np.argmin(last[::-1])) if last[-1] else 0)
         if start == stop:
             return values[:, :0]
-        if mixed and stop - start > 2:
-            start, stop = start + (start > 0), stop - (stop < len(last))
+        more = mixed[axis - 1] if mixed else 0
+        if stop - start > 2 * more:
+            start, stop = start + more * (start > 0), stop - more * (stop < len(last))
         values = np.moveaxis(np.moveaxis(values, axis, 0)[start:stop], 0, axis)
     return values
 

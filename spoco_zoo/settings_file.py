@@ -45,6 +45,11 @@ def read_settings(file: Path) -> dict[str, Any]:
             f"{what} in {file}",
             "See docs/configuration.md for an example.",
         )
+    return _named(loaded, file)
+
+
+def _named(loaded: dict[Any, Any], file: Path) -> dict[str, Any]:
+    """The pairs, and those of mappings in them, by names with underscores."""
     named = {str(name).replace("-", "_"): value for name, value in loaded.items()}
     if len(named) < len(loaded):
         raise ConfigError(
@@ -52,4 +57,4 @@ def read_settings(file: Path) -> dict[str, Any]:
             f"some with hyphens and with underscores in {file}",
             "Leave one of them out.",
         )
-    return named
+    return {k: _named(v, file) if isinstance(v, dict) else v for k, v in named.items()}

@@ -260,11 +260,13 @@ def _check_destination(out: Path, options: ExportOptions) -> None:
             "a bundle for upload must be a folder", str(out), "Choose a name without .zip."
         )
     if os.path.lexists(out) and not (out.exists() and options.overwrite):
-        what = "exists" if out.exists() else "is a link that leads nowhere"
+        found, remedy = "exists", "replace a bundle with --overwrite"
+        if not out.exists():
+            found, remedy = "is a link that leads nowhere", "mend it"
         raise BundleError(
             "a bundle must not overwrite anything",
-            f"{out} {what}",
-            "Choose another name, or replace a bundle with --overwrite.",
+            f"{out} {found}",
+            f"Choose another name, or {remedy}.",
         )
     if out.exists() and (found := _hindrance(out)):
         raise BundleError(

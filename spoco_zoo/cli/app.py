@@ -192,12 +192,13 @@ def exit_codes(command: Callable[..., None]) -> Callable[..., None]:
             raise  # whoever reads the result, `head` for one, has had enough
         except OSError as error:  # a full disk above all
             begun = _has_begun(kwargs.get("out"))
-            if not begun and (text := _refusal(error)):
-                _fail(text)
-                raise typer.Exit(ConfigError.exit_code) from None
-            _fail(f"a file could not be read or written, perhaps for want of room: {error}")
-            _go_on(begun=begun)
-            raise typer.Exit(SpocoError.exit_code) from None
+            refusal = _refusal(error)
+            _fail(
+                refusal or f"a file could not be read or written, perhaps for want of room: {error}"
+            )
+            if begun or not refusal:
+                _go_on(begun=begun)
+            raise typer.Exit((ConfigError if refusal else SpocoError).exit_code) from None
         except KeyboardInterrupt:
             # Threads of zarr that are cut off complain when the interpreter ends.
             sys.unraisablehook = lambda unraisable: None

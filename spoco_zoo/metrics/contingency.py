@@ -214,14 +214,14 @@ def _count(prediction: NDArray[Any], truth: NDArray[Any], ignore: int | None) ->
     if ignore is not None:
         kept = true != ignore
         predicted, true, lengths = predicted[kept], true[kept], lengths[kept]
+    for odd in (int(f(ids, initial=0)) for ids in (predicted, true) for f in (np.min, np.max)):
+        if not 0 <= odd < 2**63:
+            raise DataError(
+                "labels must be 0 for background and positive, below 2**63, for objects",
+                f"{odd}",
+                "Relabel the image, or name the value to leave out as `ignore`.",
+            )
     predicted, true = predicted.astype(np.int64), true.astype(np.int64)
-    lowest = min(predicted.min(initial=0), true.min(initial=0))
-    if lowest < 0:
-        raise DataError(
-            "labels must be 0 for background and positive, below 2**63, for objects",
-            f"{lowest}",
-            "Relabel the image, or name the value to leave out as `ignore`.",
-        )
     return _summed([PairCounts(predicted, true, lengths)])
 
 

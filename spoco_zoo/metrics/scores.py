@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from spoco_zoo.metrics.contingency import Overlaps, PairCounts
 
 __all__ = [
-    "Contingency",
     "Scores",
     "best_ious",
     "mean",

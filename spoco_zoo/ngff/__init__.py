@@ -14,7 +14,7 @@ from spoco_zoo.ngff.labels import (
 )
 from spoco_zoo.ngff.opening import open_image
 from spoco_zoo.ngff.reduce import mean_cells, mode_cells, pyramid_factors
-from spoco_zoo.ngff.rescale import RescaledImage, cut_off, resampled, rescale_image
+from spoco_zoo.ngff.rescale import RescaledImage, cut_off, mixed_lines, resampled, rescale_image
 from spoco_zoo.ngff.store import (
     has_block,
     is_remote,
@@ -64,6 +64,7 @@ __all__ = [
     "labelled_image",
     "laid_on",
     "mean_cells",
+    "mixed_lines",
     "mode_cells",
     "open_image",
     "open_label_array",

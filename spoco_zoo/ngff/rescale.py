@@ -26,7 +26,7 @@ from scipy.sparse import csr_array
 
 from spoco_zoo.ngff.image import Image, Level
 
-__all__ = ["RescaledImage", "cut_off", "resampled", "rescale_image"]
+__all__ = ["RescaledImage", "cut_off", "mixed_lines", "resampled", "rescale_image"]
 
 PIECE = 2**23
 """Voxels of the image held at a time, where the first axis allows it."""
@@ -40,6 +40,13 @@ class RescaledImage(Image):
     origin_level: int = 0
     limits: tuple[float, float] = (-np.inf, np.inf)
     """Values of the image beyond these count as the limit."""
+
+    @property
+    def mixed(self) -> tuple[int, ...]:
+        """See `mixed_lines`."""
+        assert self.origin is not None
+        old = self.origin.spatial_shape(self.origin_level)
+        return mixed_lines(old, self.spatial_shape(0))
 
     def read(
         self, level: int, time: int, channels: Sequence[int] | None, where: Sequence[slice]
@@ -77,6 +84,11 @@ def cut_off(image: Image, low: float, high: float) -> Image:
     They would spread over what is resampled; an image that is no view stays as it is.
     """
     return replace(image, limits=(low, high)) if isinstance(image, RescaledImage) else image
+
+
+def mixed_lines(old: Sequence[int], new: Sequence[int]) -> tuple[int, ...]:
+    """How many lines of a view mix two neighbouring lines of an image, per axis."""
+    return tuple(0 if n == m else max(1, -(-m // n)) for n, m in zip(old, new, strict=True))
 
 
 @dataclass(frozen=True)
@@ -206,7 +218,8 @@ def _apply(
     """Resample (C, [Z,] Y, X) axis by axis in float64; the result as `resampled` says."""
     result = values.astype(np.float64)
     if np.isfinite(limits).any():
-        np.clip(result, *limits, out=result)
+        # What is infinite stays so, to be refused.
+        np.clip(result, *limits, out=result, where=np.isfinite(result))
     for axis, step in enumerate(maps, start=1):
         if step.weights is None:
             continue

@@ -12,11 +12,13 @@ Planes are written one after the other. Of planes that exceed a slab, tiles are:
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
-from uuid import NAMESPACE_OID, uuid5
+from uuid import UUID
 
 import numpy as np
 import tifffile
@@ -143,7 +145,8 @@ def write_ome_tiff(
         Is told how many planes or tiles are written, of how many.
     """
     # Else it is made of the clock and the machine, and no file is ever the same again.
-    unique = uuid5(NAMESPACE_OID, f"{Path(path).name} {axes} {tuple(shape)} {dtype}")
+    what = f"{axes} {tuple(shape)} {dtype} ".encode() + os.fsencode(Path(path).absolute())
+    unique = UUID(bytes=hashlib.sha256(what).digest()[:16], version=5)
     metadata: dict[str, Any] = {"axes": axes, "UUID": f"urn:uuid:{unique}"}
     for axis, size in zip([a for a in axes if a in "ZYX"], scale or (), strict=scale is not None):
         metadata |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": "µm"}

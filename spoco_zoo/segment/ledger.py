@@ -155,8 +155,9 @@ class Ledger:
                 f"{earlier!r:.40} in {self.path}",
                 "Start again with --overwrite.",
             )
-        # What a setting is by default may follow from the model, which therefore comes first.
-        for key in sorted({*earlier, *fingerprint}, key=lambda key: (key != "model", key)):
+        # What a setting is by default may follow from the model, and all from how runs are made.
+        first = {"format": 0, "model": 1}
+        for key in sorted({*earlier, *fingerprint}, key=lambda key: (first.get(key, 2), key)):
             was, now = earlier.get(key, "absent"), fingerprint.get(key, "absent")
             if was != now:
                 raise LedgerError(

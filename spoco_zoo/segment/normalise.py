@@ -70,15 +70,38 @@ def measure(
     StoreError
         If no piece can be read, or, without `on_unread`, one cannot.
     """
-    mixed, limits = level > 0, dict[str, float]()
+    where, lenient = (time, tuple(channels)), on_unread is not None
     if isinstance(image, RescaledImage):
         assert image.origin is not None
         # Absurd voxels are cut off, and an empty frame is made even, before they spread.
-        seen = image.origin, image.origin_level, time, channels
-        first = measure(*seen, on_unread=None if on_unread is None else lambda error: None)
-        image, mixed = cut_off(image, first.low, first.high), True
-        limits = {"cut_low": first.low, "cut_high": first.high}
-    reader = _Reader(image, level, time, tuple(channels), on_unread is not None)
+        found, unread = _measured(image.origin, image.origin_level, *where, lenient=lenient)
+        # Sums of such numbers are exact in float64: an even frame stays even.
+        low, high = float(np.float32(found.low)), float(np.float32(found.high))
+        if found.std != 0:
+            view = cut_off(image, low, high)
+            found, more = _measured(view, 0, *where, lenient=lenient, mixed=image.mixed)
+            unread += more
+        found = found._replace(cut_low=low, cut_high=high)
+    else:
+        # A coarser level was resampled as well.
+        mixed = (1,) * len(image.spatial) if level else ()
+        found, unread = _measured(image, level, *where, lenient=lenient, mixed=mixed)
+    if unread and on_unread is not None:
+        on_unread(unread[-1])  # one of the least pieces
+    return found._replace(inverted=inverted)
+
+
+def _measured(
+    image: Image,
+    level: int,
+    time: int,
+    channels: tuple[int, ...],
+    *,
+    lenient: bool,
+    mixed: Sequence[int] = (),
+) -> tuple[Statistics, list[StoreError]]:
+    """Statistics of a level as it is read, and why pieces of it could not be."""
+    reader = _Reader(image, level, time, channels, lenient)
     shape = image.spatial_shape(level)
     boxes = _boxes(shape, MOST_PIECES)
     found = statistics_of(lambda: reader.read(boxes), mixed=mixed)
@@ -88,9 +111,7 @@ def measure(
         other = [b for b in every if any((v != found.mean).any() for v in reader.read([b]))]
         some = boxes[:1] + other[:: max(-(-len(other) // MOST_PIECES), 1)]
         found = statistics_of(lambda: reader.read(some), mixed=mixed)
-    if reader.unread and on_unread is not None:
-        on_unread(list(reader.unread.values())[-1])  # one of the least pieces
-    return found._replace(inverted=inverted, **limits)
+    return found, list(reader.unread.values())
 
 
 @dataclass

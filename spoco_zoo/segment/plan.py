@@ -109,7 +109,8 @@ class Plan:
         # consistency clustering has the first two from the momentum network, too.
         fields = 5 if self.clustering.method == "consistency" else 3
         block = (fields * net.embedding_dim + 8) * outer
-        return 4 * (block + 2 * net.in_channels * margin + activations)
+        read = (4 if self.rescaled else 2) * net.in_channels * margin
+        return 4 * (block + read + activations)
 
     @property
     def disk_bytes(self) -> int:
@@ -164,7 +165,7 @@ class Plan:
         source = repr((image.uri, image.axes, image.levels, str(image.dtype)))
         settings = self.config.model_dump(mode="json")
         return {
-            "format": "3",
+            "format": "4",
             "spoco-zoo": __version__,
             "model": model,
             "source": hashlib.sha256(source.encode()).hexdigest(),

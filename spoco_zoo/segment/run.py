@@ -68,7 +68,7 @@ __all__ = ["dry_run", "segment"]
 SLOW = "bfloat16 is not in this processor's hardware: --precision float32 would be faster"
 STOPPING = "stopping after the blocks in flight; Ctrl-C again stops at once"
 MODEL = "model.pickle"
-DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+DENIED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP}
 
 
 def dry_run(

@@ -262,11 +262,11 @@ def object_sizes(samples: Sequence[Sample]) -> tuple[float, float, float]:
 
 
 def make_sample(
-    name: str, image: NDArray[Any], labels: NDArray[np.int32], *, mixed: bool = False
+    name: str, image: NDArray[Any], labels: NDArray[np.int32], *, mixed: Sequence[int] = ()
 ) -> Sample:
     """Normalise an image as `segment` does, and list its objects.
 
-    `mixed` says that lines beside an empty frame may be mixtures of it, see `statistics_of`.
+    `mixed` says how many lines beside an empty frame may be mixtures, see `statistics_of`.
     """
     boxes = list(pieces_of(image.shape[1:]))
     found = statistics_of(lambda: (image[(slice(None), *box)] for box in boxes), mixed=mixed)

@@ -8,7 +8,7 @@ taken along that axis instead.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import TYPE_CHECKING, Protocol
 
@@ -41,6 +41,8 @@ class AxisStep:
     coarse: int
     factor: int | None
     """Fine voxels per coarse voxel, or None if their ratio is not a whole number."""
+    ratio: float = field(default=0.0, kw_only=True)
+    """That ratio, where the levels state it; 0 leaves it to their lengths."""
 
     def window(self, start: int, stop: int) -> slice:
         """The fine voxels that the coarse voxels ``start:stop`` depend on."""
@@ -51,7 +53,7 @@ class AxisStep:
 
     def picks(self, start: int, stop: int) -> np.ndarray:
         """The fine voxel under the centre of each coarse voxel."""
-        centres = (np.arange(start, stop) + 0.5) * self.fine / self.coarse
+        centres = (np.arange(start, stop) + 0.5) * (self.ratio or self.fine / self.coarse)
         return np.minimum(centres.astype(np.int64), self.fine - 1)
 
 
@@ -71,7 +73,9 @@ def pyramid_steps(
     for n, m, r in zip(fine, coarse, ratio, strict=True):
         factor = max(round(r), 1)
         whole = abs(r - factor) < 0.01 * factor and m in (n // factor, -(-n // factor))
-        steps.append(AxisStep(n, m, factor if whole else None))
+        # Levels rarely cover exactly the same; what states sizes that cannot be is not believed.
+        stated = r if abs(m * r - n) <= max(r, 1) else 0.0
+        steps.append(AxisStep(n, m, factor if whole else None, ratio=0.0 if whole else stated))
     return tuple(steps)
 
 

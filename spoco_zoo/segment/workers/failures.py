@@ -28,7 +28,7 @@ def no_room(error: OSError) -> SpocoError:
 
 def innermost(error: BaseException) -> BaseException:
     """What an error began with."""
-    while (inner := error.__cause__ or error.__context__) is not None:
+    while inner := error.__cause__ or (not error.__suppress_context__ and error.__context__):
         error = inner
     return error
 

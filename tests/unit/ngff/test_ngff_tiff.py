@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -324,7 +325,10 @@ def test_films_keep_their_interval(tmp_path: Path, of_imagej: bool) -> None:
     assert (image.units[0], image.levels[0].scale[0]) == ("second", 90.0)
     convert(tmp_path / "film.ome.zarr", tmp_path / "back.ome.tif")
     assert open_image(tmp_path / "back.ome.tif").interval == 90.0
-    write_label_tiff(tmp_path / "labels.tif", ramp((3, 8, 6)), axes="TYX", interval=90.0)
+    # Also under a name that is no UTF-8.
+    odd = tmp_path / os.fsdecode(b"l\xff.tif")
+    write_label_tiff(odd, ramp((3, 8, 6)), axes="TYX", interval=90.0)
+    odd.rename(tmp_path / "labels.tif")
     assert open_image(tmp_path / "labels.tif").interval == 90.0
 
 

@@ -53,6 +53,15 @@ def test_other_ratios_take_the_voxel_under_the_centre() -> None:
     np.testing.assert_array_equal(part, coarse[3:6, 1:])
 
 
+@pytest.mark.parametrize(
+    ("fine", "ratio", "coarse"), [(204, 2.5, 81), (103, 2.5, 42), (60, 3.3, 19), (2048, 1.5, 1365)]
+)
+def test_levels_that_do_not_end_together_do_not_drift(fine: int, ratio: float, coarse: int) -> None:
+    (step,) = pyramid_steps((fine,), (coarse,), (ratio,))
+    centres = (np.arange(coarse) + 0.5) * ratio - 0.5
+    assert np.abs(step.picks(0, coarse) - np.minimum(centres, fine - 1)).max() <= 0.5
+
+
 def test_a_level_with_a_shape_that_fits_no_factor_is_not_misread() -> None:
     assert pyramid_steps((100,), (40,), (2.0,))[0].factor is None
     assert pyramid_steps((5,), (3,), (2.0,))[0].factor == 2

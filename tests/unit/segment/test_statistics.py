@@ -11,10 +11,15 @@ import tifffile
 import zarr
 
 from spoco_zoo import intensities, ngff
+from spoco_zoo.config import SegmentConfig
 from spoco_zoo.errors import DataError, StoreError
 from spoco_zoo.intensities import Statistics, normalise
 from spoco_zoo.segment import normalise as module
+from spoco_zoo.segment.cluster import cluster
+from spoco_zoo.segment.network.models import ModelRef
 from spoco_zoo.segment.normalise import measure
+from spoco_zoo.segment.run import dry_run
+from spoco_zoo.segment.tasks import make_common, read_block
 from spoco_zoo.train.data import make_sample
 
 
@@ -96,13 +101,14 @@ def test_normalised_values_have_mean_0_and_deviation_1() -> None:
     assert scaled.std() == pytest.approx(1, abs=1e-5)
 
 
-@pytest.mark.parametrize("factor", [2.0, 1.7, 0.5])
+@pytest.mark.parametrize("factor", [2.0, 1.7, 0.5, 0.2])
 @pytest.mark.parametrize("spoilt", ["frame", "grey frame", "hot"])
+@pytest.mark.parametrize("kind", ["u2", "f8"])
 def test_resampling_does_not_spread_what_does_not_count(
-    tmp_path: Path, factor: float, spoilt: str
+    tmp_path: Path, factor: float, spoilt: str, kind: str
 ) -> None:
     rng = np.random.default_rng(0)
-    body = rng.normal(1000, 100, (200, 210)).astype(np.uint16)
+    body = rng.normal(1000, 100, (200, 210)).astype(kind)
     other = body.copy()
     if spoilt == "hot":
         other[[7, 90, 150], [40, 3, 201]] = 65535
@@ -117,7 +123,50 @@ def test_resampling_does_not_spread_what_does_not_count(
     plain, found = measured(body), measured(other)
     assert found.mean == pytest.approx(plain.mean, abs=0.05 * plain.std)
     assert found.std == pytest.approx(plain.std, rel=0.05)
-    assert measured(np.full((40, 50), 137, np.uint16)).std == 0
+    assert measured(np.full((40, 50), 0.1 if kind == "f8" else 137).astype(kind)).std == 0
+
+
+def test_a_later_time_point_of_a_coarser_level_has_its_own(tmp_path: Path) -> None:
+    """With a frame whose width the factor between levels does not divide."""
+    rng = np.random.default_rng(0)
+    body = rng.normal(1000, 100, (2, 120, 130))
+    body[1] = 3 * body[1] + 500
+    framed = np.pad(body, [(0, 0), (13, 13), (13, 13)]).astype(np.uint16)
+    for name, values in (("body", body.astype(np.uint16)), ("framed", framed)):
+        group = zarr.open_group(tmp_path / f"{name}.ome.zarr", mode="w", zarr_format=2)
+        group.create_array("0", data=values)
+        means = values.reshape(2, values.shape[1] // 2, 2, values.shape[2] // 2, 2).mean((2, 4))
+        group.create_array("1", data=means.astype(np.uint16))
+        axes = [{"name": "t", "type": "time"}, *({"name": a, "type": "space"} for a in "yx")]
+        levels = [
+            {
+                "path": str(n),
+                "coordinateTransformations": [{"type": "scale", "scale": [1, 2**n, 2**n]}],
+            }
+            for n in range(2)
+        ]
+        group.attrs["multiscales"] = [{"version": "0.4", "axes": axes, "datasets": levels}]
+    body_image, image = (ngff.open_image(tmp_path / f"{n}.ome.zarr") for n in ("body", "framed"))
+    plain, found = (measure(one, 1, 1, (0,)) for one in (body_image, image))
+    assert found.std == pytest.approx(plain.std, rel=0.03)
+    assert found.std == pytest.approx(150, rel=0.1)
+    view = measure(ngff.rescale_image(image, 1, (1.5, 1.5)), 0, 1, (0,))
+    assert view.mean == pytest.approx(3500, rel=0.01)
+
+
+def test_blocks_are_read_as_they_were_measured(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    values = rng.normal(1000, 100, (200, 210)).astype(np.uint16)
+    seen = []
+    for hot in (False, True):
+        if hot:
+            values[[7, 90, 150], [40, 3, 201]] = 65535
+        tifffile.imwrite(tmp_path / "a.tif", values, photometric="minisblack")
+        plan = dry_run(tmp_path / "a.tif", "nuclei-fluo-2d", SegmentConfig(zoom=0.5))
+        statistics = (measure(plan.image, plan.level, 0, plan.channels),)
+        common = make_common(plan, statistics, None, ModelRef("", ""), cluster, "cpu")
+        seen.append(read_block(common, 0).pixels)
+    assert np.abs(seen[1] - seen[0]).max() < 12  # 300 without being cut off first
 
 
 def test_an_image_is_normalised_alike_for_training(tmp_path: Path, monkeypatch) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from spoco_zoo.config import TrainConfig
 from spoco_zoo.train.annotation import thin_out
 from spoco_zoo.train.crops import CropSampler, Geometry
-from spoco_zoo.train.data import make_sample, split_samples
+from spoco_zoo.train.data import BACKGROUND, UNKNOWN, make_sample, split_samples
 
 
 def test_objects_of_a_part_of_an_image_are_thinned_out_by_their_own_numbers() -> None:
@@ -16,7 +16,10 @@ def test_objects_of_a_part_of_an_image_are_thinned_out_by_their_own_numbers() ->
     for n, number in enumerate(np.random.default_rng(0).permutation(20)):
         labels[10:20, 10 * n + 2 : 10 * n + 8] = number + 1
     image = np.random.default_rng(0).normal(size=(1, *labels.shape)).astype(np.float32)
+    labels[30] = BACKGROUND
     split = split_samples([make_sample("one", image, labels)], TrainConfig())
+    assert (split.train[0].labels[30] == BACKGROUND).all()
+    assert (split.train[0].labels[0] == UNKNOWN).all()
     (kept,) = thin_out(split.train, ratio=1.0, max_objects=4, seed=0)
     assert len(np.unique(kept.labels[kept.labels > 0])) == 4
     assert [kept.labels[tuple(c.astype(int))] > 0 for c in kept.centres] == [True] * 4
