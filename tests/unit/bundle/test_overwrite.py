@@ -33,6 +33,14 @@ def test_an_existing_bundle_is_not_overwritten(tmp_path: Path) -> None:
     assert (tmp_path / "b.zip").read_text() == "mine"
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_link_that_leads_nowhere_stays(overwrite: bool, tmp_path: Path) -> None:
+    (tmp_path / "b.zip").symlink_to(tmp_path / "gone" / "b.zip")
+    with pytest.raises(BundleError, match="a link that leads nowhere"):
+        _check_destination(tmp_path / "b.zip", dataclasses.replace(OPTIONS, overwrite=overwrite))
+    assert (tmp_path / "b.zip").is_symlink()
+
+
 @pytest.mark.parametrize("kind", ["folder", "file", "link", "archive", "damaged"])
 def test_overwrite_does_not_delete_what_is_no_bundle(kind: str, tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", 2)

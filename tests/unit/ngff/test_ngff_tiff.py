@@ -332,6 +332,15 @@ def test_films_keep_their_interval(tmp_path: Path, of_imagej: bool) -> None:
     assert open_image(tmp_path / "labels.tif").interval == 90.0
 
 
+@pytest.mark.parametrize(("unit", "seconds"), [("sec", 2.0), ("min", 120.0), ("fortnight", None)])
+def test_imagej_states_the_unit_of_an_interval(
+    tmp_path: Path, unit: str, seconds: float | None
+) -> None:
+    about = {"axes": "TYX", "finterval": 2.0, "tunit": unit}  # and no unit of length
+    tifffile.imwrite(tmp_path / "film.tif", ramp((3, 8, 6)), imagej=True, metadata=about)
+    assert open_image(tmp_path / "film.tif").interval == seconds
+
+
 def test_labels_that_do_not_fit_are_refused_and_nothing_is_left(tmp_path: Path) -> None:
     for bad in (np.array([[2**32]]), np.array([[-1]])):
         with pytest.raises(StoreError, match="32 bits"):
