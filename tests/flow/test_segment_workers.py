@@ -60,6 +60,7 @@ class Fragile(InProcess):
 
 def test_dask_kills_no_worker_for_its_memory(tmp_path: Path) -> None:
     import dask
+    import distributed  # noqa: F401 - first, or its own settings would go when this one does
 
     truth = tissue((100, 150), 20, seed=1)
     image = write_image(tmp_path / "image.ome.zarr", truth, "YX")
