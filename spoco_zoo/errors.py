@@ -18,6 +18,8 @@
 
 from __future__ import annotations
 
+import errno
+
 __all__ = [
     "BlocksFailed",
     "BundleError",
@@ -31,6 +33,7 @@ __all__ = [
     "SpocoError",
     "StoreError",
     "TrainingError",
+    "is_denied",
     "one_line",
 ]
 
@@ -111,3 +114,8 @@ class Interrupted(SpocoError, RuntimeError):
 def one_line(error: BaseException) -> str:
     """What an error of another library says, without line breaks; its kind if it says nothing."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def is_denied(error: OSError) -> bool:
+    """Whether a place can never be used as it is: for its permissions, or a loop of links."""
+    return error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP)

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from spoco_zoo import __version__
-from spoco_zoo.errors import ConfigError, Interrupted, SpocoError, one_line
+from spoco_zoo.errors import ConfigError, Interrupted, SpocoError, is_denied, one_line
 from spoco_zoo.run_folder import CONFIG
 from spoco_zoo.stopping import heard_as_ctrl_c
 from spoco_zoo.values import at_home
@@ -326,7 +326,7 @@ def _refusal(error: OSError) -> str:
     """What is to be said of a place that can never be used; empty of one that lacks room."""
     if error.errno == errno.ENAMETOOLONG:
         return f"names of files must be shorter; found {error.filename}. Choose others."
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP):
+    if is_denied(error):
         return (
             f"files must be there to be read and written; found {one_line(error)}. Mend their "
             "permissions, or choose another place."

@@ -10,14 +10,13 @@ import numpy as np
 
 from spoco_zoo import ngff
 from spoco_zoo.config import ClusteringConfig, SegmentConfig
-from spoco_zoo.intensities import Statistics, normalise
 from spoco_zoo.nets.device import choose_device
 from spoco_zoo.segment.blocks import Box
 from spoco_zoo.segment.channels import choose_axes
 from spoco_zoo.segment.embed import embed
 from spoco_zoo.segment.network.inference import made_ready, worth_graphs
 from spoco_zoo.segment.network.models import read_model
-from spoco_zoo.segment.normalise import check_finite, measure
+from spoco_zoo.segment.normalise import measure, read_normalised
 from spoco_zoo.segment.plan import asked_region, make_plan
 from spoco_zoo.segment.planes import planewise
 from spoco_zoo.segment.scale.looking import find_scale
@@ -68,7 +67,7 @@ def ready_part(
     region : Box
         In voxels of `plan.image`.
     statistics : Statistics or None
-        Of the image; None takes the mean and deviation of what is read, good enough to be timed.
+        See `read_normalised`.
     place : torch.device
 
     Raises
@@ -77,12 +76,7 @@ def ready_part(
         If a value is NaN or infinite.
     """
     needed = plan.field.needed(region)
-    image = plan.image
-    if statistics is not None:
-        image = ngff.cut_off(image, statistics.cut_low, statistics.cut_high)
-    raw = image.read(plan.level, 0, plan.channels, needed.slices)
-    check_finite(raw, needed, plan.image.uri)
-    pixels = normalise(raw, statistics or Statistics(float(raw.mean()), float(raw.std())))
+    pixels = read_normalised(plan.image, plan.level, 0, plan.channels, needed, statistics)
     network: Embedder = made_ready(
         model.network, place, plan.config.precision, graphs=worth_graphs(plan.grid)
     )

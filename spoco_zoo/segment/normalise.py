@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from spoco_zoo.errors import DataError, RemoteError, StoreError
-from spoco_zoo.intensities import LARGEST, pieces_of, statistics_of
+from spoco_zoo.intensities import LARGEST, Statistics, normalise, pieces_of, statistics_of
 from spoco_zoo.ngff import RescaledImage, cut_off
-from spoco_zoo.segment.blocks import Box
+from spoco_zoo.segment.blocks import Box, make_box
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from spoco_zoo.intensities import Statistics
+    from numpy.typing import NDArray
+
     from spoco_zoo.ngff import Image
 
-__all__ = ["are_alike", "check_finite", "measure"]
+__all__ = ["are_alike", "check_finite", "measure", "read_normalised"]
 
 ALIKE = 1e-4
 """Of the deviation."""
@@ -156,6 +157,41 @@ class _Reader:
             raise next(iter(self.unread.values()))
 
 
+def read_normalised(
+    image: Image,
+    level: int,
+    time: int,
+    channels: Sequence[int],
+    box: Box,
+    statistics: Statistics | None = None,
+) -> NDArray[np.float32]:
+    """What a network is shown of a region, float32 (C, [Z,] Y, X).
+
+    Parameters
+    ----------
+    image : Image
+    level, time : int
+    channels : sequence of int
+    box : Box
+    statistics : Statistics, optional
+        From `measure`; by default mean and deviation of the region itself, good enough to be timed.
+
+    Raises
+    ------
+    DataError
+        If a value is NaN or infinite.
+    StoreError
+        If the region cannot be read.
+    """
+    if statistics is not None:
+        image = cut_off(image, statistics.cut_low, statistics.cut_high)
+    values = image.read(level, time, channels, box.slices)
+    check_finite(values, box, image.uri)
+    if statistics is None:
+        statistics = Statistics(float(values.mean()), float(values.std()))
+    return normalise(values, statistics)
+
+
 def check_finite(values: np.ndarray, box: Box, name: str) -> None:
     """Refuse NaN, infinity, and numbers whose differences 32 bits do not hold.
 
@@ -192,8 +228,7 @@ def are_alike(a: Statistics, b: Statistics) -> bool:
 
 
 def _boxes(shape: tuple[int, ...], most: int | None) -> list[Box]:
-    pieces = [zip(*((p.start, p.stop) for p in one), strict=True) for one in pieces_of(shape, most)]
-    return [Box(*ends) for ends in pieces]
+    return [make_box([(p.start, p.stop) for p in one]) for one in pieces_of(shape, most)]
 
 
 def _halves(box: Box) -> tuple[Box, ...]:

@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 from contextlib import closing, contextmanager, suppress
@@ -29,6 +28,7 @@ from spoco_zoo.errors import (
     RemoteError,
     SpocoError,
     StoreError,
+    is_denied,
     one_line,
 )
 from spoco_zoo.locking import RunLock
@@ -68,7 +68,6 @@ __all__ = ["dry_run", "segment"]
 SLOW = "bfloat16 is not in this processor's hardware: --precision float32 would be faster"
 STOPPING = "stopping after the blocks in flight; Ctrl-C again stops at once"
 MODEL = "model.pickle"
-DENIED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP}
 
 
 def dry_run(
@@ -321,7 +320,7 @@ def _one_line() -> Iterator[None]:
     except OSError as error:
         if is_full(error):
             raise no_room(error) from error
-        if error.errno in DENIED:
+        if is_denied(error):
             raise StoreError(
                 "the output folder must be writable", str(error), "Choose another with --output."
             ) from error

@@ -13,16 +13,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from spoco_zoo.intensities import normalise
 from spoco_zoo.nets.device import find_device
-from spoco_zoo.ngff import cut_off
 from spoco_zoo.ngff.store import discard_blocks
 from spoco_zoo.segment.blocks import owned_first
 from spoco_zoo.segment.cluster import cluster as own_cluster
 from spoco_zoo.segment.embed import Disagreement, embed
 from spoco_zoo.segment.network.inference import worth_graphs
 from spoco_zoo.segment.network.models import obtain_model
-from spoco_zoo.segment.normalise import check_finite
+from spoco_zoo.segment.normalise import read_normalised
 from spoco_zoo.segment.planes import cluster_planes, planewise
 from spoco_zoo.segment.review.audit import BlockTally, FaceTally, count_cut, count_dropped
 from spoco_zoo.segment.review.doubts import Doubt, find_doubts, worst_doubts
@@ -174,10 +172,9 @@ def read_block(common: Common, number: int) -> BlockInput:
     if statistics.std == 0:
         return BlockInput(number, None, 0.0)
     needed = common.field.needed(_region(common, number))
-    image = cut_off(common.image, statistics.cut_low, statistics.cut_high)
-    raw = image.read(common.level, when, common.channels, needed.slices)
-    check_finite(raw, needed, common.image.uri)
-    return BlockInput(number, normalise(raw, statistics), time.perf_counter() - began)
+    source = common.image, common.level, when, common.channels
+    pixels = read_normalised(*source, needed, statistics)
+    return BlockInput(number, pixels, time.perf_counter() - began)
 
 
 def embed_block(

@@ -153,13 +153,13 @@ def start_cluster(
 def _allow_files(count: int, workers: int) -> None:
     """Let this process have so many files open, or say that it cannot: dask would wait for ever."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard not in (resource.RLIM_INFINITY, -1) and hard < count:
+    if hard != resource.RLIM_INFINITY and hard < count:
         raise ConfigError(
             f"{workers} workers need {count} open files",
             f"a limit of {hard} (ulimit -Hn)",
             "Raise it, or start fewer.",
         )
-    if soft not in (resource.RLIM_INFINITY, -1) and soft < count:
+    if soft != resource.RLIM_INFINITY and soft < count:
         resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
 
 
