@@ -32,7 +32,7 @@ def read_settings(file: Path) -> dict[str, Any]:
         If it cannot be read, or holds something else.
     """
     try:
-        loaded = yaml.load(Path(file).read_text(), _Loader)
+        loaded = yaml.load(Path(file).read_text("utf-8-sig"), _Loader)
     except (OSError, ValueError, yaml.YAMLError) as error:  # a date of no calendar
         reason = one_line(error)
         raise ConfigError(

@@ -15,7 +15,7 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import wraps
@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from spoco_zoo import __version__
+from spoco_zoo.cli.options_file import keep_options, read_options
 from spoco_zoo.errors import ConfigError, Interrupted, SpocoError, is_denied, one_line
 from spoco_zoo.run_folder import CONFIG
 from spoco_zoo.stopping import heard_as_ctrl_c
@@ -97,29 +98,11 @@ def take_options(context: typer.Context, file: Path | None) -> Path | None:
     """Options and arguments of a command from a YAML file; those on the command line win."""
     if file is not None:
         try:
-            context.default_map = _options_in(file, context.command.params)
+            context.default_map = read_options(file, context.command.params)
         except ConfigError as error:
             _fail(str(error))
             raise typer.Exit(error.exit_code) from None
     return file
-
-
-def _options_in(file: Path, parameters: Iterable[Any]) -> dict[str, Any]:
-    """What a file gives for the parameters of a command, lists as they are typed: 1,2,3."""
-    from spoco_zoo.settings_file import read_settings
-
-    known = {str(p.name): p for p in parameters if p.name not in ("options_file", "help")}
-    given = read_settings(file)
-    if odd := sorted(given.keys() - known):
-        raise ConfigError(
-            "a config file must hold options of its command",
-            f"{odd[0]!r} in {file}",
-            f"Known are {', '.join(sorted(known))}.",
-        )
-    for name, value in given.items():
-        if isinstance(value, list) and not getattr(known[name], "multiple", False):
-            given[name] = ",".join(map(str, value))
-    return given
 
 
 _OPTIONS_FILE = Annotated[
@@ -151,10 +134,11 @@ _SHARED: dict[str, Any] = {
 }
 
 
-def exit_codes(command: Callable[..., None]) -> Callable[..., None]:
+def exit_codes(command: Callable[..., Path | None]) -> Callable[..., None]:
     """Give a command the options of its messages, and end it by its error's exit code.
 
-    An error is one line on stderr; after Ctrl-C or SIGTERM a second one says how to go on.
+    An error is one line on stderr; after Ctrl-C or SIGTERM a second one says how to go on. If
+    the command returns a path, its options are written beside that.
     """
 
     @wraps(command)
@@ -173,8 +157,11 @@ def exit_codes(command: Callable[..., None]) -> Callable[..., None]:
         try:
             if verbose and quiet:
                 raise ConfigError("-v and -q exclude each other", "both", "Leave one out.")
+            given = {name: at_home(value) for name, value in kwargs.items()}
             with heard_as_ctrl_c():
-                command(*args, **{name: at_home(value) for name, value in kwargs.items()})
+                result = command(*args, **given)
+            if result is not None:
+                _keep(result, given)
         except SpocoError as error:
             _fail(str(error))
             if isinstance(error, Interrupted):
@@ -210,7 +197,15 @@ def exit_codes(command: Callable[..., None]) -> Callable[..., None]:
     return guarded
 
 
-def _with_shared(command: Callable[..., None]) -> tuple[inspect.Signature, dict[str, Any]]:
+def _keep(result: Path, given: dict[str, Any]) -> None:
+    """Options beside a result, which is worth more than they are."""
+    try:
+        keep_options(result, given)
+    except OSError as error:
+        say(f"The result is complete, but not its options beside it: {one_line(error)}")
+
+
+def _with_shared(command: Callable[..., Path | None]) -> tuple[inspect.Signature, dict[str, Any]]:
     """Signature and annotations of a command with the options that all commands have."""
     parameters = [*inspect.signature(command, eval_str=True).parameters.values()]
     own = {parameter.name for parameter in parameters}

@@ -36,7 +36,7 @@ def complete(
     voxel_size: VoxelSize = None,
     rescale: Rescale = True,
     device: Device = "auto",
-) -> None:
+) -> Path:
     """Complete sparse annotation with what a model trained on it is sure of.
 
     Then train on the result: spoco-zoo train --init RUN --annotation sparse. What you
@@ -61,3 +61,4 @@ def complete(
             say=shown.note,
         )
     show(result.to_dict())
+    return out

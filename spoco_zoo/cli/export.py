@@ -56,7 +56,7 @@ def export(
     trust_code: Annotated[
         bool, typer.Option("--trust-code", help="With --check: run the bundle's Python code.")
     ] = False,
-) -> None:
+) -> Path:
     """Export a run as a bioimage.io bundle that has passed the official test.
 
     Example: spoco-zoo export run --out nuclei.zip --name "My nuclei" --author "A. Person"
@@ -111,6 +111,7 @@ def export(
             "card": [str(path) for path in written],
         }
     )
+    return result.path
 
 
 def two_parts(text: str, flag: str) -> tuple[str, str]:

@@ -24,7 +24,7 @@ def evaluate(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all scores.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write a page.")] = None,
     ignore: Annotated[int | None, typer.Option(help="Truth value to leave out.")] = None,
-) -> None:
+) -> Path | None:
     """Compare labels with the truth.
 
     Example: spoco-zoo evaluate predicted/ truth/ --json scores.json
@@ -56,6 +56,7 @@ def evaluate(
 
         write_evaluation_page(result, html)
     show({name: values[name] for name in ("n_images", "mean", "pooled")})
+    return json_file or html
 
 
 @app.command(rich_help_panel=DATA)

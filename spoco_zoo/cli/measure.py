@@ -21,7 +21,7 @@ def measure(
     out: Annotated[Path, typer.Option(help="TABLE.csv, or TABLE.parquet.")],
     label_name: Annotated[str | None, typer.Option(help="Which label, of several.")] = None,
     voxel_size: VoxelSize = None,
-) -> None:
+) -> Path:
     """Measure every object: size, centroid, box, and intensities of every channel.
 
     Example: spoco-zoo measure labels.tif stack.tif --out objects.csv
@@ -42,3 +42,4 @@ def measure(
         )
     write_table(table, out)
     show({"table": str(out), "objects": len(table), "columns": list(table.columns)})
+    return out

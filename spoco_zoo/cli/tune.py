@@ -39,7 +39,7 @@ def tune(
     voxel_size: VoxelSize = None,
     rescale: Rescale = True,
     device: Device = "auto",
-) -> None:
+) -> Path:
     """Choose the clustering and its parameters on annotated images.
 
     A run's recipe then holds the winner. A bundle stays as it is: pass the
@@ -68,3 +68,4 @@ def tune(
         for warning in result.warnings:
             shown.note(f"note: {warning}")
     show(result.to_dict())
+    return result.page.parent

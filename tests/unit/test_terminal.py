@@ -22,6 +22,7 @@ from spoco_zoo.cli.app import exit_codes
 from spoco_zoo.errors import ConfigError, Interrupted
 from spoco_zoo.report.page import Section, html_page
 from spoco_zoo.report.progress import progress
+from spoco_zoo.settings_file import read_settings
 
 COMMANDS = (
     "train",
@@ -223,10 +224,32 @@ def test_a_file_of_options_stands_for_them_and_flags_win(table: list[str], tmp_p
         [float(row.split(",")[2]) for row in t.splitlines()[1:]] for t in (first, out.read_text())
     ]
     assert areas[1] == [4 * area for area in areas[0]]
+    kept = tmp_path / "objects.csv.config.yaml"  # of the second one
+    assert read_settings(kept) == {
+        "labels": labels, "image": image, "out": str(out), "voxel_size": "1,0.5",
+    }  # fmt: skip
+    second = out.read_bytes()
+    out.unlink()
+    assert CliRunner().invoke(app, ["measure", "--config", str(kept)]).exit_code == 0
+    assert out.read_bytes() == second
     file.write_text("labels: a.tif\nsize: 3\n")
     odd = CliRunner().invoke(app, ["measure", "--config", str(file)])
     assert odd.exit_code == 2
     assert "must hold options of its command; found 'size'" in odd.stderr
+
+
+def test_options_are_kept_of_results_that_are_written_only(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "labels.tif", np.tri(9, dtype=np.uint8))
+    command = ["evaluate", *[str(tmp_path / "labels.tif")] * 2]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["labels.tif"]
+    assert CliRunner().invoke(app, [*command, "--json", str(tmp_path / "s.json")]).exit_code == 0
+    assert (tmp_path / "s.json.config.yaml").is_file()
+    (tmp_path / "full.json.config.yaml").mkdir()  # nothing can be written there
+    done = CliRunner().invoke(app, [*command, "--json", str(tmp_path / "full.json")])
+    assert done.exit_code == 0
+    assert "complete, but not its options" in done.stderr
+    assert not list(tmp_path.glob("*.partial"))
 
 
 def test_every_command_takes_a_file_of_options() -> None:

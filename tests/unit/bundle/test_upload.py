@@ -61,6 +61,11 @@ def test_data_and_citation_are_said_on_the_command_line(tmp_path: Path) -> None:
     assert "- [x] The data of the figures" in text
     assert "- [x] A citation of the training data" in text
     assert yaml.safe_load((tmp_path / "zoo" / "rdf.yaml").read_text())["version"] == "1.2.0"
+    kept = str(tmp_path / "zoo.config.yaml")
+    assert "exists" in CliRunner().invoke(app, ["export", "--config", kept]).stderr
+    again = CliRunner().invoke(app, ["export", "--config", kept, "--overwrite"])
+    assert again.exit_code == 0, again.stderr
+    assert (tmp_path / "zoo-checklist.md").read_text() == text
 
 
 def test_a_zip_is_refused_before_any_work(tmp_path: Path) -> None:
