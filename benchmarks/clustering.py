@@ -36,8 +36,8 @@ from spoco_zoo.config import ClusteringConfig, TrainConfig
 from spoco_zoo.metrics import mean, score
 from spoco_zoo.nets.receptive import pooling_factor
 from spoco_zoo.segment.cluster import cluster, drop_or_absorb, split_parts
-from spoco_zoo.segment.cluster.field import TensorField
 from spoco_zoo.segment.cluster.meanshift import clusters, mark_foreground
+from spoco_zoo.segment.cluster.tensor_field import TensorField
 from spoco_zoo.segment.workers.memory import return_freed_memory
 from spoco_zoo.train.data import load_samples
 from spoco_zoo.train.files import pair_files

@@ -16,7 +16,6 @@ from spoco_zoo.ngff.opening import open_image
 from spoco_zoo.ngff.reduce import mean_cells, mode_cells, pyramid_factors
 from spoco_zoo.ngff.rescale import RescaledImage, cut_off, mixed_lines, resampled, rescale_image
 from spoco_zoo.ngff.store import (
-    has_block,
     is_remote,
     is_tiff_name,
     open_scratch,
@@ -54,7 +53,6 @@ __all__ = [
     "cut_off",
     "find_channels",
     "find_labels",
-    "has_block",
     "is_claimed",
     "is_label_tiff",
     "is_remote",

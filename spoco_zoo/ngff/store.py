@@ -24,7 +24,6 @@ __all__ = [
     "create_array",
     "discard_blocks",
     "emptied_blocks",
-    "has_block",
     "is_remote",
     "is_tiff_name",
     "local_path",
@@ -263,17 +262,6 @@ def whole_chunks(
     for axis in reversed(range(len(step))):
         step[axis] = min(step[axis] * max(voxels // prod(step), 1), shape[axis])
     return tiles(shape, step)
-
-
-def has_block(array: zarr.Array[Any], where: Sequence[slice]) -> bool:
-    """Whether every write unit in a region of a local array is stored and not empty.
-
-    Units that hold only zeros are never stored, so False means "no object was
-    written here, or the file was lost": compare with what the ledger says.
-    """
-    return all(
-        (size := _stored_size(path)) is not None and size > 0 for path in _units(array, where)
-    )
 
 
 def emptied_blocks(array: zarr.Array[Any], where: Sequence[slice]) -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from spoco_zoo.errors import ConfigError
 from spoco_zoo.segment.cluster import consistency, density, meanshift, portable, regions
-from spoco_zoo.segment.cluster.field import TensorField, check_finite, local_field
+from spoco_zoo.segment.cluster.tensor_field import TensorField, check_finite, local_field
 
 if TYPE_CHECKING:
     import torch

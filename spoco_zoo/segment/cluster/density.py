@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from spoco_zoo.config import ClusteringConfig
-    from spoco_zoo.segment.cluster.field import TensorField
+    from spoco_zoo.segment.cluster.tensor_field import TensorField
 
 __all__ = ["clusters", "spanning_tree"]
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from spoco_zoo.config import Scoring
 from spoco_zoo.segment.cluster import portable, scores
-from spoco_zoo.segment.cluster.field import local_field
+from spoco_zoo.segment.cluster.tensor_field import local_field
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from spoco_zoo.config import ClusteringConfig
-    from spoco_zoo.segment.cluster.field import TensorField
+    from spoco_zoo.segment.cluster.tensor_field import TensorField
 
 __all__ = ["clusters", "draw_sample", "find_modes", "mark_foreground"]
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import ndimage
 
-from spoco_zoo.segment.cluster.field import TensorField
 from spoco_zoo.segment.cluster.meanshift import mark_foreground
+from spoco_zoo.segment.cluster.tensor_field import TensorField
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

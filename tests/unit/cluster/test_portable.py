@@ -14,7 +14,7 @@ from scipy import ndimage
 from skimage.measure import label
 
 from spoco_zoo.segment.cluster import portable
-from spoco_zoo.segment.cluster.field import TensorField
+from spoco_zoo.segment.cluster.tensor_field import TensorField
 
 from .suite import DIM, planted
 

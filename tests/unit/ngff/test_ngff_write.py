@@ -21,7 +21,6 @@ from spoco_zoo.errors import StoreError
 from spoco_zoo.ngff import (
     LabelTarget,
     create_label,
-    has_block,
     open_image,
     open_label_array,
     open_scratch,
@@ -31,6 +30,7 @@ from spoco_zoo.ngff import (
     scratch_array,
     write_blocks,
 )
+from spoco_zoo.ngff.store import emptied_blocks
 
 from .conftest import ramp
 
@@ -370,18 +370,16 @@ def test_write_blocks_tile_the_array(tmp_path: Path) -> None:
         assert (count == 1).all()
 
 
-def test_lost_and_emptied_shards_are_seen(tmp_path: Path) -> None:
+def test_emptied_shards_are_seen(tmp_path: Path) -> None:
     array = scratch_array(tmp_path / "a", (32, 32), np.uint32, (8, 8), (16, 16))
-    where = (slice(16, 32), slice(0, 16))
-    assert not has_block(array, where)
+    where, whole = (slice(16, 32), slice(0, 16)), (slice(0, 32),) * 2
     array[where] = 1
-    assert has_block(array, where)
-    assert not has_block(array, (slice(0, 32), slice(0, 16)))
+    assert emptied_blocks(array, whole) == []  # not stored is not lost: nothing was written there
     shard = tmp_path / "a" / "c" / "1" / "0"
     shard.write_bytes(b"")
-    assert not has_block(array, where)
+    assert emptied_blocks(array, where) == emptied_blocks(array, whole) == [str(shard)]
     shard.unlink()
-    assert not has_block(array, where)
+    assert emptied_blocks(array, whole) == []
 
 
 def test_a_place_that_is_no_folder_is_one_line(tmp_path: Path) -> None:
