@@ -322,7 +322,7 @@ class TrainConfig(Config):
     """Largest norm of the gradients."""
     precision: Literal[Precision, "float16"] = "auto"
     compile: bool = False
-    """torch.compile of the network; on a CPU it costs time instead (docs/results.md)."""
+    """torch.compile of the network; on a CPU it costs time instead (docs/speed.md)."""
     validate_every: Positive | None = None
     """Steps between two looks at the validation images; by default a tenth of all."""
     patience: Positive | None = None

@@ -47,7 +47,7 @@ PRECISIONS = {
     "float16": torch.float16,
 }
 # Of an object's diameter. Neighbours then lie nearly half a turn apart; from 1.5 to 3 it makes
-# no difference that could be told from chance (docs/results.md).
+# no difference that could be told from chance (docs/experiments.md).
 PERIOD = 2.25
 MAX_ANISOTROPY = 1.5  # a pooling skips an axis that is coarser than the finest by more than this
 
