@@ -27,7 +27,7 @@ from spoco_zoo.train.remarks import remark_scale, stated_voxel_size
 from spoco_zoo.train.run import Initial, train
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from spoco_zoo.config import ClusteringConfig, NetConfig
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from spoco_zoo.train.validate import Case
 
 __all__ = [
+    "OBJECTS",
     "measure_result",
     "segment_with_pictures",
     "train_with_pictures",
@@ -49,6 +50,7 @@ __all__ = [
 ]
 
 REPORT = "report.html"
+OBJECTS = "objects.csv"
 NETWORK = ("features", "pooling", "embedding_dim", "rotary")  # settings that shape the network
 SCORES = ("ap50", "ap75", "ap90", "sbd", "dic", "arand", "n_predicted", "n_truth")
 
@@ -261,6 +263,7 @@ def segment_with_pictures(
     display: Display,
     *,
     report: bool = True,
+    on_stop: Callable[[], None] | None = None,
     **options: Any,
 ) -> SegmentResult:
     """Segment, and draw the middle of the result beside the run's report.
@@ -273,10 +276,14 @@ def segment_with_pictures(
         Shows the progress.
     report : bool
         Write ``<report>.png`` and ``<report>.html`` next to the JSON report.
+    on_stop : callable, optional
+        Called when an end is asked for by a signal. It may come too late for this image.
     """
 
     def listen(event: Event) -> None:
-        if event.phase == "plan":
+        if event.phase == "stop" and on_stop is not None:
+            on_stop()
+        if event.phase in ("plan", "stop"):
             display.note(event.message)
             return
         display.update(event.phase, event.done, event.total, event.message)
@@ -302,18 +309,18 @@ def write_settings(result: SegmentResult) -> None:
 
 
 def measure_result(
-    source: str, result: SegmentResult, config: SegmentConfig, display: Display
+    source: str, output: str, report: Path, config: SegmentConfig, display: Display
 ) -> Path:
     """Table of the objects of a finished run, ``objects.csv`` beside its report."""
     table = measure(
-        result.output,
+        output,
         source,
         level=config.level,
         start=[a for a, _ in config.roi] if config.roi else None,
         voxel_size=config.voxel_size,
         on_block=lambda done, total: display.update("measure", done, total),
     )
-    path = result.report.with_name("objects.csv")
+    path = report.with_name(OBJECTS)
     write_table(table, path)
     return path
 

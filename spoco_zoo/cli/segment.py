@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import os
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,6 +21,9 @@ from spoco_zoo.cli.app import (
 )
 from spoco_zoo.values import integers, numbers, region
 
+if TYPE_CHECKING:
+    from spoco_zoo.config import SegmentConfig
+
 __all__ = ["segment"]
 
 INPUT, OUTPUT = "What is segmented", "What is written"
@@ -29,10 +33,13 @@ CLUSTER, TILES = "From embeddings to objects", "Blocks and patches"
 @app.command(rich_help_panel=USE)
 @exit_codes
 def segment(
-    source: Annotated[str, typer.Argument(metavar="INPUT", help="OME-Zarr, TIFF, PNG or JPEG.")],
+    source: Annotated[
+        str, typer.Argument(metavar="INPUT", help="OME-Zarr, TIFF, PNG, JPEG; or a folder.")
+    ],
     model: Annotated[str, typer.Option(help="Bundle, run, or id of a shipped model.")],
     output: Annotated[
-        str | None, typer.Option(help="New OME-Zarr, or .tif.", rich_help_panel=OUTPUT)
+        str | None,
+        typer.Option(help="New OME-Zarr, or .tif; of a folder, a folder.", rich_help_panel=OUTPUT),
     ] = None,
     label_name: Annotated[
         str, typer.Option(help="Name of the label.", rich_help_panel=OUTPUT)
@@ -138,10 +145,11 @@ def segment(
 ) -> None:
     """Segment an image of any size into one consistent label image.
 
+    Of a folder every image is segmented by itself.
+
     Example: spoco-zoo segment big.ome.zarr --model nuclei.zip --workers 4
     """
     from spoco_zoo.config import REPLACED_BY_SCORES, SegmentConfig
-    from spoco_zoo.errors import InputError
 
     asked: dict[str, object] = dict(
         method=clustering,
@@ -174,42 +182,74 @@ def segment(
     target: dict[str, Any] = dict(
         output=output, label_name=label_name, version=ome_zarr_version, overwrite=overwrite
     )
-    listed = tuple(gpus.split(",")) if gpus else ()
-    if dry_run:
-        from spoco_zoo.segment import check_machines, guess_time
-        from spoco_zoo.segment import dry_run as decide
-        from spoco_zoo.segment.cluster import cluster
-        from spoco_zoo.segment.network.models import read_model
+    machines: dict[str, Any] = dict(
+        workers=workers,
+        gpus=tuple(gpus.split(",")) if gpus else (),
+        scheduler=scheduler,
+        device=device,
+    )
+    if os.path.isdir(source):
+        from spoco_zoo.folders import is_folder_of_images
 
-        check_machines(workers, listed, scheduler, device)
-        loaded = read_model(model, settings.clustering)
-        plan = decide(source, loaded, settings, **target)
-        count = workers or len(listed) or 1
-        guess = guess_time(plan, loaded, cluster, device=device, workers=count)
-        show({**plan.summary(), "time": guess.text()})
-        return
+        if is_folder_of_images(source):
+            if dry_run:
+                _show_folder(source, target)
+            else:
+                files = dict(report=report, measure=measure)
+                _segment_folder(source, model, settings, {**target, **machines, **files})
+            return
+    if dry_run:
+        _show_plan(source, model, settings, target, machines)
+    else:
+        _segment_image(
+            source, model, settings, {**target, **machines}, report=report, measure=measure
+        )
+
+
+def _show_plan(
+    source: str,
+    model: str,
+    settings: SegmentConfig,
+    target: dict[str, Any],
+    machines: dict[str, Any],
+) -> None:
+    """What would be done with an image."""
+    from spoco_zoo.segment import check_machines, dry_run, guess_time
+    from spoco_zoo.segment.cluster import cluster
+    from spoco_zoo.segment.network.models import read_model
+
+    workers, gpus, device = machines["workers"], machines["gpus"], machines["device"]
+    check_machines(workers, gpus, machines["scheduler"], device)
+    loaded = read_model(model, settings.clustering)
+    plan = dry_run(source, loaded, settings, **target)
+    guess = guess_time(plan, loaded, cluster, device=device, workers=workers or len(gpus) or 1)
+    show({**plan.summary(), "time": guess.text()})
+
+
+def _segment_image(
+    source: str,
+    model: str,
+    settings: SegmentConfig,
+    options: dict[str, Any],
+    *,
+    report: bool,
+    measure: bool,
+) -> None:
+    """One image."""
+    from spoco_zoo.errors import InputError
     from spoco_zoo.ngff import is_tiff_name
     from spoco_zoo.scene import look_commands
     from spoco_zoo.workflow import measure_result, segment_with_pictures
 
     with display() as shown:
-        result = segment_with_pictures(
-            source,
-            model,
-            settings,
-            shown,
-            report=report,
-            workers=workers,
-            gpus=listed,
-            scheduler=scheduler,
-            device=device,
-            **target,
-        )
+        result = segment_with_pictures(source, model, settings, shown, report=report, **options)
         values = {"output": result.output, "objects": result.objects, "report": str(result.report)}
         failure: InputError | OSError | None = None
         if measure:
             try:
-                values["table"] = str(measure_result(source, result, settings, shown))
+                values["table"] = str(
+                    measure_result(source, result.output, result.report, settings, shown)
+                )
             except (InputError, OSError) as error:
                 failure = error  # the labels are there all the same: first say where
     show(values)
@@ -223,3 +263,47 @@ def segment(
         )
     if failure is not None:
         raise failure
+
+
+def _show_folder(source: str, target: dict[str, Any]) -> None:
+    """What would be done with a folder."""
+    from spoco_zoo.folders import list_pending
+
+    pending, left, refused = list_pending(
+        source, **{name: target[name] for name in ("output", "label_name", "overwrite")}
+    )
+    show(
+        {
+            "input": source,
+            "output": target["output"] or source,
+            "images": pending,
+            "have_labels": left,
+            "refused": refused,
+        }
+    )
+
+
+def _segment_folder(
+    source: str, model: str, settings: SegmentConfig, options: dict[str, Any]
+) -> None:
+    """Every image of a folder, and what became of all of them."""
+    from spoco_zoo.folders import segment_folder
+    from spoco_zoo.overview import TABLE, write_object_table, write_overview
+
+    with display() as shown:
+        result = segment_folder(source, model, settings, shown, **options)
+        page = write_overview(result, f"Segmentation of the images in {source}")
+        values: dict[str, Any] = {
+            "output": options["output"] or source,
+            "images": len(result.rows),
+            "objects": result.objects,
+            "images_table": str(result.folder / TABLE),
+            "report": str(page),
+        }
+        if options["measure"]:
+            table, lacking = write_object_table(result)
+            values["table"] = str(table)
+            if lacking:
+                shown.note(f"Images without a table of their objects: {lacking} (--overwrite).")
+    show(values)
+    result.check()

@@ -75,7 +75,7 @@ def open_image(
             raise StoreError(
                 "the input must be an OME-Zarr folder, a TIFF, PNG or JPEG file",
                 f"{'a folder' if os.path.isdir(place) else 'something'} of another kind at {place}",
-                "Give one image; of a folder with several, each by itself.",
+                "Give one image; `spoco-zoo segment` also takes a folder of them.",
             )
     group = open_group(place, storage_options=storage_options)
     multiscale = parse_multiscale(dict(group.attrs), group.metadata.zarr_format, place)

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-__all__ = ["curves", "new_figure", "outlined", "overlay", "preview", "save_figure"]
+__all__ = ["contact_sheet", "curves", "new_figure", "outlined", "overlay", "preview", "save_figure"]
 
 # Larger images are cut to their middle: shrunk, their cells would be specks.
 LARGEST = 1024
+SHEET_COLUMNS = 3
 TALLEST = 2.5  # height of a panel over its width
 INK, PAPER = "#1f2430", "#ffffff"
 NOT_LOSSES = ("step", "seconds", "learning_rate")
@@ -68,6 +69,31 @@ def overlay(image: NDArray[Any], labels: NDArray[Any], path: Path) -> None:
     grey = grey_rgb(_plane(_one_channel(image, labels.ndim), labels.ndim))
     found = outlined(grey, _plane(labels, labels.ndim))
     _save_panels({"image": grey, f"labels ({_count(labels)} objects here)": found}, path)
+
+
+def contact_sheet(pictures: Sequence[tuple[str, Path]], path: Path) -> None:
+    """Draw pictures in rows of three, each under its title.
+
+    Parameters
+    ----------
+    pictures : sequence of (str, Path)
+        Titles and PNG files, one at least.
+    path : Path
+        PNG to write.
+    """
+    from matplotlib.image import imread
+
+    columns = min(len(pictures), SHEET_COLUMNS)
+    count = -(-len(pictures) // columns)
+    panels = [(title, imread(file)) for title, file in pictures]
+    height = max(panel.shape[0] / panel.shape[1] for _, panel in panels)
+    figure = new_figure(4.0 * columns, (4.0 * min(height, TALLEST) + 0.3) * count)
+    for axes in (every := figure.subplots(count, columns, squeeze=False).ravel()):
+        axes.set_axis_off()
+    for axes, (title, panel) in zip(every, panels, strict=False):
+        axes.imshow(panel, interpolation="antialiased")
+        axes.set_title(title, fontsize=9, color=INK)
+    save_figure(figure, path)
 
 
 def curves(rows: Sequence[Mapping[str, float]], path: Path) -> None:

@@ -230,7 +230,7 @@ def segment(
             Ledger(plan.folder, plan.fingerprint(loaded.fingerprint, _name_of(cluster))) as ledger,
             _claimed(plan, ledger.run) as plan,
             catch_interrupt(
-                lambda: told(Event("plan", 1, 1, STOPPING)), plan.folder / STOP
+                lambda: told(Event("stop", 1, 1, STOPPING)), plan.folder / STOP
             ) as stop,
         ):
             executor.stop = stop

@@ -204,7 +204,7 @@ def test_objects_of_a_region_could_not_be_measured_in_a_tiff(image: Path, output
     region = SegmentConfig(roi=((10, 50), (20, 70)))
     result = segment(str(image), MODEL, region, output=image.parent / output, cluster=exact_cluster)
     with progress(quiet=True) as shown:
-        table = pd.read_csv(measure_result(str(image), result, region, shown))
+        table = pd.read_csv(measure_result(str(image), result.output, result.report, region, shown))
     labels = find_labels(result.output).read(0, 0, None, (slice(0, 40), slice(0, 50)))[0]
     for name in table["label"]:
         inside = CELLS[10:50, 20:70][labels == name]

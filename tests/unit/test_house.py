@@ -60,6 +60,8 @@ MAY_IMPORT = {
     "view": {"ngff", "scene"},
     "pictures": {"config", "ngff", "report", "segment", "scene"},
     "workflow": {*PARTS, "evaluate", "measure", "pictures", "report"},
+    "folders": {*PARTS, "naming", "report", "workflow"},
+    "overview": {"folders", "measure", "report", "workflow"},
     "api": {*PARTS, "evaluate", "report", "values", "workflow"},
     "demo": {*PARTS, "evaluate", "report", "workflow"},
 }

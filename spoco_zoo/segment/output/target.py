@@ -36,22 +36,33 @@ class TiffTarget:
     shape: tuple[int, ...]
 
 
-def default_output(image: Image, label_name: str) -> str | None:
+def default_output(image: Image, label_name: str, folder: Path | None = None) -> str | None:
     """Where the label goes if the user does not say: a new file beside a file.
+
+    Parameters
+    ----------
+    image : Image
+    label_name : str
+    folder : Path, optional
+        Where the labels of several images go: each has the name of its image there.
 
     Returns
     -------
     str or None
         None: into the image itself.
     """
-    if image.kind == "ome-zarr":
+    inside = image.kind == "ome-zarr"
+    if inside and folder is None:
         return None
-    stem = image.uri
-    for suffix in (*TIFF_SUFFIXES, *PICTURE_SUFFIXES, ".ome"):
+    stem = image.uri.rstrip("/")
+    for suffix in (*TIFF_SUFFIXES, *PICTURE_SUFFIXES, ".zarr", ".ome"):
         if stem.lower().endswith(suffix):
             stem = stem[: -len(suffix)]
     small = image.n_times * prod(image.spatial_shape()) <= TIFF_VOXELS
-    return f"{stem}.{label_name}{'.tif' if small else '.ome.zarr'}"
+    ending = ".tif" if small and not inside else ".ome.zarr"
+    if folder is None:
+        return f"{stem}.{label_name}{ending}"
+    return str(folder / f"{Path(stem).name}{ending}")
 
 
 def run_folder(image: Image, output: str | Path | None, label_name: str) -> Path:

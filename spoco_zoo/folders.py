@@ -1,0 +1,367 @@
+"""A folder of images, segmented one after another.
+
+One command, files of each image and of all of them::
+
+    images/a.tif          labels/a.tif           labels.spoco-run/images.csv
+           b.tif   ---->         b.tif     and                    images.html, images.png
+           c.ome.zarr            c.ome.zarr                       objects.csv (with tables)
+
+Each image is segmented as it would be alone, with files of its own beside its labels. What is done
+is left as it is, so the same command goes on after a stop; one image that cannot be used does not
+keep the others from their labels. Without a folder for the labels each lie where they would for
+the image alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spoco_zoo.errors import (
+    BlocksFailed,
+    ConfigError,
+    DataError,
+    InputError,
+    Interrupted,
+    RemoteError,
+)
+from spoco_zoo.naming import by_name, is_named_labels, stem, visible
+from spoco_zoo.ngff import is_label_tiff, is_remote, is_tiff_name, open_image
+from spoco_zoo.ngff.opening import holds_zarr
+from spoco_zoo.ngff.picture import PICTURE_SUFFIXES
+from spoco_zoo.ngff.store import TIFF_SUFFIXES
+from spoco_zoo.ngff.target import state_of
+from spoco_zoo.segment import check_machines
+from spoco_zoo.segment.ledger import REPORT, is_unfinished
+from spoco_zoo.segment.network.models import read_model
+from spoco_zoo.segment.output.target import default_output, run_folder
+from spoco_zoo.workflow import OBJECTS, measure_result, segment_with_pictures
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from spoco_zoo.config import SegmentConfig
+    from spoco_zoo.report.progress import Display
+
+__all__ = [
+    "FolderResult",
+    "Row",
+    "find_images",
+    "is_folder_of_images",
+    "list_pending",
+    "segment_folder",
+]
+
+NAMED = 5
+"""So many images without labels are told of at the end; all are in the table."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """An image of the folder and what became of it."""
+
+    image: str
+    """Name of its file."""
+    labels: str = ""
+    """Where its labels are; empty if there are none."""
+    objects: int = 0
+    note: str = ""
+    """What the run told of it, or why it has no labels."""
+    left: bool = False
+    """Whether it had its labels already."""
+    report: Path | None = None
+    """Its ``segment.json``, beside which lie picture, page and table."""
+
+    def beside(self, name: str) -> Path | None:
+        """A file of its run, if it is there."""
+        path = None if self.report is None else self.report.with_name(name)
+        return path if path is not None and path.is_file() else None
+
+
+@dataclass(frozen=True)
+class FolderResult:
+    """What became of a folder."""
+
+    folder: Path
+    """Of table and page of all images."""
+    rows: tuple[Row, ...]
+    failures: tuple[InputError | BlocksFailed, ...] = field(default=(), repr=False)
+
+    @property
+    def objects(self) -> int:
+        """Of all images together."""
+        return sum(row.objects for row in self.rows)
+
+    def check(self) -> None:
+        """Raise if images have no labels, or lack some.
+
+        Raises
+        ------
+        InputError
+            If no image has any.
+        BlocksFailed
+        """
+        if not self.failures:
+            return
+        if not any(row.labels for row in self.rows):
+            raise self.failures[0]
+        wanting = [row for row in self.rows if row.note and not row.left and row.report is None]
+        named = "; ".join(f"{row.image}: {row.note.rstrip('.')}" for row in wanting[:NAMED])
+        more = f"; and {len(wanting) - NAMED} more" if len(wanting) > NAMED else ""
+        raise BlocksFailed(
+            f"{len(wanting)} of {len(self.rows)} images lack labels: {named}{more}. The same "
+            "command tries these again."
+        )
+
+
+def is_folder_of_images(place: str) -> bool:
+    """Whether a local folder is no OME-Zarr itself and holds something that is an image by name."""
+    return os.path.isdir(place) and not holds_zarr(place) and any(_candidates(Path(place)))
+
+
+def find_images(folder: Path) -> tuple[list[Path], str]:
+    """The images of a folder, in order, and what to tell of the rest of it.
+
+    Labels are left out: those of this package, and what is named as Cellpose names masks.
+
+    Raises
+    ------
+    DataError
+        If there is none, or two differ in their ending alone.
+    """
+    found = sorted(_candidates(folder))
+    images = [path for path in found if not _holds_labels(path)]
+    if not images:
+        raise DataError(
+            "a folder to be segmented must hold images",
+            f"labels alone in {folder}",
+            "Check the path.",
+        )
+    by_name(((stem(path), path) for path in images), "images of a folder")
+    labels = len(found) - len(images)
+    deeper = sum(path.is_dir() and not _is_known(path) for path in visible(folder.iterdir()))
+    notes = [f"Labels among the images are left out: {labels}."] if labels else []
+    if deeper:
+        notes.append(f"Folders in {folder} are left out: {deeper}. Give each by itself.")
+    return images, " ".join(notes)
+
+
+def list_pending(
+    source: str, *, output: str | None = None, label_name: str = "spoco", overwrite: bool = False
+) -> tuple[list[str], list[str], dict[str, str]]:
+    """What `segment_folder` would do with the same arguments; writes nothing.
+
+    Returns
+    -------
+    pending, left : list of str
+        Names of images to be segmented, and of those that have their labels.
+    refused : dict of str to str
+        Why images cannot be opened.
+
+    Raises
+    ------
+    InputError
+        As `segment_folder`.
+    """
+    target = _folder_for(output)
+    pending: list[str] = []
+    left: list[str] = []
+    refused: dict[str, str] = {}
+    for image in find_images(Path(source))[0]:
+        try:
+            had = _place(image, target, label_name, overwrite=overwrite)[1]
+        except InputError as error:
+            refused[image.name] = str(error)
+            continue
+        (pending if had is None else left).append(image.name)
+    return pending, left, refused
+
+
+def segment_folder(
+    source: str,
+    model: str,
+    config: SegmentConfig,
+    display: Display,
+    *,
+    output: str | None = None,
+    label_name: str = "spoco",
+    overwrite: bool = False,
+    report: bool = True,
+    measure: bool = False,
+    workers: int = 0,
+    gpus: Sequence[str | int] = (),
+    scheduler: str | None = None,
+    device: str = "auto",
+    **options: Any,
+) -> FolderResult:
+    """Segment every image of a folder.
+
+    Parameters
+    ----------
+    source : str
+        A local folder of OME-Zarr, TIFF, PNG and JPEG.
+    model, config, display, report
+        See `spoco_zoo.workflow.segment_with_pictures`, as for further `options`.
+    output : str, optional
+        Folder for the labels: TIFF, or OME-Zarr for an image that is one or is large.
+    label_name : str
+    overwrite : bool
+        Segment images anew that have labels.
+    measure : bool
+        Measure the objects of every image.
+    workers, gpus, scheduler, device
+        See `spoco_zoo.segment.segment`; workers start anew for every image.
+
+    Returns
+    -------
+    FolderResult
+        With a row for every image; `FolderResult.check` raises if any lacks labels.
+
+    Raises
+    ------
+    InputError
+        If folder, model or settings cannot be used.
+    SpocoError
+        If the work itself fails, for want of room above all, or is interrupted. Called again, it
+        goes on.
+    """
+    images, note = find_images(Path(source))
+    target = _folder_for(output)
+    # Faults of these are none of an image, and told of once.
+    check_machines(workers, gpus, scheduler, device)
+    read_model(model, config.clustering)
+    if target is not None:
+        target.mkdir(parents=True, exist_ok=True)
+    if note:
+        display.note(note)
+    asked: list[bool] = []
+    options |= dict(workers=workers, gpus=gpus, scheduler=scheduler, device=device, report=report)
+    options |= dict(label_name=label_name, overwrite=overwrite, on_stop=lambda: asked.append(True))
+
+    def segmented(image: Path, shown: _OfOne) -> Row:
+        place, had = _place(image, target, label_name, overwrite=overwrite)
+        if had is None:
+            result = segment_with_pictures(
+                str(image), model, config, shown, output=place, **options
+            )
+            told = " ".join(shown.notes)
+            row = Row(image.name, result.output, result.objects, told, report=result.report)
+        else:
+            row = had
+        known = row.beside(REPORT)
+        if measure and known and (overwrite or row.beside(OBJECTS) is None):
+            measure_result(str(image), row.labels, known, config, shown)
+        return row
+
+    rows, failures = [], []
+    for done, image in enumerate(images):
+        if asked:  # while the last phases of the image before were at work
+            raise Interrupted("stopped; the same command goes on with the other images")
+        shown = _OfOne(display, image.name, done, len(images))
+        try:
+            rows.append(segmented(image, shown))
+        except RemoteError:
+            raise
+        except (InputError, BlocksFailed) as error:
+            failures.append(error)
+            rows.append(Row(image.name, note=str(error)))
+            shown.note(str(error))
+    display.update("images", len(images), len(images))
+    left = sum(row.left for row in rows)
+    if left:
+        display.note(f"Images that had labels are left as they are: {left} (--overwrite).")
+    folder = Path(f"{os.path.realpath(output or source)}.spoco-run")
+    return FolderResult(folder, tuple(rows), tuple(failures))
+
+
+def _is_known(folder: Path) -> bool:
+    """Whether a folder is an image, or belongs to a run."""
+    return holds_zarr(folder) or folder.suffix == ".spoco-run"
+
+
+def _candidates(folder: Path) -> Iterator[Path]:
+    """What is an image by its name, or a Zarr."""
+    for path in visible(folder.iterdir()):
+        if path.is_dir():
+            if holds_zarr(path):
+                yield path
+        elif path.suffix.lower() in (*TIFF_SUFFIXES, *PICTURE_SUFFIXES):
+            yield path
+
+
+def _holds_labels(path: Path) -> bool:
+    """Whether an image of a folder is none."""
+    if is_named_labels(path):
+        return True
+    if path.is_file():
+        return is_label_tiff(path)
+    with suppress(InputError):  # what cannot be read is told of when its turn comes
+        return open_image(path).is_label
+    return False
+
+
+def _folder_for(output: str | None) -> Path | None:
+    """The folder of the labels, which need not be there.
+
+    Raises
+    ------
+    ConfigError
+        If it is no local folder.
+    """
+    if output is None:
+        return None
+    folder = Path(output)
+    if is_remote(output) or is_tiff_name(output) or output.rstrip("/").endswith(".zarr"):
+        raise ConfigError(
+            "labels of a folder of images need a local folder", output, "Name one with --output."
+        )
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise ConfigError(
+            "labels of a folder of images need a folder", f"a file at {output}", "Name another."
+        )
+    return folder
+
+
+def _place(
+    path: Path, folder: Path | None, label_name: str, *, overwrite: bool
+) -> tuple[str | None, Row | None]:
+    """Where the labels of an image go, and its row if they are there already."""
+    image = open_image(path)
+    output = default_output(image, label_name, folder)
+    run = run_folder(image, output, label_name)
+    inside = os.path.join(path, "labels", label_name)
+    if overwrite or is_unfinished(run) or not _are_labels(output or inside):
+        return output, None
+    objects, note = 0, "How many objects it has is not known: its segment.json cannot be read."
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        objects, note = int(json.loads((run / REPORT).read_text())["objects"]), ""
+    return output, Row(path.name, output or inside, objects, note, left=True, report=run / REPORT)
+
+
+def _are_labels(place: str) -> bool:
+    """Whether labels that this package wrote are at a place."""
+    return is_label_tiff(place) if is_tiff_name(place) else state_of(place) == "label"
+
+
+class _OfOne:
+    """The display of one image among others: its phases are details of one."""
+
+    def __init__(self, display: Display, name: str, done: int, total: int) -> None:
+        self._display, self._name = display, name
+        self._done, self._total = done, total
+        self.notes: list[str] = []
+        display.update("images", done, total, name)
+
+    def update(self, phase: str, done: int, total: int, detail: str = "") -> None:
+        parts = f"{self._name}: {phase} {done}/{total}", detail
+        self._display.update(
+            "images", self._done, self._total, ", ".join(part for part in parts if part)
+        )
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+        self._display.note(f"{self._name}: {text}")

@@ -1,0 +1,98 @@
+"""Table, page and pictures of a folder of images that were segmented."""
+
+from __future__ import annotations
+
+import csv
+from typing import TYPE_CHECKING
+
+from spoco_zoo.measure import write_table
+from spoco_zoo.replacing import replacing
+from spoco_zoo.report.figures import contact_sheet
+from spoco_zoo.report.page import Figure, Section, html_page
+from spoco_zoo.report.sections import provenance
+from spoco_zoo.workflow import OBJECTS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from spoco_zoo.folders import FolderResult, Row
+
+__all__ = ["TABLE", "write_object_table", "write_overview"]
+
+TABLE, PAGE, SHEET = "images.csv", "images.html", "images.png"
+COLUMNS = ("image", "objects", "labels", "note")
+MOST_SHOWN = 40
+"""Pictures on the page; of more images some are shown, evenly spread."""
+
+
+def write_overview(result: FolderResult, title: str) -> Path:
+    """Write ``images.csv``, and ``images.html`` with the pictures that there are.
+
+    Returns
+    -------
+    Path
+        The page.
+    """
+    result.folder.mkdir(exist_ok=True)
+    rows = [(row.image, str(row.objects), row.labels, row.note) for row in result.rows]
+    with replacing(result.folder / TABLE) as partial, partial.open("w", newline="") as file:
+        csv.writer(file).writerows([COLUMNS, *rows])
+    page = result.folder / PAGE
+    html_page(
+        page,
+        title,
+        [
+            Section("Images", (_counted(result),), (COLUMNS, *rows)),
+            provenance(),
+        ],
+        _pictures(result),
+    )
+    return page
+
+
+def write_object_table(result: FolderResult) -> tuple[Path, int]:
+    """Write ``objects.csv``: the tables of all images, the name of the image before each row.
+
+    Returns
+    -------
+    path : Path
+    lacking : int
+        Images that have labels and no table.
+    """
+    import pandas as pd
+
+    tables, lacking = [], 0
+    for row in result.rows:
+        if (path := row.beside(OBJECTS)) is None:
+            lacking += bool(row.labels)
+            continue
+        table = pd.read_csv(path)
+        table.insert(0, "image", row.image)
+        tables.append(table)
+    result.folder.mkdir(exist_ok=True)
+    whole = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["image"])
+    write_table(whole, result.folder / OBJECTS)
+    return result.folder / OBJECTS, lacking
+
+
+def _counted(result: FolderResult) -> str:
+    """How many there are, in one sentence."""
+    with_labels = sum(bool(row.labels) for row in result.rows)
+    return f"{result.objects:,} objects in {with_labels} of {len(result.rows)} images."
+
+
+def _pictures(result: FolderResult) -> list[Figure]:
+    """One picture with the middle of every image, or of some of them; none without reports."""
+    shown = [(row, path) for row in result.rows if (path := row.beside("segment.png"))]
+    if not shown:
+        return []
+    step = -(-len(shown) // MOST_SHOWN)
+    chosen = shown[::step]
+    path = result.folder / SHEET
+    contact_sheet([(_title(row), picture) for row, picture in chosen], path)
+    some = f" ({len(chosen)} of {len(shown)})" if step > 1 else ""
+    return [Figure(path, f"The middle of each image{some}, and the outlines of its labels.")]
+
+
+def _title(row: Row) -> str:
+    return f"{row.image}: {row.objects:,}"

@@ -1,0 +1,76 @@
+"""A folder of images whose run is stopped or killed: the same command does the rest."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "bundle"))
+sys.path.insert(0, str(Path(__file__).parent))
+from bundle_runs import disks, make_run
+from hearing import all_ears
+
+IMAGES = 4
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images, a run, and the labels that they should get."""
+    folder = tmp_path_factory.mktemp("folder-faults")
+    make_run(folder / "run", 2)
+    (folder / "images").mkdir()
+    for n in range(IMAGES):
+        tifffile.imwrite(folder / "images" / f"{n}.tif", disks(2, n)[0][0])
+    done = subprocess.run(command(folder, folder / "truth"), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def command(place: Path, out: Path) -> list[str]:
+    segment = [sys.executable, "-m", "spoco_zoo", "segment", str(place / "images"), "--measure"]
+    return [*segment, "--model", str(place / "run"), "--output", str(out)]
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "found"),
+    [("KILL", -9, 1), ("KILL", -9, 2), ("INT", 130, 1), ("TERM", 130, 2)],
+)
+def test_the_same_command_does_the_rest(
+    place: Path, tmp_path: Path, number: str, code: int, found: int
+) -> None:
+    out = tmp_path / "labels"
+    process = subprocess.Popen(
+        command(place, out), stderr=subprocess.PIPE, text=True, preexec_fn=all_ears
+    )
+    while len(list(out.glob("*.tif"))) < found and process.poll() is None:
+        time.sleep(0.002)
+    os.kill(process.pid, getattr(signal, f"SIG{number}"))
+    said = process.communicate()[1]
+    assert process.returncode == code, said
+    if code == 130:
+        assert "Go on with: spoco-zoo segment" in said
+    done = subprocess.run(command(place, out), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    left = re.search(r"left as they are: (\d)", done.stderr)
+    # The last one may have its labels and an open ledger.
+    assert found - 1 <= int(left[1] if left else 0) < IMAGES
+    for n in range(IMAGES):
+        np.testing.assert_array_equal(
+            tifffile.imread(out / f"{n}.tif"), tifffile.imread(place / "truth" / f"{n}.tif")
+        )
+    shown = json.loads(done.stdout)
+    assert "without a table" not in done.stderr
+    assert (
+        Path(shown["table"]).read_bytes()
+        == (place / "truth.spoco-run" / "objects.csv").read_bytes()
+    )

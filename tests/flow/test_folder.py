@@ -1,0 +1,153 @@
+"""A folder of images: one command for all of them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+from PIL import Image
+from typer.testing import CliRunner
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "bundle"))
+from bundle_runs import disks, make_run
+
+from spoco_zoo.cli import app
+from spoco_zoo.ngff import convert, open_image
+
+BAD = "not an image"
+
+
+def spoco_zoo(*arguments: object, code: int = 0) -> Any:
+    done = CliRunner().invoke(app, list(map(str, arguments)))
+    assert done.exit_code == code, done.output
+    return done
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(tmp_path_factory.mktemp("folder") / "run", 2)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """A TIFF, a PNG, an OME-Zarr, and what is none of them."""
+    folder = tmp_path / "images"
+    (folder / "deeper").mkdir(parents=True)
+    grey = [disks(2, seed)[0][0] for seed in range(3)]
+    tifffile.imwrite(folder / "a.tif", grey[0])
+    Image.fromarray(np.clip(grey[1] / 5, 0, 255).astype(np.uint8)).save(folder / "b.png")
+    tifffile.imwrite(tmp_path / "c.tif", grey[2])
+    convert(str(tmp_path / "c.tif"), str(folder / "c.ome.zarr"))
+    (folder / "notes.txt").write_text("none")
+    (folder / "._a.tif").write_text("of macOS")
+    return folder
+
+
+def labels_in(path: Path) -> np.ndarray:
+    image = open_image(path)
+    return image.read(0, 0, None, tuple(slice(0, n) for n in image.spatial_shape()))[0]
+
+
+def rows_of(folder: Path) -> dict[str, dict[str, str]]:
+    with (folder / "images.csv").open(newline="") as file:
+        return {row["image"]: row for row in csv.DictReader(file)}
+
+
+def test_every_image_gets_the_labels_that_it_would_get_alone(
+    images: Path, run: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "labels"
+    done = spoco_zoo("segment", images, "--model", run, "--output", out, "--measure")
+    shown = json.loads(done.stdout)
+    assert shown["images"] == 3
+    assert "Folders in" in done.stderr
+    named = {"a.tif": "a.tif", "b.png": "b.tif", "c.ome.zarr": "c.ome.zarr"}
+    rows = rows_of(tmp_path / "labels.spoco-run")
+    assert set(rows) == set(named)
+    for source, label in named.items():
+        alone = tmp_path / f"alone-{label}"
+        one = spoco_zoo("segment", images / source, "--model", run, "--output", alone)
+        np.testing.assert_array_equal(labels_in(out / label), labels_in(alone))
+        assert int(rows[source]["objects"]) == json.loads(one.stdout)["objects"] > 0
+        assert Path(rows[source]["labels"]) == out / label
+    assert shown["objects"] == sum(int(row["objects"]) for row in rows.values())
+    table = pd.read_csv(shown["table"])
+    assert table.groupby("image").size().to_dict() == {
+        name: int(row["objects"]) for name, row in rows.items()
+    }
+    page = Path(shown["report"]).read_text()
+    assert page.count("data:image/png") == 1
+    assert all(name in page for name in named)
+
+
+def test_what_is_done_is_left_and_what_is_mended_is_done(
+    images: Path, run: Path, tmp_path: Path
+) -> None:
+    (images / "d.tif").write_text(BAD)
+    command = ("segment", images, "--model", run, "--output", tmp_path / "labels")
+    done = spoco_zoo(*command, code=3)
+    assert "1 of 4 images lack labels: d.tif: the input must be" in done.stderr
+    assert ".. " not in done.stderr
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "labels").glob("*.tif")}
+    assert sorted(p.name for p in before) == ["a.tif", "b.tif"]
+    shutil.copy(images / "a.tif", images / "d.tif")
+    plan = json.loads(spoco_zoo(*command, "--dry-run").stdout)
+    assert plan["images"] == ["d.tif"]
+    done = spoco_zoo(*command)
+    assert "left as they are: 3 (--overwrite)" in done.stderr
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+    np.testing.assert_array_equal(
+        labels_in(tmp_path / "labels" / "d.tif"), labels_in(tmp_path / "labels" / "a.tif")
+    )
+    rows = rows_of(tmp_path / "labels.spoco-run")
+    assert rows["a.tif"]["objects"] == rows["d.tif"]["objects"] != "0"
+    spoco_zoo(*command, "--overwrite")
+    assert all(p.stat().st_mtime_ns > then for p, then in before.items())
+
+
+def test_without_a_folder_labels_lie_where_they_do_for_one_image(images: Path, run: Path) -> None:
+    for note in ("images 3/3", "Labels among the images are left out: 2."):
+        done = spoco_zoo("segment", images, "--model", run, "--no-report")
+        assert note in done.stderr
+    assert labels_in(images / "a.spoco.tif").max() > 0
+    assert labels_in(images / "b.spoco.tif").max() > 0
+    assert (images / "c.ome.zarr" / "labels" / "spoco" / "zarr.json").is_file()
+    assert (
+        "data:image/png" not in (images.with_name("images.spoco-run") / "images.html").read_text()
+    )
+
+
+def test_a_dry_run_writes_nothing(images: Path, run: Path, tmp_path: Path) -> None:
+    (images / "d.tif").write_text(BAD)
+    before = sorted(tmp_path.rglob("*"))
+    done = spoco_zoo("segment", images, "--model", run, "--output", tmp_path / "new", "--dry-run")
+    plan = json.loads(done.stdout)
+    assert plan["images"] == ["a.tif", "b.png", "c.ome.zarr"]
+    assert list(plan["refused"]) == ["d.tif"]
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_what_cannot_be_done_at_all_is_refused(images: Path, run: Path, tmp_path: Path) -> None:
+    command = ("segment", images, "--model", run)
+    for output in (tmp_path / "labels.tif", images / "a.tif", "s3://bucket/labels"):
+        assert "local folder" in spoco_zoo(*command, "--output", output, code=2).stderr
+    (tmp_path / "file").write_text("")
+    assert "a file at" in spoco_zoo(*command, "--output", tmp_path / "file", code=2).stderr
+    for flags in (("--model", tmp_path / "none"), ("--model", run, "--device", "cuda:77")):
+        lines = spoco_zoo("segment", images, *flags, code=2).stderr.splitlines()
+        assert len(lines) == 1  # no fault of the images, so said once
+    shutil.copy(images / "a.tif", images / "a.tiff")
+    assert "names that are unique" in spoco_zoo(*command, code=2).stderr
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "a folder of them" in spoco_zoo("segment", empty, "--model", run, code=2).stderr
+    shutil.copy(images / "a.tif", empty / "a_cp_masks.tif")
+    assert "labels alone" in spoco_zoo("segment", empty, "--model", run, code=2).stderr
