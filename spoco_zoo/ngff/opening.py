@@ -250,7 +250,7 @@ def _check_arrays(multiscale: Multiscale, arrays: Sequence[zarr.Array[Any]], whe
         raise StoreError(
             "levels must be ordered from fine to coarse and none empty",
             f"shapes {[array.shape for array in arrays]} in {where}",
-            "Reorder the datasets.",
+            "Reorder the datasets, and drop those that are empty.",
         )
 
 

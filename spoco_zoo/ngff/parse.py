@@ -71,7 +71,7 @@ def ome_block(
             "Give the folder of an OME-Zarr image, or make one of a TIFF with `spoco-zoo convert`.",
         )
     version = block.get("version", inherited)
-    if version != "0.5":
+    if str(version) != "0.5":  # a few writers give a number
         raise StoreError(
             "OME-Zarr must be of version 0.4 or 0.5",
             f"version {version!r} in {where}",
@@ -151,7 +151,7 @@ def _version(
         return str(block["version"])
     axes = first.get("axes")
     modern = isinstance(axes, Sequence) and all(isinstance(axis, Mapping) for axis in axes)
-    version = first.get("version", "0.4" if modern else "of 0.3 or older")
+    version = str(first.get("version", "0.4" if modern else "of 0.3 or older"))
     if version != "0.4":
         raise StoreError(
             "OME-Zarr must be of version 0.4 or 0.5",
@@ -176,7 +176,7 @@ def _axes(entries: Any, where: str) -> tuple[tuple[str, ...], tuple[str | None, 
             "Reorder the axes and write the image again.",
         )
     for name, entry in zip(names, objects, strict=True):
-        if entry.get("type", AXIS_KIND[name]) != AXIS_KIND[name]:
+        if (entry.get("type") or AXIS_KIND[name]) != AXIS_KIND[name]:
             raise StoreError(
                 f"axis {name} must be of type {AXIS_KIND[name]}",
                 f"{entry.get('type')!r} in {where}",
@@ -265,7 +265,12 @@ def _display(channel: Mapping[str, Any]) -> dict[str, Any]:
         shown["active"] = channel["active"]
     window = channel.get("window")
     if isinstance(window, Mapping):
-        ends: dict[str, Any] = {end: window.get(end) for end in ("min", "max", "start", "end")}
+        ends: dict[str, Any] = {
+            # Some writers state no more than what is shown.
+            "min": window.get("min", window.get("start")),
+            "max": window.get("max", window.get("end")),
+            **{end: window.get(end) for end in ("start", "end")},
+        }
         numbers = all(type(end) in (int, float) and math.isfinite(end) for end in ends.values())
         if numbers and ends["start"] < ends["end"]:
             shown["window"] = ends

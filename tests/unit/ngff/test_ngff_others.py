@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -50,3 +52,26 @@ def test_a_second_multiscale_is_told_of(tmp_path: Path) -> None:
     ome = dict(group.attrs["ome"])
     group.attrs["ome"] = {**ome, "multiscales": ome["multiscales"] * 2}
     assert "lists 2 multiscales" in " ".join(open_image(image).notes)
+
+
+def test_a_number_as_version_and_an_axis_of_null_type_are_read(tmp_path: Path) -> None:
+    image = make(tmp_path / "a.zarr")
+    for version, name in (("0.4", "b.zarr"), ("0.5", "c.zarr")):
+        convert(image, tmp_path / name, version=version)
+        group = zarr.open_group(tmp_path / name, mode="r+")
+        attributes = json.loads(json.dumps(dict(group.attrs)))
+        block = attributes.get("ome", attributes)
+        (block if version == "0.5" else block["multiscales"][0])["version"] = float(version)
+        block["multiscales"][0]["axes"][0]["type"] = None
+        group.attrs.put(attributes)
+        assert open_image(tmp_path / name).version == version
+
+
+def test_a_window_of_two_ends_is_kept(tmp_path: Path) -> None:
+    image = make(tmp_path / "a.zarr")
+    group = zarr.open_group(image, mode="r+")
+    ome: Any = json.loads(json.dumps(group.attrs["ome"]))
+    ome["omero"]["channels"][0]["window"] = {"start": 1, "end": 2.5}
+    group.attrs["ome"] = ome
+    shown = open_image(image).channel_display[0]
+    assert shown["window"] == {"min": 1, "max": 2.5, "start": 1, "end": 2.5}
