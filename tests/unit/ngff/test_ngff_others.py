@@ -75,3 +75,13 @@ def test_a_window_of_two_ends_is_kept(tmp_path: Path) -> None:
     group.attrs["ome"] = ome
     shown = open_image(image).channel_display[0]
     assert shown["window"] == {"min": 1, "max": 2.5, "start": 1, "end": 2.5}
+
+
+def test_arrays_of_0_4_have_a_codec_that_every_reader_knows(tmp_path: Path) -> None:
+    """TensorStore refused Zstandard with a checksum, JZarr (Bio-Formats) Zstandard at all."""
+    image = make(tmp_path / "a.zarr")
+    convert(image, tmp_path / "b.zarr", version="0.4")
+    array = json.loads((tmp_path / "b.zarr" / "0" / ".zarray").read_text())
+    assert array["compressor"] == {"id": "zlib", "level": 1}
+    assert array["filters"] is None
+    assert array["order"] == "C"
