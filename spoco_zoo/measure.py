@@ -80,10 +80,11 @@ def measure(
         micrometres; where the voxel size is unknown, it is ``px``: voxels.
         ``label``; ``time`` if there is a t axis; ``voxels``; ``area_um2`` (of a stack of one
         plane, too) or ``volume_um3``; ``diameter_um`` of the disc or ball of that size; centroid
-        ``[z_um,] y_um, x_um``, in the coordinates of the label image; bounding box
-        ``[z_start, z_stop,] ...`` in voxels of the label image, stops exclusive; and
-        ``mean``, ``std``, ``min`` and ``max`` per channel, named after it; names that
-        occur more than once are followed by the channel's index.
+        ``[z_um,] y_um, x_um``, in the coordinates of the label image, or those of the image
+        if the labels are a file, which states no place; bounding box
+        ``[z_start, z_stop,] ...`` in voxels of the label image, stops exclusive; and ``mean``,
+        ``std``, ``min`` and ``max`` per channel, named after it; names that occur more than once
+        are followed by the channel's index.
 
     Raises
     ------
@@ -119,7 +120,7 @@ def measure(
     if on_note is not None:
         for note in source.notes:
             on_note(note)
-    sizes = _sizes(found, source, level, voxel_size)
+    sizes = _sizes(found, source, level, offset, voxel_size)
     tables = []
     for when in range(found.n_times):
         sums = _sums(found, source, level, offset, when, on_block or (lambda done, total: None))
@@ -267,21 +268,32 @@ def _check_size(asked: Sequence[float], labels: Image) -> None:
         )
 
 
-def _sizes(labels: Image, image: Image, level: int, asked: Sequence[float] | None) -> _Sizes:
+def _sizes(
+    labels: Image,
+    image: Image,
+    level: int,
+    offset: Sequence[int],
+    asked: Sequence[float] | None,
+) -> _Sizes:
     """What is asked for, else stated by the labels, else by their image; else voxels."""
     n = len(labels.spatial)
     # The z axis of a single plane counts by itself: its size is often unknown.
     parts = [slice(0, 1), slice(1, n)] if _planar(labels) and n == 3 else [slice(0, n)]
+    # Files state no place: they lie over their image.
+    placed, at, start = (image, level, offset)
+    if labels.kind == "ome-zarr":
+        placed, at, start = labels, 0, (0,) * n
     units, scale, factors = list[str](), list[float](), list[float]()
     for part in parts:
-        known = tuple(asked[part]) if asked else labels.voxel_size(0, part)
-        size = known or image.voxel_size(level, part)
-        own = labels.spatial_scale()[part]
+        wanted = tuple(asked[part]) if asked else None
+        size = wanted or labels.voxel_size(0, part) or image.voxel_size(level, part)
+        known, own = wanted or placed.voxel_size(at, part), placed.spatial_scale(at)[part]
         units += ["um" if size else "px"] * len(own)
         scale += size or (1.0,) * len(own)
-        # A translation is in the label's own units, which the factor brings to micrometres.
+        # A translation is in the units of its image, which the factor brings to micrometres.
         factors += [a / b for a, b in zip(known, own, strict=True)] if known else [0.0] * len(own)
-    origin = np.multiply(labels.levels[0].translation[-n:], factors)
+    shift = np.multiply(start, placed.spatial_scale(at)) + placed.levels[at].translation[-n:]
+    origin = np.multiply(shift, factors)
     return _Sizes(units, np.asarray(scale), origin)
 
 

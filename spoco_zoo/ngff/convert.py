@@ -81,7 +81,7 @@ def convert(
         )
     _check_target(image, place, overwrite)
     if on_note is not None:
-        for note in (*image.notes, *_left_behind(image)):
+        for note in (*image.notes, *_left_behind(image, level, is_tiff_name(place))):
             on_note(note)
     report = progress or (lambda done, total: None)
     plan = None
@@ -103,8 +103,17 @@ def convert(
         ) from error
 
 
-def _left_behind(image: Image) -> Iterator[str]:
-    """What to say of labels within an image, which are images of their own."""
+def _left_behind(image: Image, level: int, tiff: bool) -> Iterator[str]:
+    """What to say of a place, which a TIFF does not state, and of labels within an image."""
+    if tiff and any(image.levels[0].translation):
+        place = ", ".join(
+            f"{axis} {shift:g}{f' {unit}' if unit else ''}"
+            for axis, shift, unit in zip(
+                image.axes, image.levels[level].translation, image.units, strict=True
+            )
+            if shift
+        )
+        yield f"A TIFF does not say where its image lies: {place} is left out."
     names: tuple[str, ...] = ()
     with contextlib.suppress(StoreError):  # a list of labels that is damaged is none of convert's
         names = label_names(image)

@@ -41,7 +41,7 @@ def to_tiff(image: Image, place: Path, level: int, progress: Progress) -> None:
         image.chunks(level),
         dtype,
         "".join(image.axes).upper(),
-        image.voxel_size(level),
+        image.known_sizes(level),
         interval=image.interval,
         channel_names=image.channel_names if image.n_channels > 1 else (),
         progress=progress,

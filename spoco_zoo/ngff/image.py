@@ -159,6 +159,11 @@ class Image:
         sizes = self.spatial_scale(level)[part]
         return tuple(s * (f or 0) for s, f in zip(sizes, factors, strict=True))
 
+    def known_sizes(self, level: int = 0) -> tuple[float | None, ...]:
+        """Voxel size ``([Z,] Y, X)`` of a level in micrometres, None for axes of unknown unit."""
+        sizes = (self.voxel_size(level, slice(i, i + 1)) for i in range(len(self.spatial)))
+        return tuple(size[0] if size else None for size in sizes)
+
     @property
     def interval(self) -> float | None:
         """Seconds from one time point to the next, None if they are not known."""

@@ -41,7 +41,7 @@ TILE = 1024
 def write_label_tiff(
     path: str | Path,
     labels: Any,
-    scale: Sequence[float] | None = None,
+    scale: Sequence[float | None] | None = None,
     *,
     axes: str | None = None,
     interval: float | None = None,
@@ -58,7 +58,7 @@ def write_label_tiff(
         where the ids fit, else as uint32: what ImageJ and Bio-Formats read. A
         stored array is read in slabs.
     scale : sequence of float, optional
-        Voxel size per spatial axis in micrometres.
+        Voxel size per spatial axis in micrometres; None for axes of which it is not known.
     axes : str, optional
         E.g. ``"TZYX"``; by default the last of ``ZYX``.
     interval : float, optional
@@ -116,7 +116,7 @@ def write_ome_tiff(
     chunk: Sequence[int],
     dtype: np.dtype[Any],
     axes: str,
-    scale: Sequence[float] | None,
+    scale: Sequence[float | None] | None,
     *,
     interval: float | None = None,
     channel_names: Sequence[str] = (),
@@ -136,7 +136,7 @@ def write_ome_tiff(
     axes : str
         E.g. ``"TCZYX"``.
     scale : sequence of float, optional
-        Voxel size per spatial axis in micrometres.
+        Voxel size per spatial axis in micrometres; None for axes of which it is not known.
     interval : float, optional
         Seconds from one time point to the next.
     channel_names : sequence of str
@@ -149,7 +149,8 @@ def write_ome_tiff(
     unique = UUID(bytes=hashlib.sha256(what).digest()[:16], version=5)
     metadata: dict[str, Any] = {"axes": axes, "UUID": f"urn:uuid:{unique}"}
     for axis, size in zip([a for a in axes if a in "ZYX"], scale or (), strict=scale is not None):
-        metadata |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": "µm"}
+        if size is not None:
+            metadata |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": "µm"}
     if interval is not None:
         metadata |= {"TimeIncrement": interval, "TimeIncrementUnit": "s"}
     if channel_names:

@@ -181,6 +181,31 @@ def test_labels_of_a_level_are_measured_on_that_level(tmp_path: Path, unit: str)
     assert np.allclose(bare["area_um2"], table["area_um2"], rtol=1e-6, atol=0)
 
 
+def test_labels_in_a_file_lie_where_their_image_does(tmp_path: Path) -> None:
+    """A TIFF states no place: positions were those of an image that begins at zero."""
+    tifffile.imwrite(tmp_path / "a.tif", np.eye(300, dtype=np.uint16))
+    ngff.convert(tmp_path / "a.tif", tmp_path / "a.ome.zarr")
+    file = tmp_path / "a.ome.zarr" / "zarr.json"
+    content = json.loads(file.read_text())
+    for axis in content["attributes"]["ome"]["multiscales"][0]["axes"]:
+        axis["unit"] = "nanometer"
+    for level in content["attributes"]["ome"]["multiscales"][0]["datasets"]:
+        scale, shift = level["coordinateTransformations"]
+        scale["scale"] = [200 * step for step in scale["scale"]]
+        shift["translation"] = [200 * place + 5e6 for place in shift["translation"]]
+    file.write_text(json.dumps(content))
+    ngff.convert(tmp_path / "a.ome.zarr", tmp_path / "l.ome.zarr", labels=True)
+    ngff.convert(tmp_path / "l.ome.zarr", tmp_path / "l.tif")
+    stored = measure(tmp_path / "l.ome.zarr", tmp_path / "a.ome.zarr")
+    assert stored["x_um"].tolist() == pytest.approx([5000 + 0.2 * 149.5])
+    filed = measure(tmp_path / "l.tif", tmp_path / "a.ome.zarr")
+    pd.testing.assert_frame_equal(filed, stored)
+    part = np.eye(20, dtype=np.uint16)
+    ngff.write_label_tiff(tmp_path / "part.tif", part)
+    found = measure(tmp_path / "part.tif", tmp_path / "a.ome.zarr", level=0, start=(10, 40))
+    assert found["x_um"].tolist() == pytest.approx([5000 + 0.2 * (40 + 9.5)])
+
+
 def describe(store: Path, unit: str | None) -> None:
     """Give an image of two axes another unit, and voxels of 4e-9 of it; or no unit."""
     file = store / "zarr.json"

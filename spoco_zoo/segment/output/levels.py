@@ -60,7 +60,7 @@ def write_tiff(plan: Plan, level: Any, highest: int) -> None:
         ngff.write_label_tiff(
             target.path,
             level,
-            config.voxel_size or source.voxel_size(config.level),
+            config.voxel_size or source.known_sizes(config.level),
             axes="".join(target.axes).upper(),
             interval=source.interval,
             highest=highest,

@@ -345,3 +345,24 @@ def test_labels_of_an_image_were_left_behind_without_a_word(
     notes: list[str] = []
     convert(path, tmp_path / "o.zarr", version="0.4", on_note=notes.append)
     assert "labels/cells" in notes[-1]
+
+
+def test_a_tiff_has_the_sizes_that_are_known(tmp_path: Path) -> None:
+    """Of axes that state a unit, also where another does not."""
+    tifffile.imwrite(tmp_path / "a.tif", ramp((6, 16, 16)), metadata={"axes": "ZYX"})
+    convert(tmp_path / "a.tif", tmp_path / "a.zarr")
+    group = zarr.open_group(tmp_path / "a.zarr", mode="r+")
+    ome = json.loads(json.dumps(group.attrs["ome"]))
+    multiscale = ome["multiscales"][0]
+    for axis, unit in zip(multiscale["axes"][1:], ("micrometer", "nanometer"), strict=True):
+        axis["unit"] = unit
+    for level in multiscale["datasets"]:
+        level["coordinateTransformations"] = [
+            {"type": "scale", "scale": [2, 0.25, 250]},
+            {"type": "translation", "translation": [0, 10, -3]},
+        ]
+    group.attrs["ome"] = ome
+    notes = list[str]()
+    convert(tmp_path / "a.zarr", tmp_path / "b.tif", on_note=notes.append)
+    assert open_image(tmp_path / "b.tif").incomplete == "y 0.25 um, x 0.25 um, but no z"
+    assert any("y 10 micrometer, x -3 nanometer is left out" in note for note in notes)
