@@ -6,16 +6,17 @@ import os
 import shlex
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from spoco_zoo import ngff
 from spoco_zoo.errors import StoreError
+from spoco_zoo.ngff.image import open_level
 from spoco_zoo.ngff.picture import PICTURE_SUFFIXES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from spoco_zoo.ngff import Image
     from spoco_zoo.ngff.image import Level
@@ -37,6 +38,11 @@ TIFF_VOXELS = 2**28
 """A TIFF is shown from memory, up to this size."""
 MOST_CHANNELS = 6
 """Of an image that are shown."""
+CODECS = {
+    *("bytes", "transpose", "sharding_indexed", "crc32c"),
+    *("blosc", "gzip", "zlib", "zstd"),
+}
+"""What the page can unpack."""
 
 
 @dataclass(frozen=True)
@@ -149,9 +155,10 @@ def find_scene(path: str, labels: Sequence[str] = ()) -> Scene:
             zarr = shown.kind == "ome-zarr"
             raise StoreError(
                 f"an image of more than {TIFF_VOXELS:,} values must be an OME-Zarr of integers "
-                "or float32 to be shown",
-                f"{shown.dtype}, {shown.levels[0].shape} in {shown.uri}",
-                "Save it with such a type."
+                "or float32, packed with blosc, gzip, zlib or zstd, to be shown",
+                f"{shown.dtype}, {shown.levels[0].shape}"
+                f"{_codecs_text(shown) if zarr else ''} in {shown.uri}",
+                "Save it so: spoco-zoo convert IN.ome.zarr OUT.ome.zarr does, but for the type."
                 if zarr
                 else "Convert it first: spoco-zoo convert IN.tif OUT.ome.zarr",
             )
@@ -245,4 +252,27 @@ def look_commands(source: str, output: str) -> tuple[str, str]:
 def is_served(image: Image) -> bool:
     """Whether the page reads an image from its store; others are shown from memory."""
     unknown = ("float16", "float64", "bool", *(["int64"] if image.version == "0.5" else []))
-    return image.kind == "ome-zarr" and image.dtype.name not in unknown
+    if image.kind != "ome-zarr" or image.dtype.name in unknown:
+        return False
+    return _codecs(image) <= CODECS
+
+
+def _codecs(image: Image) -> set[str]:
+    """Names of what the chunks of the finest level are packed with, filters and those in shards."""
+    metadata = open_level(image.uri, image.levels[0].path, image.storage_options).metadata
+    if metadata.zarr_format == 2:
+        packed = {metadata.compressor.codec_id} if metadata.compressor else set[str]()
+        # The page knows no filters, of whatever name.
+        return packed | {f"filter {one.codec_id}" for one in metadata.filters or ()}
+    return set(_names(metadata.to_dict()["codecs"]))
+
+
+def _codecs_text(image: Image) -> str:
+    found = _codecs(image) - CODECS
+    return f", packed with {', '.join(sorted(found))}," if found else ""
+
+
+def _names(codecs: Any) -> Iterator[str]:
+    for codec in codecs:
+        yield codec["name"]
+        yield from _names(codec.get("configuration", {}).get("codecs", ()))

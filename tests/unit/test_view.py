@@ -12,11 +12,14 @@ import urllib.error
 import urllib.request
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numcodecs
 import numpy as np
 import pytest
 import tifffile
 import zarr
+import zarr.codecs.numcodecs
 from PIL import Image as Picture
 from typer.testing import CliRunner
 
@@ -26,7 +29,7 @@ from spoco_zoo.config import SegmentConfig
 from spoco_zoo.demo.synth import crowded_cells
 from spoco_zoo.errors import ConfigError, StoreError
 from spoco_zoo.pictures import colour_embeddings
-from spoco_zoo.scene import find_scene, look_commands
+from spoco_zoo.scene import find_scene, is_served, look_commands
 from spoco_zoo.segment import embed_part
 
 pytest.importorskip("neuroglancer", reason="needs the extra `view`")
@@ -330,6 +333,30 @@ def test_what_cannot_be_shown_is_said(tmp_path: Path, monkeypatch: pytest.Monkey
     done = CliRunner().invoke(app, ["view", str(tmp_path / "nothing.ome.zarr")])
     assert done.exit_code == 2
     assert "nothing at" in done.stderr
+
+
+@pytest.mark.filterwarnings("ignore:Numcodecs codecs")
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_what_the_page_cannot_unpack_is_shown_from_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    """It stayed black: LZ4 and filters are known to Zarr's Python package alone."""
+    tifffile.imwrite(tmp_path / "a.tif", np.ones((8, 8), np.uint8))
+    store = tmp_path / "a.ome.zarr"
+    ngff.convert(tmp_path / "a.tif", store, version=version)
+    assert is_served(ngff.open_image(store))
+    packed: dict[str, Any] = {"compressors": [zarr.codecs.numcodecs.LZ4()]}
+    if version == "0.4":
+        packed = {"compressors": None, "filters": [numcodecs.Delta("u1")]}
+    array = zarr.create_array(
+        store / "0", data=np.ones((8, 8), np.uint8), zarr_format=int(version[-1]) - 2,
+        overwrite=True, **packed,
+    )  # fmt: skip
+    assert (array[...] == 1).all()
+    assert not is_served(ngff.open_image(store))
+    monkeypatch.setattr("spoco_zoo.scene.TIFF_VOXELS", 10)
+    with pytest.raises(StoreError, match=r"packed with (filter delta|numcodecs.lz4), in"):
+        find_scene(str(store))
 
 
 def test_commands_to_look_at_a_result() -> None:
