@@ -272,8 +272,9 @@ def test_the_command_writes_what_pandas_reads(cells, tmp_path: Path) -> None:
     bad = CliRunner().invoke(app, ["measure", *files, "--out", str(tmp_path / "o.xlsx")])
     assert bad.exit_code == 2
     assert ".parquet" in bad.stderr
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["image.ome.tif", "labels.tif",
-                                                          "objects.csv"]  # fmt: skip
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "image.ome.tif", "labels.tif", "objects.csv", "objects.csv.config.yaml",
+    ]  # fmt: skip
 
 
 def test_parquet_is_the_same_table(cells, tmp_path: Path) -> None:
