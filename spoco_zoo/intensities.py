@@ -4,8 +4,9 @@ A z-score hangs on two numbers of a whole image, and two things that are none of
 object's business spoil them: an empty frame, as stitching and registration leave it, and
 single voxels of absurd value, from dead camera pixels or cosmic rays. A frame is left out,
 and taken for as dark (or bright) as what it surrounds ever is, so that no edge lies between
-them; values are cut off far outside of what nearly all voxels hold. Images without either
-get the plain mean and standard deviation.
+them; values are cut off far outside of what nearly all voxels hold, and single ones become
+as bright (or dark) as a neighbour. Images without either get the plain mean and standard
+deviation.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+from spoco_zoo.outliers import calmed, cut_off_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -91,17 +94,22 @@ class Intensities:
     least: float = np.inf
     most: float = -np.inf
     samples: list[NDArray[np.floating[Any]]] = field(default_factory=list)
+    calm: list[NDArray[np.floating[Any]]] = field(default_factory=list)
+    """The same voxels, see `calmed`."""
 
     def add(self, values: NDArray[np.generic]) -> None:
-        """Look at a piece, any shape."""
+        """Look at a piece (C, [Z,] Y, X)."""
         if not values.size:
             return
         # A copy, because clipping and moments need one; float64 holds every integer that occurs.
-        numbers = values.astype(np.float64).ravel()
+        voxels = values.astype(np.float64, order="C")
+        numbers, kind = voxels.ravel(), exact_kind(values.dtype)
         self.least = min(self.least, float(numbers.min()))
         self.most = max(self.most, float(numbers.max()))
-        self.samples.append(numbers[:: -(-numbers.size // SAMPLE)].astype(exact_kind(values.dtype)))
-        np.clip(numbers, self.low, self.high, out=numbers)
+        some = np.arange(0, numbers.size, -(-numbers.size // SAMPLE))
+        self.samples.append(numbers[some].astype(kind))
+        self.calm.append(calmed(voxels, some).astype(kind))
+        cut_off_values(voxels, self.low, self.high)
         mean = float(numbers.mean())
         numbers -= mean
         total, step = self.count + numbers.size, mean - self.mean
@@ -110,11 +118,12 @@ class Intensities:
         self.count = total
 
     def usual(self) -> tuple[float, float, float]:
-        """What all but the rarest values lie between, and the median."""
-        low, middle, high = np.quantile(
-            np.concatenate(self.samples).astype(np.float64), (RARE, 0.5, 1 - RARE)
+        """What all but the rarest values lie between, single voxels left out, and the median."""
+        calm, all_of_it = (
+            np.concatenate(some).astype(np.float64) for some in (self.calm, self.samples)
         )
-        return float(low), float(middle), float(high)
+        low, high = np.quantile(calm, (RARE, 1 - RARE))
+        return float(low), float(np.median(all_of_it)), float(high)
 
     def limits(self, usual: tuple[float, float, float]) -> tuple[float, float]:
         """Where values are cut off, given what is `usual`; infinite where nothing lies that far."""
@@ -282,9 +291,8 @@ def normalise(values: NDArray[np.generic], statistics: Statistics) -> NDArray[np
 
     Its negative where the statistics say that bright and dark change places.
     """
-    scaled = values.astype(exact_kind(values.dtype))
-    if np.isfinite(statistics.low) or np.isfinite(statistics.high):
-        np.clip(scaled, statistics.low, statistics.high, out=scaled)
+    scaled = values.astype(exact_kind(values.dtype), order="C")
+    cut_off_values(scaled, statistics.low, statistics.high)
     scaled -= scaled.dtype.type(statistics.mean)
     scaled /= scaled.dtype.type(_unit(statistics))
     return scaled.astype(np.float32, copy=False)

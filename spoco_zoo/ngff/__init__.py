@@ -14,7 +14,14 @@ from spoco_zoo.ngff.labels import (
 )
 from spoco_zoo.ngff.opening import open_image
 from spoco_zoo.ngff.reduce import mean_cells, mode_cells, pyramid_factors
-from spoco_zoo.ngff.rescale import RescaledImage, cut_off, mixed_lines, resampled, rescale_image
+from spoco_zoo.ngff.rescale import (
+    RescaledImage,
+    cut_off,
+    mixed_lines,
+    resampled,
+    rescale_image,
+    with_neighbours,
+)
 from spoco_zoo.ngff.store import (
     is_remote,
     is_tiff_name,
@@ -79,6 +86,7 @@ __all__ = [
     "rescale_image",
     "scratch_array",
     "state_of",
+    "with_neighbours",
     "write_blocks",
     "write_label_tiff",
 ]

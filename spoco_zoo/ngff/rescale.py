@@ -25,8 +25,16 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from spoco_zoo.ngff.image import Image, Level
+from spoco_zoo.outliers import cut_off_values
 
-__all__ = ["RescaledImage", "cut_off", "mixed_lines", "resampled", "rescale_image"]
+__all__ = [
+    "RescaledImage",
+    "cut_off",
+    "mixed_lines",
+    "resampled",
+    "rescale_image",
+    "with_neighbours",
+]
 
 PIECE = 2**23
 """Voxels of the image held at a time, where the first axis allows it."""
@@ -65,9 +73,26 @@ class RescaledImage(Image):
         for start in range(first.start, first.stop, rows):
             head = axis_map(old[0], new[0], slice(start, min(start + rows, first.stop)))
             region = (head.source, *(m.source for m in maps[1:]))
-            values = self.origin.read(self.origin_level, time, channels, region)
-            parts.append(_apply(values, [head, *maps[1:]], self.limits))
+            values = self._within_limits(time, channels, region)
+            parts.append(_apply(values, [head, *maps[1:]]))
         return np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
+
+    def _within_limits(
+        self, time: int, channels: Sequence[int] | None, region: Sequence[slice]
+    ) -> NDArray[Any]:
+        """A region of the image; neighbours of its voxels are read, too, if any are cut off."""
+        assert self.origin is not None
+        if not np.isfinite(self.limits).any():
+            return self.origin.read(self.origin_level, time, channels, region)
+        whole = self.origin.spatial_shape(self.origin_level)
+        wide, inner = with_neighbours(region, whole)
+        read = self.origin.read(self.origin_level, time, channels, wide)
+        values = read.astype(np.float64, order="C")
+        infinite = ~np.isfinite(values)
+        refused = values[infinite]
+        cut_off_values(values, *self.limits)
+        values[infinite] = refused
+        return values[(slice(None), *inner)].astype(np.promote_types(read.dtype, np.float32))
 
     def read_region(self, level: int, region: Sequence[slice]) -> NDArray[Any]:
         """A view has no array of its own that could be sliced along all axes."""
@@ -84,6 +109,31 @@ def cut_off(image: Image, low: float, high: float) -> Image:
     They would spread over what is resampled; an image that is no view stays as it is.
     """
     return replace(image, limits=(low, high)) if isinstance(image, RescaledImage) else image
+
+
+def with_neighbours(
+    where: Sequence[slice], shape: Sequence[int]
+) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """A region of an image with one voxel more around it in the plane, and where it lies therein.
+
+    What a voxel is mended by must not hang on the region that it is read with.
+
+    Examples
+    --------
+    >>> wide, inner = with_neighbours((slice(0, 4), slice(3, 8)), (9, 8))
+    >>> wide
+    (slice(0, 5, None), slice(2, 8, None))
+    >>> inner
+    (slice(0, 4, None), slice(1, 6, None))
+    """
+    margins = [0] * (len(shape) - 2) + [1, 1]
+    wide = tuple(
+        slice(max(s.start - m, 0), min(s.stop + m, n))
+        for s, n, m in zip(where, shape, margins, strict=True)
+    )
+    return wide, tuple(
+        slice(s.start - w.start, s.stop - w.start) for s, w in zip(where, wide, strict=True)
+    )
 
 
 def mixed_lines(old: Sequence[int], new: Sequence[int]) -> tuple[int, ...]:
@@ -212,14 +262,9 @@ def _ramps(index: NDArray[Any], old: int, new: int) -> tuple[NDArray[Any], NDArr
     return columns, np.stack([unit - share, share], axis=1)
 
 
-def _apply(
-    values: NDArray[Any], maps: Sequence[AxisMap], limits: tuple[float, float] = (-np.inf, np.inf)
-) -> NDArray[Any]:
+def _apply(values: NDArray[Any], maps: Sequence[AxisMap]) -> NDArray[Any]:
     """Resample (C, [Z,] Y, X) axis by axis in float64; the result as `resampled` says."""
     result = values.astype(np.float64)
-    if np.isfinite(limits).any():
-        # What is infinite stays so, to be refused.
-        np.clip(result, *limits, out=result, where=np.isfinite(result))
     for axis, step in enumerate(maps, start=1):
         if step.weights is None:
             continue

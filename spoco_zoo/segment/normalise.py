@@ -10,7 +10,7 @@ import numpy as np
 
 from spoco_zoo.errors import DataError, RemoteError, StoreError
 from spoco_zoo.intensities import LARGEST, Statistics, normalise, pieces_of, statistics_of
-from spoco_zoo.ngff import RescaledImage, cut_off
+from spoco_zoo.ngff import RescaledImage, cut_off, with_neighbours
 from spoco_zoo.segment.blocks import Box, make_box
 
 if TYPE_CHECKING:
@@ -185,6 +185,12 @@ def read_normalised(
     """
     if statistics is not None:
         image = cut_off(image, statistics.cut_low, statistics.cut_high)
+        if np.isfinite((statistics.low, statistics.high)).any():
+            wide, inner = with_neighbours(box.slices, image.spatial_shape(level))
+            around = make_box([(s.start, s.stop) for s in wide])
+            values = image.read(level, time, channels, wide)
+            check_finite(values, around, image.uri)
+            return np.ascontiguousarray(normalise(values, statistics)[(slice(None), *inner)])
     values = image.read(level, time, channels, box.slices)
     check_finite(values, box, image.uri)
     if statistics is None:
