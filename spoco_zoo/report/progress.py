@@ -51,14 +51,17 @@ class _Live:
         self._tasks: dict[str, TaskID] = {}
 
     def update(self, phase: str, done: int, total: int, detail: str = "") -> None:
-        if phase not in self._tasks:
+        new = phase not in self._tasks
+        if new:
             self._tasks[phase] = self._bars.add_task(escape(phase), total=total, detail="")
         self._bars.update(
             self._tasks[phase],
             completed=done,
             total=total,
             detail=escape(printable(detail)),
-            refresh=True,
+            # In between they are redrawn ten times a second; for each of a million items it took
+            # longer than many items.
+            refresh=new or done >= total,
         )
 
     def note(self, text: str) -> None:

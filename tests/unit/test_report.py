@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from rich.console import Console
+from rich.progress import Progress
 
 from spoco_zoo.demo.synth import crowded_cells
 from spoco_zoo.report import (
@@ -155,6 +156,15 @@ def test_plain_lines_are_few():
 
     lines = plain_lines(3600, work)
     assert lines == ["blocks 0/1000", "blocks 1000/1000", "faces 0/1000", "faces 1000/1000"]
+
+
+def test_a_terminal_was_redrawn_for_every_item(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(Progress, "refresh", lambda bars: drawn.append(bars))
+    with progress(Console(file=io.StringIO(), force_terminal=True)) as display:
+        for done in range(20_001):
+            display.update("blocks", done, 20_000)
+    assert len(drawn) < 2000
 
 
 def test_a_terminal_gets_a_bar_for_each_phase():
