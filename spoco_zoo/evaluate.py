@@ -92,6 +92,7 @@ def evaluate(
     *,
     ignore: int | None = None,
     on_image: Callable[[str, int, int], None] | None = None,
+    on_region: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Compare predicted labels with the truth.
 
@@ -106,6 +107,8 @@ def evaluate(
         Voxels whose truth has this value are left out.
     on_image : callable, optional
         Called after each image with (name, images done, images in all).
+    on_region : callable, optional
+        Called within images that are read in several regions, with (regions done, regions in all).
 
     Returns
     -------
@@ -122,7 +125,7 @@ def evaluate(
     images: list[ImageScores] = []
     tables: list[Contingency] = []
     for number, (name, one, other) in enumerate(found.pairs, start=1):
-        for part, table in _count(name, find_labels(one), find_labels(other), ignore):
+        for part, table in _count(name, find_labels(one), find_labels(other), ignore, on_region):
             images.append(ImageScores(part, score_counts(table)))
             tables.append(table)
         if on_image is not None:
@@ -188,7 +191,11 @@ def _by_name(folder: Path) -> dict[str, Path]:
 
 
 def _count(
-    name: str, prediction: Image, truth: Image, ignore: int | None
+    name: str,
+    prediction: Image,
+    truth: Image,
+    ignore: int | None,
+    on_region: Callable[[int, int], None] | None,
 ) -> Iterator[tuple[str, Contingency]]:
     """Count label pairs of each time point of two images of equal shape."""
     shapes = [_shape_of(image) for image in (prediction, truth)]
@@ -206,6 +213,10 @@ def _count(
             f"axes {','.join(prediction.axes)} and {','.join(truth.axes)} for {name!r}",
             "Save both with the same axes named: for a TIFF, as ImageJ or OME-TIFF.",
         )
+    done, every = (
+        0,
+        n_times * sum(1 for _ in _regions(truth, shapes[1], 0 if n_times > 1 else None)),
+    )
     for time in range(n_times):
         table = Contingency(ignore=ignore)
         for region in _regions(truth, shapes[1], time if n_times > 1 else None):
@@ -217,6 +228,9 @@ def _count(
                     for image in (prediction, truth)
                 )
             )
+            done += 1
+            if on_region is not None and every > 1:
+                on_region(done, every)
         yield (f"{name}, t={time}" if n_times > 1 else name), table
 
 

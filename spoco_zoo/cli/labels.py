@@ -41,6 +41,7 @@ def evaluate(
             truth,
             ignore=ignore,
             on_image=lambda name, done, total: shown.update("evaluate", done, total),
+            on_region=lambda done, total: shown.update("regions", done, total),
         )
         if result.without_truth:
             shown.note(

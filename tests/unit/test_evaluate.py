@@ -46,6 +46,17 @@ def write(path, labels, **options):
     return path
 
 
+def test_of_a_large_image_nothing_was_told_before_its_end(tmp_path, images, monkeypatch):
+    monkeypatch.setattr(module, "REGION", 1000)
+    for name, labels in zip(("a", "b"), images[1], strict=True):
+        tiff = write(tmp_path / f"{name}.tif", labels.astype(np.uint16))
+        convert(tiff, tmp_path / f"{name}.zarr", chunk=(20, 20), labels=True)
+    told = []
+    evaluate(tmp_path / "a.zarr", tmp_path / "b.zarr", on_region=lambda *call: told.append(call))
+    assert told == [(n, len(told)) for n in range(1, len(told) + 1)]
+    assert len(told) > 5
+
+
 def test_folders_are_matched_by_name(folders, images):
     found = evaluate(*folders)
     expected = [score(*pair) for pair in images]
