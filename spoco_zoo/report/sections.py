@@ -24,6 +24,8 @@ __all__ = [
 ]
 
 PACKAGES = ("spoco-zoo", "torch", "numpy", "scipy", "zarr", "bioimageio.core")
+LISTED = 1000
+"""Failures on a page: of a large image there may be 100,000, and a browser would take minutes."""
 THRESHOLDS = {"ap50": "IoU 0.5", "ap75": "IoU 0.75", "ap90": "IoU 0.9"}
 
 
@@ -76,8 +78,12 @@ def segment_sections(summary: Mapping[str, Any], look: Sequence[str]) -> list[Se
         Section("Look at it", code="\n".join(look)),
     ]
     if summary["failures"]:
-        rows = [(f["phase"], f["place"], f["reason"]) for f in summary["failures"]]
-        sections.append(Section("Blocks without result", table=(("phase", "where", "why"), *rows)))
+        failures = summary["failures"]
+        rows = [(f["phase"], f["place"], f["reason"]) for f in failures[:LISTED]]
+        more = len(failures) - len(rows)
+        text = (f"And {more:,} more, which segment.json lists.",) if more else ()
+        head = ("phase", "where", "why")
+        sections.append(Section("Blocks without result", text, (head, *rows)))
     if sizes["objects"]:
         what = (
             f"{sizes['objects']:,} objects of {sizes['smallest']:,} to {sizes['largest']:,} voxels"
@@ -100,11 +106,12 @@ def segment_sections(summary: Mapping[str, Any], look: Sequence[str]) -> list[Se
         sections.append(Section("Seams", text, (("what", "count"), *_flat(summary["faces"]))))
     work = {name.removesuffix("_seconds"): value for name, value in blocks.items()
             if name.endswith("_seconds")}  # fmt: skip
+    measured = {**summary, "failures": len(summary["failures"])}
     sections += [
         Section("Time by phase, in seconds", bars=tuple(seconds.items())),
         Section("Work in the blocks, in seconds of all workers", bars=tuple(work.items())),
         provenance(),
-        Section("Everything measured", table=(("what", "value"), *_flat(summary)), folded=True),
+        Section("Everything measured", table=(("what", "value"), *_flat(measured)), folded=True),
     ]
     return sections
 

@@ -50,6 +50,16 @@ def test_a_segmentation_is_told_in_order() -> None:
     assert ("sizes.histogram.256", "1200") in sections[-1].table
 
 
+def test_of_very_many_failures_a_page_lists_the_first(tmp_path: Path) -> None:
+    one = SUMMARY["failures"][0]
+    many = [{**one, "place": f"block {n}"} for n in range(1500)]
+    sections = segment_sections({**SUMMARY, "failures": many}, [])
+    html_page(tmp_path / "a.html", "Many", sections)
+    text = (tmp_path / "a.html").read_text()
+    assert text.count(one["reason"]) == 1000
+    assert "And 500 more" in text
+
+
 def test_a_run_without_objects_or_failures_has_a_page(tmp_path: Path) -> None:
     empty = {**SUMMARY, "objects": 0, "failures": [], "sizes": {"objects": 0}, "seconds": {}}
     sections = segment_sections(empty, [])
