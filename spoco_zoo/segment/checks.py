@@ -8,10 +8,12 @@ import numpy as np
 
 from spoco_zoo.errors import ConfigError, InputError, LedgerError, RemoteError
 from spoco_zoo.segment.normalise import measure
+from spoco_zoo.segment.outcome import quietly
 
 if TYPE_CHECKING:
     from spoco_zoo.config import ModelRecipe, SegmentConfig
     from spoco_zoo.intensities import Statistics
+    from spoco_zoo.segment.outcome import Tell
     from spoco_zoo.segment.plan import Plan
 
 __all__ = ["check_planes", "check_same_image"]
@@ -35,7 +37,7 @@ def check_planes(recipe: ModelRecipe, config: SegmentConfig, ndim: int) -> None:
             )
 
 
-def check_same_image(plan: Plan, when: int, known: Statistics) -> None:
+def check_same_image(plan: Plan, when: int, known: Statistics, tell: Tell = quietly) -> None:
     """Whether an image is still the one that an unfinished run has measured.
 
     Parameters
@@ -45,6 +47,8 @@ def check_same_image(plan: Plan, when: int, known: Statistics) -> None:
         Time point.
     known : Statistics
         Of that time point, as they were when the run began.
+    tell : callable, optional
+        See `spoco_zoo.segment.normalise.measure`.
 
     Raises
     ------
@@ -54,7 +58,7 @@ def check_same_image(plan: Plan, when: int, known: Statistics) -> None:
         If the store of the image is away.
     """
     try:
-        now = measure(plan.image, plan.level, when, plan.channels)
+        now = measure(plan.image, plan.level, when, plan.channels, tell=tell)
     except RemoteError:
         raise
     except InputError:

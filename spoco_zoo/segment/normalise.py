@@ -12,6 +12,7 @@ from spoco_zoo.errors import DataError, RemoteError, StoreError
 from spoco_zoo.intensities import LARGEST, Statistics, normalise, pieces_of, statistics_of
 from spoco_zoo.ngff import RescaledImage, cut_off, with_neighbours
 from spoco_zoo.segment.blocks import Box, make_box
+from spoco_zoo.segment.outcome import quietly
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from spoco_zoo.ngff import Image
+    from spoco_zoo.segment.outcome import Tell
 
 __all__ = ["are_alike", "check_finite", "measure", "read_normalised"]
 
@@ -41,6 +43,7 @@ def measure(
     *,
     inverted: bool = False,
     on_unread: Callable[[StoreError], None] | None = None,
+    tell: Tell = quietly,
 ) -> Statistics:
     """Mean, standard deviation and limits of one time point, read piece by piece.
 
@@ -59,6 +62,8 @@ def measure(
     on_unread : callable, optional
         Told once why pieces cannot be read, which are then left out: they must not keep all else
         from being segmented.
+    tell : callable, optional
+        Told how many pieces have been read, and how many there are, where all have to be.
 
     Returns
     -------
@@ -71,7 +76,8 @@ def measure(
     StoreError
         If no piece can be read, or, without `on_unread`, one cannot.
     """
-    where, lenient = (time, tuple(channels)), on_unread is not None
+    where = time, tuple(channels), tell
+    lenient = on_unread is not None
     if isinstance(image, RescaledImage):
         assert image.origin is not None
         # Absurd voxels are cut off, and an empty frame is made even, before they spread.
@@ -97,6 +103,7 @@ def _measured(
     level: int,
     time: int,
     channels: tuple[int, ...],
+    tell: Tell,
     *,
     lenient: bool,
     mixed: Sequence[int] = (),
@@ -108,8 +115,11 @@ def _measured(
     found = statistics_of(lambda: reader.read(boxes), mixed=mixed)
     if found.std == 0 and sum(box.size for box in boxes) < prod(shape):
         # A sample of one value does not tell that the image is: what else it holds counts.
-        every = _boxes(shape, None)
-        other = [b for b in every if any((v != found.mean).any() for v in reader.read([b]))]
+        every, other = _boxes(shape, None), list[Box]()
+        for done, box in enumerate(every):
+            tell(done, len(every))
+            if any(v.min() != found.mean or v.max() != found.mean for v in reader.read([box])):
+                other.append(box)
         some = boxes[:1] + other[:: max(-(-len(other) // MOST_PIECES), 1)]
         found = statistics_of(lambda: reader.read(some), mixed=mixed)
     return found, list(reader.unread.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from spoco_zoo.ngff.image import UNREADABLE
 from spoco_zoo.segment.ledger import PROGRESS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from spoco_zoo.segment.tasks import BlockResult, FaceResult
 
@@ -22,11 +23,16 @@ __all__ = [
     "Event",
     "Failure",
     "SegmentResult",
+    "Tell",
     "block_entry",
     "clear_folder",
     "face_entry",
     "failed_text",
+    "quietly",
 ]
+
+Tell = Callable[[int, int], None]
+"""Told how much of something long is done, and how much there is."""
 
 HOPELESS = 8
 """So many failures without one success ever end a phase: the next item would fail too."""
@@ -163,3 +169,7 @@ def failed_text(failures: Sequence[Failure], output: str) -> str:
 def clear_folder(folder: Path, keep: tuple[str, ...] = ()) -> None:
     """Empty a run folder but for its lock and what is to be kept; the ledger goes last."""
     clear_locked(folder, keep, last=PROGRESS)
+
+
+def quietly(done: int, total: int) -> None:
+    """Tell nobody."""

@@ -59,6 +59,8 @@ __all__ = ["STAGED", "Run"]
 
 STAGED = "local.zarr"
 """Local ids, in the run folder."""
+OFTEN = 1000
+"""Files that the driver reads, or pieces, after which it says so."""
 
 
 class Run:
@@ -105,7 +107,7 @@ class Run:
         """Statistics of the image, the staging array, and what workers must know."""
         plan, grid = self.plan, self.plan.grid
         new = range(len(self.progress.statistics), grid.times)
-        for when in sorted({*new, *self.progress.unread}):
+        for when in self._each_time({*new, *self.progress.unread}):
             self._measure(when)
         local = ngff.scratch_array(
             plan.folder / STAGED,
@@ -120,8 +122,8 @@ class Run:
         """Statistics of a time point; anew if a part of it could not be read the last time."""
         plan, earlier = self.plan, self.progress.statistics[when : when + 1]
         unread: list[StoreError] = []
-        where = plan.image, plan.level, when, plan.channels
-        found = measure(*where, inverted=plan.config.invert, on_unread=unread.append)
+        where, tell = (plan.image, plan.level, when, plan.channels), partial(self._tell, "scan")
+        found = measure(*where, inverted=plan.config.invert, on_unread=unread.append, tell=tell)
         if unread:
             note = f"Warning: a part of the image cannot be read: {unread[-1].found}."
             self.on_event(Event("plan", 1, 1, note))
@@ -156,8 +158,10 @@ class Run:
         grid, here = self.plan.grid, isinstance(self.executor, InProcess)
         if self._measured_before:
             # Of an image that was replaced in between the labels would be those of two.
-            for when in sorted({grid.time(n) for n in self._pending()} - self.progress.unread):
-                check_same_image(self.plan, when, self.progress.statistics[when])
+            known, tell = self.progress.statistics, partial(self._tell, "scan")
+            pending = {grid.time(n) for n in self._pending()} - self.progress.unread
+            for when in self._each_time(pending):
+                check_same_image(self.plan, when, known[when], tell)
         longest = grid.counts[-1] if here else longest_row(grid, self.executor.workers)
         # In one process a row is the whole axis, too long to wait for after Ctrl-C.
         task = partial(label_row, stop=self.executor.stop) if here else listed_row
@@ -191,14 +195,15 @@ class Run:
 
     def join_faces(self, common: Common) -> None:
         """Match the objects of neighbouring blocks."""
-        # Counted first: a list of all faces of a large volume would not fit the driver.
-        total = sum(1 for _ in self._unmatched()) + self.progress.faces_done
+        faces = self.progress.unmatched(self.plan.grid.counts)
+        blocks = np.flatnonzero(faces.any(0))
         self._phase(
             "faces",
             "face",
             partial(join_faces, common),
-            self._unmatched(),
-            total,
+            # One by one: a list of all faces of a large volume would not fit the driver.
+            (FaceItem(n, tuple(np.flatnonzero(faces[:, n]).tolist())) for n in map(int, blocks)),
+            len(blocks) + self.progress.faces_done,
             self.progress.faces_done,
             lambda item, result: self._record(self._later(face_entry(item.number, result))),
             lambda item: self._place(item.number),
@@ -207,7 +212,7 @@ class Run:
     def number(self) -> Numbering:
         """Final ids of all objects."""
         with self._noting_damage():
-            numbering = self.progress.number(self.plan.folder)
+            numbering = self.progress.number(self.plan.folder, partial(self._tell, "number"))
         write_table(numbering, self._table)
         return numbering
 
@@ -297,6 +302,7 @@ class Run:
                 self.failures,
                 self.resumed,
                 model={"source": model.named, "fingerprint": model.fingerprint},
+                tell=partial(self._tell, "sizes"),
             )
         self._record(self._later({"phase": "published", "failed": len(self.failures)}))
 
@@ -321,20 +327,6 @@ class Run:
     def _pending(self) -> Iterator[int]:
         """Blocks without a result."""
         return (n for n in range(self.plan.grid.total) if not self.progress.has_block(n))
-
-    def _unmatched(self) -> Iterator[FaceItem]:
-        """Blocks that are still to be matched with their neighbours above."""
-        for number in range(self.plan.grid.total):
-            if (axes := self._faces(number)) and not self.progress.has_face(number):
-                yield FaceItem(number, axes)
-
-    def _faces(self, number: int) -> tuple[int, ...]:
-        """Axes along which a block and its neighbour above both hold objects."""
-        grid, objects = self.plan.grid, self.progress.objects
-        if objects[number] <= 0:
-            return ()
-        above = [grid.above(number, axis) for axis in range(len(grid.shape))]
-        return tuple(a for a, n in enumerate(above) if n is not None and objects[n] > 0)
 
     def _place(self, number: int) -> str:
         grid = self.plan.grid
@@ -366,6 +358,17 @@ class Run:
         except StoreError:
             self._note_gap()
             raise
+
+    def _tell(self, name: str, done: int, total: int, often: int = 0) -> None:
+        """Tell of what the driver does by itself, where that is long, and end if it is asked to."""
+        if done and done % (often or OFTEN) == 0:
+            self.executor.stop.check()
+            self.on_event(Event(name, done, total))
+
+    def _each_time(self, times: set[int]) -> Iterator[int]:
+        for done, when in enumerate(sorted(times)):
+            self._tell("statistics", done, len(times), often=1)
+            yield when
 
     def _count(self, name: str, kind: str, total: int, done: int) -> Count:
         hope = kind in self.progress.succeeded

@@ -8,6 +8,7 @@ import numpy as np
 
 from spoco_zoo.errors import LedgerError
 from spoco_zoo.intensities import Statistics
+from spoco_zoo.segment.outcome import quietly
 from spoco_zoo.segment.relabel import PIECE, Numbering, number_objects
 from spoco_zoo.segment.review.audit import BlockTally, FaceTally, SizeTally
 from spoco_zoo.segment.review.doubts import Doubt, worst_doubts
@@ -15,6 +16,8 @@ from spoco_zoo.segment.slabs import block_file, edge_file, read_staged
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from spoco_zoo.segment.outcome import Tell
 
 __all__ = ["Progress"]
 
@@ -71,9 +74,11 @@ class Progress:
             If it is no line that a run writes.
         """
         try:
-            if "epoch" in entry and entry["epoch"] != self.epoch:
-                self.epoch = int(entry["epoch"])
-                self._forget_later()
+            if "epoch" in entry:
+                if entry["epoch"] != self.epoch:
+                    self.epoch = int(entry["epoch"])
+                    self._forget_later()
+                self._later = True
             getattr(self, f"_add_{entry['phase']}")(entry)
             self.succeeded.add(entry["phase"])
         except (AttributeError, LookupError, MemoryError, TypeError, ValueError) as error:
@@ -113,31 +118,54 @@ class Progress:
             return None
         return int(known[number])
 
-    def number(self, folder: Path) -> Numbering:
+    def unmatched(self, counts: tuple[int, ...]) -> np.ndarray:
+        """Faces still to be matched: those between two blocks that both hold objects.
+
+        Parameters
+        ----------
+        counts : tuple of int
+            Blocks per spatial axis.
+
+        Returns
+        -------
+        ndarray of bool, shape (axes, blocks)
+            Whether the upper face of a block along an axis is one.
+        """
+        held = ((self.objects > 0) & ~self._faces).reshape(-1, *counts)
+        above = (self.objects > 0).reshape(held.shape)
+        found = np.zeros((len(counts), *held.shape), bool)
+        for axis, faces in enumerate(found, 1):
+            low, high, into = (np.moveaxis(a, axis, 0) for a in (held, above, faces))
+            into[:-1] = low[:-1] & high[1:]
+        return found.reshape(len(counts), -1)
+
+    def number(self, folder: Path, tell: Tell = quietly) -> Numbering:
         """Final ids from the blocks' counts and the matches in the run folder."""
-        edges = [
-            read_staged(edge_file(folder, int(n)), "edges") for n in np.flatnonzero(self._faces)
-        ]
+        edges, blocks = [], np.flatnonzero(self._faces)
+        for done, n in enumerate(blocks.tolist()):
+            tell(done, len(blocks))
+            edges.append(read_staged(edge_file(folder, n), "edges"))
         found = np.concatenate(edges) if edges else np.empty((0, 4), np.int64)
         return number_objects(np.maximum(self.objects, 0), np.maximum(self.owned, 0), found)
 
-    def measure_sizes(self, folder: Path, numbering: Numbering) -> SizeTally:
+    def measure_sizes(self, folder: Path, numbering: Numbering, tell: Tell = quietly) -> SizeTally:
         """Histogram of the final objects' voxel counts."""
         tally = SizeTally()
         if not numbering.objects:
             return tally
         path = folder / "sizes.npy"
         sizes = np.lib.format.open_memmap(path, "w+", np.int64, (numbering.objects,))
-        for n in np.flatnonzero(self.owned > 0):
+        blocks = np.flatnonzero(self.owned > 0)
+        for done, n in enumerate(blocks.tolist()):
+            tell(done, len(blocks))
             ids = numbering.ids(int(numbering.base[n]), int(numbering.base[n + 1]))
-            np.add.at(
-                sizes, ids.astype(np.int64) - 1, read_staged(block_file(folder, int(n)), "sizes")
-            )
+            np.add.at(sizes, ids.astype(np.int64) - 1, read_staged(block_file(folder, n), "sizes"))
         for start in range(0, numbering.objects, PIECE):
             tally.add(sizes[start : start + PIECE])
         return tally
 
     def _forget_later(self) -> None:
+        self._later = False
         self.faces_done = 0
         self.faces = FaceTally()
         self.doubts: list[Doubt] = []
@@ -170,7 +198,9 @@ class Progress:
         self.objects[n] = self.owned[n] = -1
         self._lost.add(n)
         # When it is there again as many blocks are done as before, so the epoch does not tell.
-        self._forget_later()
+        # But once for all that are lost: there may be a million, and what is forgotten is as long.
+        if self._later:
+            self._forget_later()
 
     def _add_face(self, entry: dict[str, Any]) -> None:
         self._faces[entry["n"]] = True

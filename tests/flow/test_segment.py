@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -302,6 +303,26 @@ def test_refused_workers_cost_what_an_unfinished_run_had_done(
     with pytest.raises(ConfigError, match="brings its own workers"):
         begin(scheduler="tcp://127.0.0.1:9", workers=2, overwrite=True)
     assert begin().resumed >= 2
+
+
+@pytest.mark.parametrize("phase", ["number", "sizes"])
+def test_what_the_driver_does_by_itself_was_silent_and_deaf(
+    image: Path, truth: np.ndarray, phase: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For many minutes, of a million blocks."""
+    monkeypatch.setattr("spoco_zoo.segment.phases.OFTEN", 3)
+    seen: list[Event] = []
+
+    def listen(event: Event) -> None:
+        seen.append(event)
+        if event.phase == phase and event.done == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    begin = partial(segment, image, code_model(truth), SMALL, cluster=exact_cluster)
+    with pytest.raises(Interrupted):
+        begin(on_event=listen)
+    assert [event.done for event in seen if event.phase == phase] == [3]
+    assert begin().objects == CELLS
 
 
 def test_a_partial_as_clustering_could_not_be_gone_on_with(image: Path, truth: np.ndarray) -> None:

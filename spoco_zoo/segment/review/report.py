@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from spoco_zoo.errors import LedgerError
 from spoco_zoo.replacing import replacing
 from spoco_zoo.segment.ledger import DOUBTS, REPORT
+from spoco_zoo.segment.outcome import quietly
 from spoco_zoo.segment.review.audit import count_per_block, throughput
 from spoco_zoo.segment.review.doubts import save_views
 from spoco_zoo.segment.review.hints import hint
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from spoco_zoo.segment.outcome import Failure
+    from spoco_zoo.segment.outcome import Failure, Tell
     from spoco_zoo.segment.plan import Plan
     from spoco_zoo.segment.progress import Progress
     from spoco_zoo.segment.relabel import Numbering
@@ -35,6 +36,7 @@ def write_report(
     resumed: int,
     *,
     model: Mapping[str, str],
+    tell: Tell = quietly,
 ) -> None:
     """Write the report of a run into its folder, and the views that its pictures need.
 
@@ -50,8 +52,10 @@ def write_report(
         Blocks that an earlier process has done.
     model : mapping
         Where it came from, and its fingerprint.
+    tell : callable, optional
+        Told of how many blocks the sizes are counted, and of how many there are.
     """
-    sizes = progress.measure_sizes(plan.folder, numbering)
+    sizes = progress.measure_sizes(plan.folder, numbering, tell)
     fresh = prod(plan.grid.shape) * (plan.grid.total - resumed) // plan.grid.per_time
     doubts = sorted(progress.doubts, key=lambda d: -d.doubt)
     (plan.folder / DOUBTS).unlink(missing_ok=True)

@@ -14,6 +14,7 @@ import pytest
 
 from spoco_zoo.errors import LedgerError
 from spoco_zoo.locking import LOCK, RunLock
+from spoco_zoo.segment.blocks import make_grid
 from spoco_zoo.segment.ledger import PROGRESS, Ledger, was_published
 from spoco_zoo.segment.progress import Progress
 
@@ -140,6 +141,35 @@ def test_the_driver_grew_with_every_write_unit_of_a_level() -> None:
     assert all(progress.coarse_checksum(1, n) == n * 7 for n in range(units))
     assert progress.coarse_checksum(1, 2 * units) is None
     assert progress.coarse_checksum(2, 0) is None
+
+
+def test_every_lost_block_made_anew_what_is_as_long_as_the_run() -> None:
+    """Of a million blocks whose intensities had changed it would have taken ten minutes."""
+    progress, made = Progress(4), []
+    progress._forget_later = lambda made=made, own=progress._forget_later: made.append(own())
+    for n in range(4):
+        progress.add({"phase": "lost", "n": n})
+    assert not made
+    progress.add({"phase": "core", "n": 1, "crc": 5, "epoch": 4})
+    assert progress.relabelling
+    for n in range(4):
+        progress.add({"phase": "lost", "n": n})
+    assert not progress.relabelling
+    assert len(made) == 2  # by the new epoch, and by the first that was lost
+
+
+@pytest.mark.parametrize("counts", [(3, 4), (2, 3, 4), (1, 1), (5, 1, 2)])
+def test_faces_to_be_matched_are_those_between_two_blocks_with_objects(counts) -> None:
+    grid = make_grid(tuple(8 * n for n in counts), (8,) * len(counts), (2,) * len(counts), 2)
+    rng, progress = np.random.default_rng(0), Progress(grid.total)
+    progress.objects[:] = rng.integers(-1, 3, grid.total)
+    progress.add({"phase": "face", "n": 0, "tally": {}, "doubts": [], "epoch": 1})
+    found = progress.unmatched(grid.counts)
+    for n in range(grid.total):
+        for axis in range(len(counts)):
+            above = grid.above(n, axis)
+            both = above is not None and progress.objects[n] > 0 and progress.objects[above] > 0
+            assert found[axis, n] == (both and n > 0)
 
 
 def test_of_many_settings_those_that_differ_are_named(tmp_path: Path) -> None:

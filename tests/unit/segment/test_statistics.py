@@ -63,7 +63,10 @@ def test_what_a_sample_of_one_value_has_missed_is_found(tmp_path: Path, monkeypa
     tifffile.imwrite(tmp_path / "b.tif", values * 0)
     monkeypatch.setattr(intensities, "PIECE", 100)
     monkeypatch.setattr(module, "MOST_PIECES", 4)
-    assert measure(ngff.open_image(tmp_path / "a.tif"), 0, 0, (0,)).std > 1
+    told = []
+    tell = lambda *call: told.append(call)  # noqa: E731
+    assert measure(ngff.open_image(tmp_path / "a.tif"), 0, 0, (0,), tell=tell).std > 1
+    assert told == [(n, 1600) for n in range(1600)]
     assert measure(ngff.open_image(tmp_path / "b.tif"), 0, 0, (0,)).std == 0
 
 
