@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import socket
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -15,7 +16,7 @@ import psutil
 from spoco_zoo.errors import LedgerError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 __all__ = ["FORMER", "LOCK", "WORK", "RunLock", "clear_locked", "put_in_place", "workplace"]
@@ -188,11 +189,33 @@ def put_in_place(finished: Path, target: Path, aside: Path) -> None:
         raise
 
 
-def clear_locked(folder: Path, keep: tuple[str, ...] = (), last: str = "") -> None:
-    """Empty a folder but for its lock and the names that are to be kept; one of them goes last."""
-    for path in sorted(folder.iterdir(), key=lambda p: p.name == last):
-        if path.name in (LOCK, *keep):
-            continue
+def clear_locked(
+    folder: Path,
+    keep: tuple[str, ...] = (),
+    last: str = "",
+    tell: Callable[[int, int], None] | None = None,
+) -> None:
+    """Empty a folder but for its lock and the names that are to be kept; one of them goes last.
+
+    Parameters
+    ----------
+    folder : Path
+    keep : tuple of str
+    last : str
+    tell : callable, optional
+        Told how many files are gone, and of how many. It may raise: the rest then stays.
+    """
+    going = sorted(folder.iterdir(), key=lambda p: p.name == last)
+    going = [path for path in going if path.name not in (LOCK, *keep)]
+    if tell is not None:
+        total = sum(len(names) for path in going for _, _, names in os.walk(path))
+        gone = count()
+        for path in going:
+            for place, _, names in os.walk(path, topdown=False):
+                for name in names:
+                    os.unlink(os.path.join(place, name))
+                    tell(next(gone), total)
+    for path in going:
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 

@@ -166,9 +166,9 @@ def failed_text(failures: Sequence[Failure], output: str) -> str:
     )
 
 
-def clear_folder(folder: Path, keep: tuple[str, ...] = ()) -> None:
+def clear_folder(folder: Path, keep: tuple[str, ...] = (), tell: Tell | None = None) -> None:
     """Empty a run folder but for its lock and what is to be kept; the ledger goes last."""
-    clear_locked(folder, keep, last=PROGRESS)
+    clear_locked(folder, keep, PROGRESS, tell)
 
 
 def quietly(done: int, total: int) -> None:

@@ -310,7 +310,7 @@ class Run:
         """Remove everything but the report and the views that its pictures need."""
         content = read_report(self.plan.folder)
         self.ledger.close()
-        clear_folder(self.plan.folder, keep=(REPORT, DOUBTS))
+        clear_folder(self.plan.folder, (REPORT, DOUBTS), partial(self._tell, "clear"))
         return SegmentResult(
             self.plan.output,
             self.plan.folder / REPORT,

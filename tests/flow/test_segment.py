@@ -305,7 +305,7 @@ def test_refused_workers_cost_what_an_unfinished_run_had_done(
     assert begin().resumed >= 2
 
 
-@pytest.mark.parametrize("phase", ["number", "sizes"])
+@pytest.mark.parametrize("phase", ["number", "sizes", "clear"])
 def test_what_the_driver_does_by_itself_was_silent_and_deaf(
     image: Path, truth: np.ndarray, phase: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
