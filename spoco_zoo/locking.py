@@ -208,9 +208,11 @@ def clear_locked(
     going = sorted(folder.iterdir(), key=lambda p: p.name == last)
     going = [path for path in going if path.name not in (LOCK, *keep)]
     if tell is not None:
-        total = sum(len(names) for path in going for _, _, names in os.walk(path))
+        # What a link leads to is none of the folder's.
+        trees = [path for path in going if not path.is_symlink()]
+        total = sum(len(names) for path in trees for _, _, names in os.walk(path))
         gone = count()
-        for path in going:
+        for path in trees:
             for place, _, names in os.walk(path, topdown=False):
                 for name in names:
                     os.unlink(os.path.join(place, name))
