@@ -13,10 +13,14 @@ from spoco_zoo.errors import ConfigError, StoreError
 from spoco_zoo.ngff import find_channels, palette_error, planes_as_channels
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from spoco_zoo.config import ModelRecipe
     from spoco_zoo.ngff import Image
 
-__all__ = ["choose_axes", "choose_channels"]
+__all__ = ["COLOURS", "choose_axes", "choose_channels", "colours_in_the_middle"]
+
+COLOURS = ("red", "green", "blue")
 
 LOOK = 512
 """Edge of the middle part that decides between colours."""
@@ -104,18 +108,23 @@ def _of_two(image: Image, wanted: str, chosen: int) -> str:
     )
 
 
-def _of_colours(image: Image, level: int) -> tuple[tuple[int, ...], str]:
-    """The colour with most contrast in the middle of a photograph."""
+def colours_in_the_middle(image: Image, level: int) -> NDArray[np.generic] | None:
+    """Colours (C, [Z,] Y, X) of the middle of a photograph; None if they are equal: it is grey."""
     where = []
     for axis, n in zip(image.spatial, image.spatial_shape(level), strict=True):
         edge = min(n, LOOK if axis != "z" else 1)
         where.append(slice((n - edge) // 2, (n - edge) // 2 + edge))
     middle = image.read(level, image.n_times // 2, range(min(image.n_channels, 3)), where)
-    if all(np.array_equal(middle[0], other) for other in middle[1:]):
+    return None if all(np.array_equal(middle[0], other) for other in middle[1:]) else middle
+
+
+def _of_colours(image: Image, level: int) -> tuple[tuple[int, ...], str]:
+    """The colour with most contrast in the middle of a photograph."""
+    middle = colours_in_the_middle(image, level)
+    if middle is None:
         return (0,), "The image is stored in colour, but it is grey: one channel is used."
     best = int(np.argmax([float(colour.std(dtype=np.float64)) for colour in middle]))
-    name = ("red", "green", "blue")[best]
     return (best,), (
-        f"The image is in colour and the model takes one channel: {name} has most contrast and is "
-        "used. --channel 0, 1 or 2 chooses another."
+        f"The image is in colour and the model takes one channel: {COLOURS[best]} has most "
+        "contrast and is used. --channel 0, 1 or 2 chooses another."
     )

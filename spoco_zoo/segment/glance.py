@@ -19,6 +19,7 @@ from spoco_zoo.segment.network.models import read_model
 from spoco_zoo.segment.normalise import measure, read_normalised
 from spoco_zoo.segment.plan import asked_region, make_plan
 from spoco_zoo.segment.planes import planewise
+from spoco_zoo.segment.scale.colours import with_colour
 from spoco_zoo.segment.scale.looking import find_scale
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def embed_part(
     # Embeddings need no clustering, so one that a model lacks may be any.
     loaded = read_model(model, ClusteringConfig())
     image = choose_axes(ngff.open_image(source), loaded.recipe)
-    config = config or SegmentConfig()
+    config, _ = with_colour(image, loaded, config or SegmentConfig())
     # At the scale of all of the image, so that a part shows what the whole is made of.
     zoom, _ = find_scale(image, loaded, config.model_copy(update={"roi": None}))
     if zoom != 1:

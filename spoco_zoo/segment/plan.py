@@ -185,6 +185,7 @@ def make_plan(
     version: str | None = None,
     overwrite: bool = False,
     zoom_note: str = "",
+    channel_note: str = "",
 ) -> Plan:
     """Decide everything about a run; writes nothing.
 
@@ -200,8 +201,8 @@ def make_plan(
     output, label_name, version, overwrite
         See `spoco_zoo.ngff.plan_label`. An output that ends in ``.tif`` is a
         label TIFF.
-    zoom_note : str
-        Why `config` has a zoom, if it is not the user who asked for it.
+    zoom_note, channel_note : str
+        Why `config` has a zoom or a channel, if it is not the user who asked for it.
 
     Returns
     -------
@@ -250,7 +251,9 @@ def make_plan(
         target=target,
         folder=folder,
         disk_free=_disk_free(folder),
-        notes=tuple(filter(None, (*image.notes, zoom_note or zoom.note, odd, colour_note))),
+        notes=tuple(
+            filter(None, (*image.notes, zoom_note or zoom.note, odd, channel_note or colour_note))
+        ),
     )
     # A run that goes on has used much of it already, and a full disk ends it in one line.
     if plan.disk_free < plan.disk_bytes and not is_unfinished(folder):

@@ -52,6 +52,7 @@ from spoco_zoo.segment.outcome import Event, SegmentResult, clear_folder
 from spoco_zoo.segment.output.target import TiffTarget, default_output, run_folder
 from spoco_zoo.segment.phases import STAGED, Run
 from spoco_zoo.segment.plan import Plan, make_plan
+from spoco_zoo.segment.scale.colours import with_colour
 from spoco_zoo.segment.scale.looking import find_scale
 from spoco_zoo.segment.workers.failures import is_full, no_room
 from spoco_zoo.segment.workers.machines import check_machines
@@ -99,6 +100,10 @@ def dry_run(
     if output is None:
         output = default_output(image, label_name)
     folder = run_folder(image, output, label_name)
+    if image.is_label:
+        raise _label_error(image)
+    earlier = None if overwrite else began_with(folder, "config.channel")
+    config, told = with_colour(image, loaded, config, earlier)
     decide = partial(
         make_plan,
         image,
@@ -107,9 +112,8 @@ def dry_run(
         label_name=label_name,
         version=version,
         overwrite=overwrite or was_published(folder),
+        channel_note=told,
     )
-    if image.is_label:
-        raise _label_error(image)
     plan = decide(config)
     check_momentum(plan.clustering, loaded.momentum)
     if config.zoom is None:

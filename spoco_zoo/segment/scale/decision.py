@@ -59,6 +59,12 @@ class Look:
         return sum(self.sizes) / self.voxels
 
     @property
+    def kept(self) -> float:
+        """How much of the foreground belongs to objects."""
+        found = sum(self.sizes)
+        return found / (found + self.dropped_voxels) if found else 0.0
+
+    @property
     def count(self) -> int:
         """Objects and dropped regions."""
         return len(self.sizes) + self.dropped

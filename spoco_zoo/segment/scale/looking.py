@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from spoco_zoo.nets.model import Embedder, Model
     from spoco_zoo.ngff import Image
 
-__all__ = ["find_scale", "scale_is_open"]
+__all__ = ["EDGE", "Shown", "find_scale", "middle_part", "scale_is_open", "shown_channel"]
 
 EDGE = 384
 """Of the part that is looked at, in voxels of the network at most twice as many: 0.5 GB."""
@@ -124,7 +124,7 @@ def _found_scale(image: Image, model: Model, config: SegmentConfig) -> float:
 
 
 @dataclass(frozen=True)
-class _Shown:
+class Shown:
     """An image as a network on the CPU is shown parts of it."""
 
     image: Image
@@ -145,21 +145,26 @@ class _Shown:
         pixels = [_read(self.image, self.level, self.channels, part) for part in parts]
         return statistics_of(lambda: pixels)._replace(inverted=self.invert)
 
-    def look(self, zoom: float, part: Box) -> Look:
-        """Segment a part at a zoom."""
+    def look(self, zoom: float, part: Box, *, scored: bool = False) -> Look:
+        """Segment a part at a zoom, with the choice of objects by scores or without."""
         values = _read(self.image, self.level, self.channels, part)
         size = [max(round(n * zoom), 1) for n in part.shape[-2:]]
         # Before it is resampled: absurd voxels are cut off first.
         pixels = resampled(normalise(values, self.statistics), size)
-        return _look(pixels, self.network, self.recipe)
+        return _look(pixels, self.network, self.recipe, scored=scored)
 
 
-def _shown(image: Image, model: Model, config: SegmentConfig) -> _Shown:
+def shown_channel(image: Image, model: Model, config: SegmentConfig, channel: int) -> Shown:
+    """An image of which the network is shown one channel."""
+    return _shown(image, model, config.model_copy(update={"channel": channel}))
+
+
+def _shown(image: Image, model: Model, config: SegmentConfig) -> Shown:
     """By statistics of parts of all of the image; the run measures the whole."""
     level, recipe = config.level, model.recipe
     channels, _ = choose_channels(image, level, config.channel, recipe)
     network = made_ready(model.network, torch.device("cpu"), "float32")
-    return _Shown(
+    return Shown(
         image, level, channels, config.invert, _places(_whole(image, level)), network, recipe
     )
 
@@ -191,6 +196,11 @@ def _places(region: Box) -> list[tuple[int, int]]:
     """Centres (Y, X) of the parts that are looked at."""
     (top, left), sides = region.start[-2:], region.shape[-2:]
     return [(top + sides[0] * k // 4, left + sides[1] * j // 4) for k, j in PLACES]
+
+
+def middle_part(region: Box, edge: int) -> Box:
+    """The middle of a region's middle plane."""
+    return _part(region, _places(region)[0], edge)
 
 
 def _part(region: Box, centre: tuple[int, int], edge: int) -> Box:
@@ -225,7 +235,7 @@ def _lightest(image: Image, level: int, channels: tuple[int, ...], region: Box) 
     return top + int(y) * step + side // 2, left + int(x) * side + side // 2
 
 
-def _look(pixels: np.ndarray, network: Embedder, recipe: ModelRecipe) -> Look:
+def _look(pixels: np.ndarray, network: Embedder, recipe: ModelRecipe, *, scored: bool) -> Look:
     """Segment normalised pixels (C, Y, X) as they are."""
     shape = pixels.shape[1:]
     whole = round_up(shape, pooling_factor(recipe.net))
@@ -233,7 +243,7 @@ def _look(pixels: np.ndarray, network: Embedder, recipe: ModelRecipe) -> Look:
     region = Box((0, 0), shape)
     embeddings = embed(network, pixels, field, region, net=recipe.net).embeddings
     # Scores know objects of one size only; the limits of `scale` were found without them.
-    clustering = recipe.clustering.model_copy(update={"scoring": None})
+    clustering = recipe.clustering.model_copy(update={} if scored else {"scoring": None})
     labels = cluster(embeddings, clustering, recipe.background)
     dropped = count_dropped(embeddings, labels, region.slices, clustering, recipe.background)
     return Look(tuple(np.bincount(labels.ravel())[1:].tolist()), *dropped, region.size)
