@@ -36,7 +36,7 @@ from spoco_zoo.intensities import (
 from spoco_zoo.train.layouts import read_pair
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -52,8 +52,6 @@ __all__ = [
     "check_channels",
     "load_samples",
     "object_sizes",
-    "split_by_name",
-    "split_samples",
 ]
 
 UNKNOWN, BACKGROUND = 0, -1
@@ -331,63 +329,3 @@ def check_channels(samples: Sequence[Sample], expected: int, whose: str) -> None
             f"{found} in {samples[0].name}",
             "Convert them to one layout, with the same channels in the same order.",
         )
-
-
-def split_samples(samples: Sequence[Sample], config: TrainConfig) -> Split:
-    """Seeded split into training, validation and test images.
-
-    Of 50 images or more, as many as for validation are set aside and only
-    reported on. Images without any annotation are never held out: they could not be judged.
-    Both the training and the validation images hold objects: where one image alone does, it
-    is cut along its longest axis.
-    """
-    filled = [i for i, sample in enumerate(samples) if len(sample.centres)]
-    if len(filled) == 1:
-        halves = _split_one(samples[filled[0]], config.val_fraction)
-        others = tuple(sample for i, sample in enumerate(samples) if i not in filled)
-        return Split((*halves.train, *others), halves.val, ())
-    drawn = np.random.default_rng([config.seed, 7]).permutation(len(samples))
-    order = sorted(drawn, key=lambda i: not samples[i].annotated)
-    count = sum(sample.annotated for sample in samples)
-    held = max(1, round(config.val_fraction * count))
-    held = min(held, (count - 1) // (2 if count >= 50 else 1))
-    test = held if count >= 50 else 0
-    # First and last of those with objects: the others stay where they were drawn.
-    first, *_, last = (i for i in order if len(samples[i].centres))
-    order = [first, *(i for i in order if i not in (first, last)), last]
-    parts = order[:held], order[held : held + test], order[held + test :]
-    val, kept, train = (tuple(samples[i] for i in sorted(part)) for part in parts)
-    return Split(train, val, kept)
-
-
-def split_by_name(samples: Sequence[Sample], names: Mapping[str, Sequence[str]]) -> Split:
-    """Split into the lists of names ``train``, ``val`` and ``test``; others are left out."""
-    by_name = {sample.name: sample for sample in samples}
-    train, val, test = (tuple(by_name[n] for n in sorted(names[part])) for part in PARTS)
-    return Split(train, val, test)
-
-
-def _split_one(sample: Sample, fraction: float) -> Split:
-    axis = int(np.argmax(sample.labels.shape))
-    length = sample.labels.shape[axis]
-    cut = length - max(1, round(max(fraction, 0.2) * length))
-    parts = []
-    for part, what in ((slice(0, cut), "train"), (slice(cut, length), "val")):
-        where = (slice(None),) * axis + (part,)
-        labels = counted(sample.labels[where])
-        piece = Sample(
-            f"{sample.name}-{what}",
-            sample.image[(slice(None), *where)],
-            labels,
-            object_centres(labels),
-            sample.statistics,
-            sample.digest,
-        )
-        parts.append(piece)
-    if not all(len(part.centres) for part in parts):
-        raise DataError(
-            "a single training image must hold objects in its last fifth, for validation",
-            f"none in {sample.name}",
-            "Pass --val-images and --val-labels.",
-        )
-    return Split((parts[0],), (parts[1],), ())

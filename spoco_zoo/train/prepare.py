@@ -16,11 +16,10 @@ from spoco_zoo.train.data import (
     Split,
     check_channels,
     load_samples,
-    split_by_name,
-    split_samples,
 )
 from spoco_zoo.train.files import left_out
 from spoco_zoo.train.layouts import find_pairs
+from spoco_zoo.train.split import split_by_name, split_samples
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -120,7 +119,7 @@ def read_parts(
         check_channels(val, split.train[0].image.shape[0], "those to train on")
     else:
         split = split_samples(load_samples(pairs, config), config)
-    return replace(split, remarks=tuple(filter(None, remarks)))
+    return replace(split, remarks=(*split.remarks, *filter(None, remarks)))
 
 
 def kept_share(before: Sequence[Sample], kept: Sequence[Sample], config: TrainConfig) -> float:

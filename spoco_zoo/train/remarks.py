@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "described",
     "remark_crop",
+    "remark_few",
     "remark_masks",
     "remark_planes",
     "remark_scale",
@@ -49,6 +50,8 @@ THICK = 4
 """Planes from which a stack has objects that go through several."""
 ALIKE = 1.05
 """Voxel sizes within this factor are of one scale."""
+FEW = 20
+"""Validation objects from which their scores are taken as they are."""
 SHRUNK = 1.5
 """Factor by which most images could have larger crops than the smallest."""
 NUMBER = (
@@ -77,7 +80,10 @@ def remarks(split: Split, config: TrainConfig, setup: Setup) -> list[str]:
         found.append(remark_crop(split.train, setup.crop, pooling_factor(setup.net)))
     background = split.background and not config.no_background
     found.append(remark_empty(split.train, background=background))
-    found += [remark_twins(split), remark_large([*split.val, *split.test])]
+    if split.val[0].labels is not split.train[0].labels:  # else it was said
+        few = remark_few(split.val, sparse=config.annotation == "sparse")
+        found.append(remark_twins(split) or few)
+    found.append(remark_large([*split.val, *split.test]))
     return [text for text in found if text]
 
 
@@ -172,6 +178,27 @@ def remark_large(samples: Sequence[Sample]) -> str:
     return (
         f"Scores are those of the middle 2^{MAX_VOXELS.bit_length() - 1} voxels of {large} of "
         f"{len(samples)} images, which are larger; `spoco-zoo evaluate` judges whole ones."
+    )
+
+
+def remark_few(samples: Sequence[Sample], *, sparse: bool) -> str:
+    """What to tell a user whose validation images hold too few objects to believe a score.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+        Validation images.
+    sparse : bool
+        Whether objects that nobody annotated are there, which no score counts.
+    """
+    count = sum(len(sample.centres) for sample in samples)
+    if count >= FEW:
+        return ""
+    plural = "" if count == 1 else "s"
+    rest = " What is found where nothing is annotated counts for nothing." if sparse else ""
+    return (
+        f"Scores are of {count} validation object{plural} only: 1.0 is soon reached and proves "
+        f"little.{rest} Judge by preview.png, and by `spoco-zoo segment` on another image."
     )
 
 

@@ -20,10 +20,10 @@ from spoco_zoo.train.data import (
     integer_labels,
     make_sample,
     object_sizes,
-    split_samples,
 )
 from spoco_zoo.train.prepare import prepare
 from spoco_zoo.train.setup import check_statistics, resolve
+from spoco_zoo.train.split import split_samples
 
 from .pictures import load, pair, picture
 

@@ -7,7 +7,8 @@ import numpy as np
 from spoco_zoo.config import TrainConfig
 from spoco_zoo.train.annotation import thin_out
 from spoco_zoo.train.crops import CropSampler, Geometry
-from spoco_zoo.train.data import BACKGROUND, UNKNOWN, make_sample, split_samples
+from spoco_zoo.train.data import BACKGROUND, UNKNOWN, make_sample
+from spoco_zoo.train.split import split_samples
 
 
 def test_objects_of_a_part_of_an_image_are_thinned_out_by_their_own_numbers() -> None:

@@ -19,6 +19,7 @@ from spoco_zoo.train.data import Sample, Split, load_samples, make_sample
 from spoco_zoo.train.files import Pair, pair_files
 from spoco_zoo.train.remarks import (
     remark_crop,
+    remark_few,
     remark_large,
     remark_masks,
     remark_twins,
@@ -296,3 +297,13 @@ def test_of_large_validation_images_a_part_is_judged() -> None:
 def made(labels: np.ndarray, seed: int = 0) -> Sample:
     image = np.random.default_rng(seed).normal(size=(1, *labels.shape)).astype(np.float32)
     return make_sample("made", image, labels)
+
+
+@pytest.mark.parametrize("sparse", [True, False])
+def test_a_score_of_a_few_objects_was_told_like_any_other(sparse: bool) -> None:
+    image = np.random.default_rng(0).random((1, 32, 32))
+    sample = make_sample("few", image, drawn().astype(np.int32))
+    said = remark_few([sample], sparse=sparse)
+    assert said.startswith("Scores are of 4 validation objects only")
+    assert ("nothing is annotated" in said) is sparse
+    assert not remark_few([sample] * 5, sparse=sparse)

@@ -7,13 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from spoco_zoo.config import TrainConfig
 from spoco_zoo.errors import DataError
-from spoco_zoo.train.data import BACKGROUND, UNKNOWN, Sample, make_sample, split_samples
+from spoco_zoo.train.data import BACKGROUND, UNKNOWN, Sample, make_sample
 from spoco_zoo.train.prepare import prepare
+from spoco_zoo.train.remarks import remarks
+from spoco_zoo.train.setup import resolve
+from spoco_zoo.train.split import split_samples
 
 from .pictures import pair, picture
 
@@ -52,6 +56,44 @@ def test_of_many_images_one_with_objects_is_cut_for_validation() -> None:
     split = split_samples(given, TrainConfig())
     assert [s.name for s in split.train] == ["1-train", "0", "2"]
     assert [s.name for s in split.val] == ["1-val"]
+
+
+def scattered(starts: list[tuple[int, int]]) -> Sample:
+    labels = np.zeros((30, 100), np.int32)
+    for number, (y, x) in enumerate(starts, start=1):
+        labels[y : y + 2, x : x + 2] = number
+    return make_sample("one", np.random.default_rng(0).random((1, 30, 100)), labels)
+
+
+@pytest.mark.parametrize(
+    ("starts", "train", "val"),
+    [
+        ([(4, 10), (4, 90)], (30, 80), (30, 20)),  # the last fifth
+        ([(4, 6 * n) for n in range(10)], (30, 91), (30, 9)),  # none in it
+        ([(4, 82 + 2 * n) for n in range(9)] + [(9, 90)], (30, 95), (30, 5)),  # all in it
+        ([(3 * n, 60) for n in range(10)], (25, 100), (5, 100)),  # along the other axis
+        ([(4, 50), (4, 70)], (30, 100), (30, 100)),  # a few
+        ([(4, 50)], (30, 100), (30, 100)),
+    ],
+)
+def test_objects_had_to_lie_in_the_last_fifth_of_one_image(
+    starts: list[tuple[int, int]], train: tuple[int, int], val: tuple[int, int]
+) -> None:
+    split = split_samples([scattered(starts)], TrainConfig())
+    assert split.train[0].labels.shape == train
+    assert split.val[0].labels.shape == val
+    assert all(len(sample.centres) for sample in (*split.train, *split.val))
+    assert bool(split.remarks) is (train == val)
+
+
+def test_a_few_objects_are_said_to_be_validated_on(tmp_path: Path) -> None:
+    sample = scattered([(4, 50), (8, 60)])
+    pair(tmp_path, "a", sample.image[0], sample.labels.astype(np.uint8))
+    config = TrainConfig(annotation="sparse")
+    split = prepare(tmp_path / "images", tmp_path / "labels", config, None, None)
+    setup = resolve(config, split.train, torch.device("cpu"))
+    (said,) = remarks(split, config, setup)
+    assert "has so few, 2, that none is set apart" in said
 
 
 @pytest.mark.parametrize("part", ["images", "labels"])
