@@ -383,8 +383,8 @@ class Trainer:
         watched = self.split.val[:WATCHED]
         self.clustering, scores, cases = self.judge(network, self.momentum, watched)
         self.ap50 = scores.ap50
-        self.stale += 1
-        if scores.merit > self.best:
-            self.best, self.stale = scores.merit, 0
+        self.stale = 0 if scores.merit > self.best else self.stale + 1
+        if scores.merit >= self.best:  # few objects are soon all found: of equals the last
+            self.best = scores.merit
             self.folder.save_best(self.checkpoint())
         return cases[0]

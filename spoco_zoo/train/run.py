@@ -290,6 +290,9 @@ def tuning_images(split: Split) -> list[Sample]:
 def choose_network(trainer: Trainer) -> tuple[nn.Module, nn.Module]:
     """The better of trained and momentum network, each at its best and its last step.
 
+    Of those that are as good, as all are where few objects are annotated, the last
+    momentum network wins.
+
     Returns the winner and the momentum network of the same step, both in
     evaluation mode. Where the momentum network is to confirm objects, it cannot
     win: it would confirm all of its own.
@@ -299,11 +302,7 @@ def choose_network(trainer: Trainer) -> tuple[nn.Module, nn.Module]:
     if trainer.best >= 0:  # else it was lost after the last validation
         best = trainer.folder.load_best(trainer.device)
         if best.step != trainer.step:  # the same weights would be judged twice
-            candidates = [
-                (best.momentum, best.momentum),
-                (best.network, best.momentum),
-                *candidates,
-            ]
+            candidates += [(best.momentum, best.momentum), (best.network, best.momentum)]
     if trainer.needs_both:
         candidates = candidates[1::2]
     network, momentum = make_momentum(trainer.network), make_momentum(trainer.network)

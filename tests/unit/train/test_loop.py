@@ -125,6 +125,21 @@ def test_patience_ends_a_run_that_gets_no_better(data: Path, tmp_path: Path) -> 
     assert resumed.metrics["iterations"] == 6
 
 
+def test_of_networks_that_validate_alike_the_first_was_published(
+    data: Path, tmp_path: Path
+) -> None:
+    """A few annotated objects are all found long before a network has learned to outline others."""
+    result = run(data, tmp_path / "run", learning_rate=1e-12, momentum=0.0)
+    assert len({entry["val_ap50"] for entry in log(tmp_path / "run") if "val_ap50" in entry}) == 1
+    last, best, model = (
+        torch.load(tmp_path / "run" / name, weights_only=True)
+        for name in ("last.pt", "best.pt", "model.pt")
+    )
+    assert best["step"] == last["step"] == result.metrics["iterations"]
+    published, trained = model["network"], last["momentum"]
+    assert all(torch.equal(published[name], trained[name]) for name in published)
+
+
 def test_a_run_goes_on_with_its_network_or_not_at_all(data: Path, tmp_path: Path) -> None:
     """Periods follow the objects' size: mended labels changed them, and the network under way."""
     for folder in ("images", "labels"):
