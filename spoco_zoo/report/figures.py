@@ -43,14 +43,20 @@ def preview(
         0 or less is background or not annotated.
     embedding : float, shape (E, [Z,] Y, X)
     path : Path
-        PNG to write. Of a volume the middle slice is shown.
+        PNG to write. Of a volume the slice is shown that holds most objects of the truth.
     """
-    grey = grey_rgb(_plane(_one_channel(image, labels.ndim), labels.ndim))
+    image = _one_channel(image, labels.ndim)
+    here = ""
+    if labels.ndim == 3:
+        at, here = _fullest(truth), " here"
+        image, truth, labels = image[at], truth[at], labels[at]
+        embedding = embedding[:, at]
+    grey = grey_rgb(_plane(image, 2))
     panels = {
         "image": grey,
-        f"truth ({_count(truth)} objects)": outlined(grey, _plane(truth, labels.ndim)),
-        "embedding": embedding_rgb(_plane(embedding, labels.ndim)),
-        f"labels ({_count(labels)} objects)": label_rgb(_plane(labels, labels.ndim)),
+        f"truth ({_count(truth)} objects{here})": outlined(grey, _plane(truth, 2)),
+        "embedding": embedding_rgb(_plane(embedding, 2)),
+        f"labels ({_count(labels)} objects{here})": label_rgb(_plane(labels, 2)),
     }
     _save_panels(panels, path)
 
@@ -149,6 +155,12 @@ def _plane(values: NDArray[Any], ndim: int) -> NDArray[Any]:
         values = values[..., values.shape[-3] // 2, :, :]
     rows, columns = (slice(start, start + LARGEST) for start in _middle_starts(values.shape[-2:]))
     return values[..., rows, columns]
+
+
+def _fullest(truth: NDArray[Any]) -> int:
+    """The slice of a volume with most objects, of several that nearest to the middle."""
+    middle = len(truth) // 2
+    return max(range(len(truth)), key=lambda z: (_count(truth[z]), -abs(z - middle)))
 
 
 def _middle_starts(shape: Sequence[int]) -> list[int]:

@@ -46,6 +46,17 @@ def test_preview_shows_four_panels(tmp_path, shape):
     assert [p.name for p in tmp_path.iterdir()] == ["preview.png"]
 
 
+def test_preview_showed_a_slice_without_any_object_of_a_sparse_truth(tmp_path):
+    truth = np.zeros((9, 50, 200), np.int32)
+    truth[1, 10:40, 20:60], truth[1, 10:40, 100:160], truth[3, 10:20, 20:30] = 1, 2, 3
+    image = np.random.default_rng(0).normal(size=truth.shape)
+    preview(image, truth, np.ones((8, *truth.shape)), truth, tmp_path / "preview.png")
+    pixels = picture(tmp_path / "preview.png")
+    panels = np.array_split(pixels[pixels.shape[0] // 4 :], 4, axis=1)
+    assert np.ptp(panels[1], axis=2).mean() > 1
+    assert np.ptp(panels[3], axis=2).mean() > 10
+
+
 def test_overlay_takes_the_middle_of_a_large_image(tmp_path):
     labels = np.zeros((64, 5000), np.int32)
     labels[20:40, 2480:2520] = 3
