@@ -1,10 +1,10 @@
 """Sparse annotation, completed with what a model trained on it is sure of (self-training).
 
 Each image is segmented as it is and mirrored along every subset of its axes. An object
-becomes annotation if all of these segmentations agree about it and it is convex: what touching
-objects make when they are joined seldom is. Background becomes annotation where none of them has
-an object nearby. What a person annotated keeps its outlines, but objects are numbered anew;
-everything in between stays unlabeled::
+becomes annotation if all of these segmentations agree about it and it is about as convex as
+annotated ones: what touching objects make when they are joined seldom is. Background becomes
+annotation where none of them has an object nearby. What a person annotated keeps its outlines, but
+objects are numbered anew; everything in between stays unlabeled::
 
     annotated by a person    kept, whatever the model says, as objects 1..n
     sure objects             new ids
@@ -42,7 +42,7 @@ from spoco_zoo.train.data import BACKGROUND, UNKNOWN
 from spoco_zoo.train.files import pair_files
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from numpy.typing import NDArray
 
@@ -57,7 +57,9 @@ FOUND = 0.5
 LEAST = 0.5
 """Share of the annotated objects that a model must find."""
 SOLID = 0.9
-"""Least share of its convex hull that an object fills."""
+"""Least share of its convex hull that a new object fills, unless annotated ones fill less."""
+BENT = 0.25
+"""Share of the annotated objects that may be less convex than any new one."""
 CLEAR = 2
 """Voxels around objects that do not become background."""
 
@@ -152,6 +154,7 @@ def complete_annotation(
     for note in notes:
         say(note)
     make_folder(out.parent, INSIDE)
+    solid = least_solidity([one.sample.labels for one in given])
     annotated = known = added = 0
     unlabeled = 0.0
     with workplace(out) as work:
@@ -162,7 +165,7 @@ def complete_annotation(
             sample = one.sample
             found = opinions(loaded, network, torch.from_numpy(one.seen.image).to(place))
             found = [at_shape(labels, sample.labels.shape) for labels in found]
-            result, more = completed(sample.labels, found)
+            result, more = completed(sample.labels, found, solid)
             annotated, added = annotated + len(sample.centres), added + more
             known += int(agreed(np.maximum(sample.labels, 0), found[0], FOUND).sum())
             unlabeled += float((result == UNKNOWN).mean()) / len(given)
@@ -211,7 +214,7 @@ def opinions(model: Model, network: nn.Module, image: Tensor) -> list[NDArray[np
 
 
 def completed(
-    annotation: NDArray[np.int32], found: list[NDArray[np.int32]]
+    annotation: NDArray[np.int32], found: list[NDArray[np.int32]], solid: float = SOLID
 ) -> tuple[NDArray[np.int32], int]:
     """An annotation with what is sure.
 
@@ -221,6 +224,8 @@ def completed(
         int32 ([Z,] Y, X): objects > 0, `UNKNOWN`, `BACKGROUND`.
     found : list of ndarray
         int32 labels of the same voxels, one per opinion; outlines are those of the first.
+    solid : float
+        Least share of its convex hull that a new object fills.
 
     Returns
     -------
@@ -236,7 +241,7 @@ def completed(
     sure[np.unique(labels[~unknown])] = False
     for number, place in enumerate(ndimage.find_objects(labels), start=1):
         if place is not None and sure[number]:
-            sure[number] = solidity(labels[place] == number) >= SOLID
+            sure[number] = solidity(labels[place] == number) >= solid
     sure[0] = False
     ids = np.zeros(len(sure), np.int32)
     ids[sure] = int(annotation.max(initial=0)) + 1 + np.arange(int(sure.sum()))
@@ -259,6 +264,17 @@ def agreed(
     result = np.zeros(len(sizes), bool)
     result[both.prediction[(iou >= least) & (both.prediction > 0) & (both.truth > 0)]] = True
     return result
+
+
+def least_solidity(annotations: Iterable[NDArray[np.int32]]) -> float:
+    """Share of its convex hull that a new object must fill: worms fill less than cells."""
+    given = [
+        solidity(labels[place] == number)
+        for labels in annotations
+        for number, place in enumerate(ndimage.find_objects(np.maximum(labels, 0)), start=1)
+        if place is not None
+    ]
+    return min(SOLID, float(np.quantile(given, BENT))) if given else SOLID
 
 
 def solidity(inside: NDArray[np.bool_]) -> float:

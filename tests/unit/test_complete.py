@@ -21,8 +21,10 @@ from typer.testing import CliRunner
 from spoco_zoo import complete, ngff
 from spoco_zoo.cli import app
 from spoco_zoo.complete import (
+    SOLID,
     complete_annotation,
     completed,
+    least_solidity,
     refuse_if_poor,
     solidity,
     with_background,
@@ -71,6 +73,20 @@ def test_joined_objects_are_not_believed() -> None:
     labels, added = completed(np.zeros_like(dumbbell), [dumbbell])
     assert added == 0
     assert set(labels[dumbbell > 0]) == {UNKNOWN}
+
+
+def test_bent_objects_were_never_added() -> None:
+    """Worms and rings that are open: annotated ones say how convex others may be."""
+    bent = np.ones((12, 12), np.int32)
+    bent[3:, 3:] = 0
+    annotation = np.full((40, 60), UNKNOWN, np.int32)
+    annotation[2:14, 2:14] = bent
+    found = annotation.copy()
+    found[22:34, 32:44] = 2 * bent
+    assert completed(annotation, [found])[1] == 0
+    assert completed(annotation, [found], least_solidity([annotation]))[1] == 1
+    convex = squares((2, 2), (2, 20))
+    assert least_solidity([convex]) == least_solidity([convex * 0]) == SOLID
 
 
 def test_background_keeps_its_distance_from_every_object() -> None:
