@@ -32,7 +32,7 @@ from spoco_zoo.bundle.options import ExportOptions, check_options
 from spoco_zoo.bundle.package import write_folder, write_zip
 from spoco_zoo.bundle.results import INSIDE, make_folder
 from spoco_zoo.bundle.run_files import RunContent, public_settings, read_run
-from spoco_zoo.bundle.sample import Example, choose_crop, embed, run_cluster_script, zscore
+from spoco_zoo.bundle.sample import Example, crops, embed, run_cluster_script, steady, zscore
 from spoco_zoo.bundle.upload import write_checklist
 from spoco_zoo.errors import BundleError, ConfigError, ExportError
 from spoco_zoo.locking import FORMER, put_in_place, workplace
@@ -172,10 +172,8 @@ def write_example(
     """
     script = cluster_script()
     (folder / layout.CLUSTER_SCRIPT).write_bytes(script)
-    image = choose_crop(content.sample, geometry).image[None]
-    embeddings, *inside = embed(network, image)
-    labels = run_cluster_script(script, embeddings[0], label_kwargs(content.recipe))
-    example = Example(image, embeddings, labels)
+    example, inside = choose_example(content, network, geometry, script)
+    labels = example.labels
     np.save(folder / layout.TEST_INPUT, example.image)
     np.save(folder / layout.TEST_OUTPUT, example.embeddings)
     np.save(folder / layout.TEST_LABELS, example.labels)
@@ -191,6 +189,26 @@ def write_example(
     _write_tiff(folder / layout.SAMPLE_INPUT, example.image[0])
     write_cover(folder / layout.COVER, example)
     return example
+
+
+def choose_example(
+    content: RunContent, network: nn.Module, geometry: TileGeometry, script: bytes
+) -> tuple[Example, list[np.ndarray]]:
+    """The crop with most objects, and what a network with labels makes of it.
+
+    Of such a network the first crop whose labels rounding does not change, if there is one: where
+    an object lies at a threshold, formats that are equally right differ.
+    """
+    parameters = label_kwargs(content.recipe)
+    made = []
+    for crop in crops(content.sample, geometry):
+        image = crop.image[None]
+        embeddings, *inside = embed(network, image)
+        labels = run_cluster_script(script, embeddings[0], parameters)
+        made.append((Example(image, embeddings, labels), inside))
+        if not inside or (labels.any() and steady(script, embeddings[0], parameters, labels)):
+            return made[-1]
+    return made[0]
 
 
 def write_networks(

@@ -15,10 +15,13 @@ from torch import nn
 
 from spoco_zoo import run_folder
 from spoco_zoo.bundle.formats import outputs
+from spoco_zoo.bundle.labels import LABEL_TOLERANCE
 from spoco_zoo.bundle.layout import TileGeometry
 from spoco_zoo.errors import BundleError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from spoco_zoo.config import ModelRecipe
@@ -26,14 +29,18 @@ if TYPE_CHECKING:
 __all__ = [
     "Example",
     "Sample",
-    "choose_crop",
+    "crops",
     "embed",
     "read_sample",
     "run_cluster_script",
+    "steady",
     "zscore",
 ]
 
 EPS = 1e-6
+ROUNDING = 1e-5
+"""Some times what embeddings of different formats differ by."""
+DRAWS = 3
 LARGEST = {2: 512, 3: 32}
 """Voxels per axis beyond which a test tensor would only make the bundle large."""
 
@@ -106,8 +113,8 @@ def read_sample(run: Path, recipe: ModelRecipe) -> Sample:
     return Sample(image, labels)
 
 
-def choose_crop(sample: Sample, geometry: TileGeometry) -> Sample:
-    """Cut the crop of an admitted size that shows most objects.
+def crops(sample: Sample, geometry: TileGeometry) -> Iterator[Sample]:
+    """Crops of admitted sizes, those that show most objects first: large ones, then small ones.
 
     Axes shorter than the minimum are mirrored at their high end first.
     """
@@ -117,16 +124,14 @@ def choose_crop(sample: Sample, geometry: TileGeometry) -> Sample:
     image = np.pad(sample.image, [(0, 0), *padding], mode="symmetric")
     labels = np.pad(sample.labels, padding, mode="symmetric")
     limits = tuple(min(n, LARGEST[ndim]) for n in labels.shape)
-    size = geometry.largest_within(limits)
-
-    def crop(start: tuple[int, ...]) -> tuple[slice, ...]:
-        return tuple(slice(a, a + n) for a, n in zip(start, size, strict=True))
-
-    starts = itertools.product(
-        *(sorted({0, (n - s) // 2, n - s}) for n, s in zip(labels.shape, size, strict=True))
-    )
-    best = max(starts, key=lambda start: len(np.unique(labels[crop(start)])))
-    return Sample(np.ascontiguousarray(image[:, *crop(best)]), labels[crop(best)])
+    halves = tuple(n // 2 for n in limits)
+    for size in dict.fromkeys(geometry.largest_within(limit) for limit in (limits, halves)):
+        starts = itertools.product(
+            *(sorted({0, (n - s) // 2, n - s}) for n, s in zip(labels.shape, size, strict=True))
+        )
+        places = [tuple(slice(a, a + n) for a, n in zip(s, size, strict=True)) for s in starts]
+        for place in sorted(places, key=lambda place: -len(np.unique(labels[place]))):
+            yield Sample(np.ascontiguousarray(image[:, *place]), labels[place])
 
 
 def zscore(image: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -163,3 +168,19 @@ def run_cluster_script(
     module = types.ModuleType("spoco_cluster")
     exec(compile(script, "spoco_cluster.py", "exec"), module.__dict__)
     return np.asarray(module.cluster(embeddings, **parameters), dtype=np.int32)
+
+
+def steady(
+    script: bytes,
+    embeddings: NDArray[np.float32],
+    parameters: dict[str, Any],
+    labels: NDArray[np.int32],
+) -> bool:
+    """Whether the script makes the same labels of embeddings that are rounded otherwise."""
+    rng = np.random.default_rng(0)
+    for _ in range(DRAWS):
+        noise = rng.normal(0, ROUNDING, embeddings.shape).astype(np.float32)
+        found = run_cluster_script(script, embeddings + noise, parameters)
+        if (found != labels).mean() > LABEL_TOLERANCE:
+            return False
+    return True

@@ -28,7 +28,7 @@ from spoco_zoo.bundle.formats import OnnxNetwork, compare, load_torchscript, wri
 from spoco_zoo.bundle.layout import FORMATS, tile_geometry
 from spoco_zoo.bundle.load import load_model, recipe_from_config
 from spoco_zoo.bundle.official import official_test
-from spoco_zoo.bundle.sample import Sample, choose_crop, zscore
+from spoco_zoo.bundle.sample import Sample, crops, zscore
 from spoco_zoo.bundle.verify import check_bundle
 from spoco_zoo.config import ClusteringConfig
 from spoco_zoo.errors import BundleError, ConfigError, ExportError
@@ -314,11 +314,11 @@ def test_crop_shows_the_objects_and_mirrors_small_images() -> None:
     geometry = layout.TileGeometry((16, 16), (4, 4), (4, 4))
     labels = np.zeros((700, 20), np.int32)
     labels[600:610, 5:9], labels[620:625, 5:9] = 1, 2
-    crop = choose_crop(Sample(labels[None].astype(np.float32), labels), geometry)
+    crop = next(crops(Sample(labels[None].astype(np.float32), labels), geometry))
     assert crop.labels.shape == (512, 20)
     assert set(np.unique(crop.labels)) == {0, 1, 2}
     assert np.array_equal(crop.image[0], crop.labels)
-    small = choose_crop(Sample(np.ones((1, 7, 18), np.float32), np.ones((7, 18), int)), geometry)
+    small = next(crops(Sample(np.ones((1, 7, 18), np.float32), np.ones((7, 18), int)), geometry))
     assert small.image.shape == (1, 16, 16)
 
 

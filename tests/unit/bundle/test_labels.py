@@ -13,14 +13,22 @@ import pytest
 import torch
 import yaml
 from bundle_runs import make_run
+from scipy import ndimage
+from torch import nn
 
 import spoco_zoo
-from spoco_zoo.bundle.export import ExportOptions, architecture_source, export
+from spoco_zoo.bundle.export import (
+    ExportOptions,
+    architecture_source,
+    choose_example,
+    export,
+)
 from spoco_zoo.bundle.formats import load_torchscript
 from spoco_zoo.bundle.labels import check_labels
-from spoco_zoo.bundle.layout import FORMATS
+from spoco_zoo.bundle.layout import FORMATS, TileGeometry
 from spoco_zoo.bundle.load import load_model
-from spoco_zoo.bundle.sample import zscore
+from spoco_zoo.bundle.run_files import read_run
+from spoco_zoo.bundle.sample import Sample, zscore
 from spoco_zoo.bundle.verify import check_bundle
 from spoco_zoo.config import Scoring
 from spoco_zoo.errors import ExportError
@@ -166,3 +174,38 @@ def test_other_labels_are_an_error() -> None:
     wrong[0] = 1
     with pytest.raises(ExportError, match=r"1\.00% of the voxels"):
         check_labels(wrong, labels, "a format")
+
+
+class AtTheThreshold(nn.Module):
+    """Objects of the first channel lie beyond a distance of 3, those of both channels at it."""
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        inside, doubtful = (image > image.amin()).unbind(1)
+        distance = torch.where(doubtful, 3.0, torch.where(inside, 4.0, 0.0))[:, None]
+        return distance, distance
+
+
+SCRIPT = b"""
+from scipy import ndimage
+
+
+def cluster(embeddings, **parameters):
+    return ndimage.label(embeddings[0] >= 3)[0]
+"""
+
+
+@pytest.mark.parametrize("doubtful", [False, True])
+def test_an_object_at_a_threshold_was_in_the_example(tmp_path: Path, doubtful: bool) -> None:
+    image = np.zeros((2, 16, 1100), np.float32)
+    for x in [*range(8, 400, 16), 700, 900]:
+        image[0, 4:12, x : x + 8] = 1
+    image[1, 4:12, 8:16] = doubtful
+    labels = ndimage.label(image[0])[0]
+    content = dataclasses.replace(
+        read_run(make_run(tmp_path / "run", 2)), sample=Sample(image, labels)
+    )
+    geometry = TileGeometry((16, 16), (4, 4), (4, 4))
+    example, inside = choose_example(content, AtTheThreshold(), geometry, SCRIPT)
+    assert len(inside) == 1
+    assert bool((example.embeddings == 3).any()) is False
+    assert example.labels.max() == (8 if doubtful else 25)
