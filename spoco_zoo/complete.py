@@ -14,6 +14,7 @@ objects are numbered anew; everything in between stays unlabeled::
 So errors of the model that depend on how an image lies do not become annotation, and a model that
 is trained on the result sees many more objects, and above all many more pairs of neighbours.
 A model that misses most of what was annotated would make background of objects: it is refused.
+One that learned a few objects finds these at any rate, so it makes no background at all.
 """
 
 from __future__ import annotations
@@ -60,8 +61,15 @@ SOLID = 0.9
 """Least share of its convex hull that a new object fills, unless annotated ones fill less."""
 BENT = 0.25
 """Share of the annotated objects that may be less convex than any new one."""
+FEW = 10
+"""Annotated objects from which finding them says that others are found, too."""
 CLEAR = 2
 """Voxels around objects that do not become background."""
+
+NO_BACKGROUND = (
+    f"Fewer than {FEW} objects are annotated: what the model finds nothing in stays unlabeled, as "
+    "it may well be objects unlike these. Objects that it is sure of are added."
+)
 
 
 @dataclass(frozen=True)
@@ -155,6 +163,9 @@ def complete_annotation(
         say(note)
     make_folder(out.parent, INSIDE)
     solid = least_solidity([one.sample.labels for one in given])
+    few = sum(len(one.sample.centres) for one in given) < FEW
+    if few:
+        say(NO_BACKGROUND)
     annotated = known = added = 0
     unlabeled = 0.0
     with workplace(out) as work:
@@ -165,7 +176,7 @@ def complete_annotation(
             sample = one.sample
             found = opinions(loaded, network, torch.from_numpy(one.seen.image).to(place))
             found = [at_shape(labels, sample.labels.shape) for labels in found]
-            result, more = completed(sample.labels, found, solid)
+            result, more = completed(sample.labels, found, solid, background=not few)
             annotated, added = annotated + len(sample.centres), added + more
             known += int(agreed(np.maximum(sample.labels, 0), found[0], FOUND).sum())
             unlabeled += float((result == UNKNOWN).mean()) / len(given)
@@ -214,7 +225,11 @@ def opinions(model: Model, network: nn.Module, image: Tensor) -> list[NDArray[np
 
 
 def completed(
-    annotation: NDArray[np.int32], found: list[NDArray[np.int32]], solid: float = SOLID
+    annotation: NDArray[np.int32],
+    found: list[NDArray[np.int32]],
+    solid: float = SOLID,
+    *,
+    background: bool = True,
 ) -> tuple[NDArray[np.int32], int]:
     """An annotation with what is sure.
 
@@ -226,6 +241,8 @@ def completed(
         int32 labels of the same voxels, one per opinion; outlines are those of the first.
     solid : float
         Least share of its convex hull that a new object fills.
+    background : bool
+        Whether what is far from all objects becomes background.
 
     Returns
     -------
@@ -248,7 +265,8 @@ def completed(
     result = annotation.copy()
     result[unknown] = ids[labels[unknown]]
     objects = np.logical_or.reduce([annotation > 0, *(other > 0 for other in found)])
-    result[unknown & ~ndimage.binary_dilation(objects, iterations=CLEAR)] = BACKGROUND
+    if background:
+        result[unknown & ~ndimage.binary_dilation(objects, iterations=CLEAR)] = BACKGROUND
     return result, int(sure.sum())
 
 

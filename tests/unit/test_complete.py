@@ -141,7 +141,8 @@ def test_the_command_completes_masks_that_training_takes(data: Path, tmp_path: P
     assert (result["annotated"], result["found"]) == (1, 1)
     assert len(np.unique(labels[(labels > 0) & (labels != 255)])) == 1 + result["added"]
     assert (labels[before == 255] == 255).all()
-    assert (labels == 255).sum() > (before == 255).sum()
+    assert (labels == 255).sum() == (before == 255).sum()
+    assert "Fewer than 10 objects are annotated" in done.stderr
     places = ["--images", str(data / "images"), "--labels", str(tmp_path / "more")]
     places += ["--val-images", str(data / "images"), "--val-labels", str(tmp_path / "more")]
     flags = ["--annotation", "sparse", "--background-label", "255", "--iterations", "1"]
@@ -157,7 +158,12 @@ class Bright(nn.Module):
         return torch.cat([4.0 * (x > 0), torch.zeros_like(x)], dim=1)
 
 
-def test_what_a_good_model_finds_is_added(data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("few", "far"), [(1, 2), (2, 0)])
+def test_what_a_good_model_finds_is_added_and_of_enough_objects_background(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few: int, far: int
+) -> None:
+    """Of three objects a model found all three, and made background of half of the others."""
+    monkeypatch.setattr(complete, "FEW", few)
     recipe = load_run(data / "run").recipe
     net = recipe.net.model_copy(update={"embedding_dim": 2})
     clustering = ClusteringConfig(foreground=2.0, min_size=4)
@@ -174,7 +180,7 @@ def test_what_a_good_model_finds_is_added(data: Path, tmp_path: Path) -> None:
     )
     labels = tifffile.imread(out / "b.tif")
     assert (result.annotated, result.found, result.added) == (1, 1, 2)
-    assert [int(labels[16, x]) for x in (16, 16 + 32, 16 + 64, 0)] == [1, 3, 4, 2]
+    assert [int(labels[16, x]) for x in (16, 16 + 32, 16 + 64, 0)] == [1, 3, 4, far]
 
 
 def test_a_model_that_misses_the_objects_made_background_of_them(
