@@ -24,7 +24,7 @@ from spoco_zoo.sizes import size_text
 from spoco_zoo.train.checkpoint import RunFolder
 from spoco_zoo.train.layouts import find_pairs
 from spoco_zoo.train.remarks import remark_scale, stated_voxel_size
-from spoco_zoo.train.run import Initial, train
+from spoco_zoo.train.run import FEW_OBJECTS, Initial, train
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -250,8 +250,9 @@ def _scores_section(metrics: Mapping[str, Any]) -> Section:
         values = metrics[part]
         rows.append((part, str(values["n_images"]), *(_number(values[name]) for name in SCORES)))
     text = (
-        "Mean over images. The clustering was tuned on the validation images; "
-        "test images, if there are any, were used for nothing else.",
+        "Mean over images. The clustering was tuned on the validation images, and on as many "
+        f"training images where those hold fewer than {FEW_OBJECTS} objects; test images, if there "
+        "are any, were used for nothing else.",
     )
     return Section("Scores", text, tuple(rows))
 

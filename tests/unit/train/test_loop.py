@@ -140,6 +140,19 @@ def test_of_networks_that_validate_alike_the_first_was_published(
     assert all(torch.equal(published[name], trained[name]) for name in published)
 
 
+def test_figures_of_an_image_that_was_trained_on_as_a_whole_say_so(
+    data: Path, tmp_path: Path
+) -> None:
+    for name in ("images", "labels"):
+        (tmp_path / name).mkdir()
+        shutil.copy(data / name / "0.tif", tmp_path / name)
+    labels = tifffile.imread(data / "labels" / "0.tif")
+    tifffile.imwrite(tmp_path / "labels" / "0.tif", np.where(labels == 1, labels, 0))
+    result = run(tmp_path, tmp_path / "run")
+    assert result.metrics["validation"]["n_trained_on"] == result.metrics["n_train"] == 1
+    assert "n_trained_on" not in run(data, tmp_path / "three").metrics["validation"]
+
+
 def test_a_run_goes_on_with_its_network_or_not_at_all(data: Path, tmp_path: Path) -> None:
     """Periods follow the objects' size: mended labels changed them, and the network under way."""
     for folder in ("images", "labels"):
