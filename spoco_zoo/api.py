@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from spoco_zoo.evaluate import Evaluation
     from spoco_zoo.nets.model import Model
     from spoco_zoo.segment import SegmentResult
-    from spoco_zoo.train.run import TrainResult
+    from spoco_zoo.train.publish import TrainResult
 
 __all__ = ["evaluate", "export", "load_model", "segment", "train"]
 

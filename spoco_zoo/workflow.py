@@ -23,8 +23,9 @@ from spoco_zoo.segment.cluster.learn import learn_scores
 from spoco_zoo.sizes import size_text
 from spoco_zoo.train.checkpoint import RunFolder
 from spoco_zoo.train.layouts import find_pairs
+from spoco_zoo.train.publish import FEW_OBJECTS
 from spoco_zoo.train.remarks import remark_scale, stated_voxel_size
-from spoco_zoo.train.run import FEW_OBJECTS, Initial, train
+from spoco_zoo.train.run import Initial, train
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from spoco_zoo.segment.outcome import Event
     from spoco_zoo.train.data import Sample
     from spoco_zoo.train.journal import Progress
-    from spoco_zoo.train.run import TrainResult
+    from spoco_zoo.train.publish import TrainResult
     from spoco_zoo.train.validate import Case
 
 __all__ = [
@@ -51,6 +52,10 @@ __all__ = [
 
 REPORT = "report.html"
 OBJECTS = "objects.csv"
+FOLLOWED = ("voxel_size", "learning_rate")
+"""Settings that follow from images or a model to start from, where the user left them open."""
+GENTLE = 0.25
+"""Of the usual learning rate, where training goes on from a model."""
 NETWORK = ("features", "pooling", "embedding_dim", "rotary")  # settings that shape the network
 SCORES = ("ap50", "ap75", "ap90", "sbd", "dic", "arand", "n_predicted", "n_truth")
 
@@ -64,7 +69,10 @@ def start_from(model: Model) -> Initial:
         If its network is not one of this package's.
     """
     network = own_network(model.network, "a model to start from (--init)", SpocoUNet)
-    return Initial(model.recipe.net, network.state_dict(), model.recipe.voxel_size)
+    recipe = model.recipe
+    return Initial(
+        recipe.net, network.state_dict(), recipe.voxel_size, recipe.clustering, recipe.background
+    )
 
 
 def adopt_network(config: TrainConfig, net: NetConfig) -> TrainConfig:
@@ -197,14 +205,17 @@ def settle(
     if resume and RunFolder(out).has_checkpoint and (out / run_folder.CONFIG).is_file():
         earlier = TrainConfig.build(out / run_folder.CONFIG)
         kept = left_open(config) if config.init is not None else []
-        if "voxel_size" not in config.model_fields_set:
-            kept.append("voxel_size")
+        kept += [name for name in FOLLOWED if name not in config.model_fields_set]
         return config.model_copy(update={name: getattr(earlier, name) for name in kept}), None, []
     initial = None
     if config.init is not None:
         initial = start_from(load_model(config.init))
         config = adopt_network(config, initial.net)
     config, notes = settle_voxel_size(images, labels, config, initial)
+    if initial is not None and "learning_rate" not in config.model_fields_set:
+        rate = GENTLE * config.learning_rate
+        config = config.model_copy(update={"learning_rate": rate})
+        notes.append(f"So that what the model knows is kept, the learning rate is {rate:g}.")
     return config, initial, notes
 
 

@@ -2,81 +2,59 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-from torch import nn
-
-from spoco_zoo import run_folder
-from spoco_zoo.config import ClusteringConfig, ModelRecipe
-from spoco_zoo.errors import Interrupted
+from spoco_zoo.config import ClusteringConfig
+from spoco_zoo.errors import DataError, Interrupted
 from spoco_zoo.locking import RunLock
 from spoco_zoo.nets.device import choose_device
-from spoco_zoo.nets.model import load_run, save_run_model
-from spoco_zoo.nets.receptive import exact_halo, pooling_factor, round_up
 from spoco_zoo.nets.widen import widened
-from spoco_zoo.replacing import replacing
 from spoco_zoo.train.checkpoint import RunFolder
 from spoco_zoo.train.data import object_sizes
 from spoco_zoo.train.loop import Trainer
-from spoco_zoo.train.momentum import make_momentum
 from spoco_zoo.train.parallel import join, leave, share_of_batch
 from spoco_zoo.train.prepare import prepare
+from spoco_zoo.train.publish import TUNED_ON, TrainResult, finished_result, publish
 from spoco_zoo.train.remarks import remarks
 from spoco_zoo.train.setup import check_network, check_statistics, resolve
-from spoco_zoo.train.validate import choose_by_scores, embed_cases, score_cases, tune
+from spoco_zoo.train.validate import score_cases
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    import torch
     from torch import Tensor
 
     from spoco_zoo.config import NetConfig, TrainConfig
     from spoco_zoo.nets.model import Clusterer, Learner
-    from spoco_zoo.train.data import Sample, Split
     from spoco_zoo.train.journal import Progress
-    from spoco_zoo.train.validate import Case, Tuning
 
-__all__ = ["Initial", "TrainResult", "train"]
+__all__ = ["Initial", "train"]
 
-PATCH = {2: 512, 3: 128}
-TUNED_ON = 48  # validation images that the clustering is tuned on, at most
-FEW_OBJECTS = 50
-LEARNED_ON = 400  # training images that scores are learned from, at most
+NO_BETTER = (
+    "Training has not made the model better on the validation images: AP@0.5 {:.3f} before, {:.3f} "
+    "now. Compare both on another image before you use it."
+)
 FINISHED = "The run is finished: its model, scores and pictures stay as they are."
 
 
 @dataclass(frozen=True)
-class TrainResult:
-    """What a finished run gives.
+class Initial:
+    """A trained network to start from: its architecture, its state dict, its scale if known.
 
     Attributes
     ----------
-    recipe : ModelRecipe
-    metrics : dict
-        Contents of ``metrics.json``.
-    sample : Sample
-        A validation image, with `case` its embeddings.
-    case : Case
+    clustering : ClusteringConfig or None
+        With `background` what makes labels of its embeddings, to tell what it finds as it is.
     """
-
-    recipe: ModelRecipe
-    metrics: dict[str, Any]
-    sample: Sample
-    case: Case
-
-
-@dataclass(frozen=True)
-class Initial:
-    """A trained network to start from: its architecture, its state dict, its scale if known."""
 
     net: NetConfig
     state: Mapping[str, Tensor]
     voxel_size: tuple[float, ...] | None = None
+    clustering: ClusteringConfig | None = None
+    background: tuple[float, ...] | None = None
 
 
 def train(
@@ -181,80 +159,42 @@ def train(
             trainer.restore(say if ranks.main else lambda text: None)
         if resume and ranks.main:
             folder.trim_log(trainer.step)
+        before = None
+        if initial is not None and state is not None and ranks.main:
+            before = as_it_is(trainer, initial)
+            if before is not None:
+                say(f"The model to start from has a validation AP@0.5 of {before:.3f} as it is.")
+        ranks.wait()
         try:
             trainer.run(listen, say)
         except Interrupted:  # in all processes alike
             trainer.part()
             raise
         trainer.part()
-        return publish(trainer, learner) if ranks.main else None
+        if not ranks.main:
+            return None
+        result = publish(trainer, learner)
+        after = result.metrics["validation"]["ap50"]
+        if before is not None and before >= after:
+            say(NO_BETTER.format(before, after))
+        return result
 
 
-def finished_result(folder: RunFolder, split: Split, device: torch.device) -> TrainResult:
-    """What a run gave that was finished before, from its files."""
-    model = load_run(folder.path).to(device)
-    recipe, sample, network = model.recipe, split.val[0], model.network
-    second = model.momentum if recipe.clustering.method == "consistency" else None
-    assert isinstance(network, nn.Module)
-    assert second is None or isinstance(second, nn.Module)
-    case = embed_cases(network, [sample], pooling_factor(recipe.net), momentum=second)[0]
-    return TrainResult(recipe, folder.read_json(run_folder.METRICS), sample, case)
+def as_it_is(trainer: Trainer, initial: Initial) -> float | None:
+    """Validation AP@0.5 of a model to start from, with its own clustering, before any step.
 
-
-def publish(trainer: Trainer, learner: Learner | None = None) -> TrainResult:
-    """Choose the network, tune the clustering, score, and write the finished model."""
-    folder, split, config = trainer.folder, trainer.split, trainer.config
-    network, momentum = choose_network(trainer)
-    sizes = object_sizes([*split.train, *split.val])
-    cases = trainer.embed(network, momentum, tuning_images(split))
-    tuned = tune(
-        cases,
-        trainer.clusterer,
-        trainer.clustering,
-        trainer.background,
-        delta_var=config.loss.delta_var,
-        delta_dist=config.loss.delta_dist,
-        object_sizes=sizes,
+    None where it has none that needs its network alone, or another network is trained.
+    """
+    same = trainer.setup.net == initial.net
+    if not same or initial.clustering is None or initial.clustering.method != "instance":
+        return None
+    network = trainer.momentum
+    cases = (
+        trainer.embed(network, network, [sample])[0] for sample in trainer.split.val[:TUNED_ON]
     )
-    if learner is not None and config.scoring and tuned.best.method == "instance":
-        tuned = scored(trainer, network, momentum, cases, tuned, learner)
-    recipe = make_recipe(trainer, tuned.best, sizes)
-    metrics = measure(trainer, network, momentum, tuned)
-    sample = split.val[0]
-    truth = np.maximum(sample.labels, 0)
-    with replacing(folder.path / run_folder.SAMPLE) as partial, partial.open("wb") as file:
-        np.savez_compressed(file, image=sample.raw, labels=truth)
-    folder.write_json(run_folder.METRICS, metrics)
-    states = {"network": network.state_dict(), "momentum": momentum.state_dict()}
-    save_run_model(folder.path, recipe, states)
-    return TrainResult(recipe, metrics, sample, trainer.embed(network, momentum, [sample])[0])
-
-
-def scored(
-    trainer: Trainer,
-    network: nn.Module,
-    momentum: nn.Module,
-    cases: Sequence[Case],
-    tuned: Tuning,
-    learner: Learner,
-) -> Tuning:
-    """The clustering with scores learned from training images, if `cases` are better with them."""
-    if trainer.background is None:
-        return tuned
-    images, loss = trainer.split.train, trainer.config.loss
-    some = images[:: -(-len(images) // LEARNED_ON)]
-    embedded = (trainer.embed(network, momentum, [sample])[0] for sample in some)
-    scoring = learner(
-        ((case.embeddings, case.labels) for case in embedded),
-        tuned.best,
-        trainer.background,
-        delta_var=loss.delta_var,
-        delta_dist=loss.delta_dist,
-    )
-    if scoring is None:
-        return tuned
-    by_scores = tuned.best.model_copy(update={"scoring": scoring})
-    return choose_by_scores(cases, trainer.clusterer, tuned, by_scores, trainer.background)
+    with suppress(DataError):  # of a ruined network the first step names the images
+        return score_cases(cases, trainer.clusterer, initial.clustering, initial.background).ap50
+    return None
 
 
 def first_clustering(config: TrainConfig, sizes: tuple[float, float, float]) -> ClusteringConfig:
@@ -273,104 +213,3 @@ def first_clustering(config: TrainConfig, sizes: tuple[float, float, float]) -> 
             "min_size": max(1, round(0.3 * sizes[0])),
         }
     )
-
-
-def tuning_images(split: Split) -> list[Sample]:
-    """Images to tune the clustering on: validation, and training too if objects are few.
-
-    A dozen objects would fix the parameters on their accidents. Test images are
-    never among them.
-    """
-    chosen = list(split.val[:TUNED_ON])
-    if sum(len(sample.centres) for sample in chosen) < FEW_OBJECTS:
-        chosen += split.train[: max(1, len(chosen))]
-    return chosen
-
-
-def choose_network(trainer: Trainer) -> tuple[nn.Module, nn.Module]:
-    """The better of trained and momentum network, each at its best and its last step.
-
-    Of those that are as good, as all are where few objects are annotated, the last
-    momentum network wins.
-
-    Returns the winner and the momentum network of the same step, both in
-    evaluation mode. Where the momentum network is to confirm objects, it cannot
-    win: it would confirm all of its own.
-    """
-    last = trainer.momentum.state_dict()
-    candidates = [(last, last), (trainer.network.state_dict(), last)]
-    if trainer.best >= 0:  # else it was lost after the last validation
-        best = trainer.folder.load_best(trainer.device)
-        if best.step != trainer.step:  # the same weights would be judged twice
-            candidates += [(best.momentum, best.momentum), (best.network, best.momentum)]
-    if trainer.needs_both:
-        candidates = candidates[1::2]
-    network, momentum = make_momentum(trainer.network), make_momentum(trainer.network)
-    samples, judged = tuning_images(trainer.split), []
-    for pair in candidates:
-        with trainer.folder.fitting(run_folder.BEST):  # the others are in use
-            load_both(network, momentum, pair)
-        judged.append(trainer.judge(network, momentum, samples)[:2])
-    winner = int(np.argmax([scores.merit for _, scores in judged]))
-    trainer.clustering = judged[winner][0]
-    load_both(network, momentum, candidates[winner])
-    return network, momentum
-
-
-def load_both(
-    network: nn.Module, momentum: nn.Module, states: tuple[dict[str, Tensor], dict[str, Tensor]]
-) -> None:
-    """Give a network and its momentum network their weights."""
-    network.load_state_dict(states[0])
-    momentum.load_state_dict(states[1])
-
-
-def make_recipe(
-    trainer: Trainer, clustering: ClusteringConfig, sizes: tuple[float, float, float]
-) -> ModelRecipe:
-    """What the model needs beside its weights."""
-    config, net = trainer.config, trainer.setup.net
-    factor = pooling_factor(net)
-    patch = np.maximum(PATCH[net.ndim] / np.array(trainer.setup.anisotropy), 1).astype(int)
-    # A patch must leave a core between its halos, even where the default is too small for that.
-    least = [2 * h + f for h, f in zip(exact_halo(net), factor, strict=True)]
-    smallest = least if net.ndim == 2 else factor
-    return ModelRecipe(
-        net=net,
-        delta_var=config.loss.delta_var,
-        delta_dist=config.loss.delta_dist,
-        kernel_threshold=config.loss.kernel_threshold,
-        background=trainer.background,
-        clustering=clustering,
-        channel_names=tuple(f"channel{i}" for i in range(net.in_channels))
-        if net.in_channels > 1
-        else ("intensity",),
-        voxel_size=config.voxel_size or None,
-        lean=float(np.median([sample.statistics.lean for sample in trainer.split.train])),
-        object_size=sizes,
-        annotation="sparse" if config.sparse else "dense",
-        annotated_fraction=trainer.split.kept,
-        patch=round_up(np.maximum(patch, smallest).tolist(), factor),
-    )
-
-
-def measure(
-    trainer: Trainer, network: nn.Module, momentum: nn.Module, tuned: Tuning
-) -> dict[str, Any]:
-    """Scores on validation images (tuned on) and test images (never used before)."""
-    split = trainer.split
-    metrics: dict[str, Any] = {
-        "iterations": trainer.step,
-        **({"stopped_early": True} if trainer.step < trainer.config.iterations else {}),
-        "n_train": len(split.train),
-        "n_objects": sum(len(sample.centres) for sample in split.train),
-    }
-    for part, samples in (("validation", split.val), ("test", split.test)):
-        if samples:
-            # One after the other: all embeddings at once could exceed any memory.
-            cases = (trainer.embed(network, momentum, [sample])[0] for sample in samples)
-            scores = score_cases(cases, trainer.clusterer, tuned.best, trainer.background)
-            metrics[part] = {"n_images": len(samples), **scores.to_dict()}
-    if split.val[0].labels is split.train[0].labels:  # too few objects to set some apart
-        metrics["validation"]["n_trained_on"] = 1
-    return metrics

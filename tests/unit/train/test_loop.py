@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from spoco_zoo.nets.receptive import pooling_factor
 from spoco_zoo.segment.cluster import cluster, learn
 from spoco_zoo.train.data import load_samples
 from spoco_zoo.train.files import pair_files
-from spoco_zoo.train.run import Initial, TrainResult, train
+from spoco_zoo.train.publish import TrainResult
+from spoco_zoo.train.run import Initial, train
 from spoco_zoo.train.validate import embed_cases, score_cases
 from spoco_zoo.workflow import adopt_network, start_from
 
@@ -53,7 +55,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(
-    data: Path, out: Path, initial: Initial | None = None, *, resume: bool = False, **changes: Any
+    data: Path,
+    out: Path,
+    initial: Initial | None = None,
+    *,
+    resume: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+    **changes: Any,
 ) -> TrainResult:
     result = train(
         data / "images",
@@ -63,6 +71,7 @@ def run(
         clusterer=cluster,
         initial=initial,
         resume=resume,
+        say=say,
     )
     assert result is not None
     return result
@@ -225,6 +234,23 @@ def test_another_network_is_refused_in_one_line(data: Path, finished: Path, tmp_
     assert not (tmp_path / "run").exists()
 
 
+def test_what_training_does_not_better_is_said(data: Path, finished: Path, tmp_path: Path) -> None:
+    """Of a few objects a good model may be worse after it, with a score as good as before."""
+    said: list[str] = []
+    initial = start_from(load_run(finished))
+    still = {"learning_rate": 1e-12, "iterations": 1, "momentum": 0.0, "scoring": False}
+    run(data, tmp_path / "same", initial=initial, say=said.append, **still)
+    before = next(text for text in said if "as it is" in text)
+    assert any("has not made the model better" in text for text in said) == (
+        float(before.split(" of ")[1].split()[0])
+        >= round(json.loads((tmp_path / "same/metrics.json").read_text())["validation"]["ap50"], 3)
+    )
+    said.clear()
+    wider = {**still, "features": (4, 16)}
+    run(data, tmp_path / "wider", initial=initial, say=said.append, **wider)
+    assert not any("as it is" in text for text in said)  # it is another network
+
+
 def test_a_wider_network_goes_on_from_what_was_learned(
     data: Path, finished: Path, tmp_path: Path
 ) -> None:
@@ -274,10 +300,17 @@ def test_fine_tuning_from_the_command_line(data: Path, finished: Path, tmp_path:
     written = TrainConfig.build(tmp_path / "run/config.yaml")
     assert (written.features, written.embedding_dim) == ((4, 8), 4)
     assert (written.loss.push, written.loss.window) == (0.5, 4)
+    assert written.learning_rate == TrainConfig().learning_rate / 4
+    assert "the learning rate is 0.0005" in done.stderr
+    assert "The model to start from has a validation AP@0.5 of " in done.stderr
     (tmp_path / "run/model.json").unlink()
     done = CliRunner().invoke(app, [*command, "--out", str(tmp_path / "run"), "--resume"])
     assert done.exit_code == 0, done.output
     assert load_run(tmp_path / "run").recipe.net.features == (4, 8)
+    given = ["--learning-rate", "0.003", "--out", str(tmp_path / "given")]
+    done = CliRunner().invoke(app, [*command, *given])
+    assert TrainConfig.build(tmp_path / "given/config.yaml").learning_rate == 0.003
+    assert "the learning rate is" not in done.stderr
     done = CliRunner().invoke(app, [*command[:-1], "windw=4", "--out", str(tmp_path / "other")])
     assert done.exit_code == 2
     done = CliRunner().invoke(
