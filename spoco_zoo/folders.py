@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spoco_zoo.config import SegmentConfig
 from spoco_zoo.errors import (
     BlocksFailed,
     ConfigError,
@@ -35,19 +36,19 @@ from spoco_zoo.ngff.opening import holds_zarr
 from spoco_zoo.ngff.picture import PICTURE_SUFFIXES
 from spoco_zoo.ngff.store import TIFF_SUFFIXES
 from spoco_zoo.ngff.target import state_of
-from spoco_zoo.segment import check_machines
+from spoco_zoo.segment import SegmentResult, check_machines
 from spoco_zoo.segment.ledger import REPORT, is_unfinished
 from spoco_zoo.segment.network.models import read_model
 from spoco_zoo.segment.output.target import default_output, run_folder
-from spoco_zoo.workflow import OBJECTS, measure_result, segment_with_pictures
+from spoco_zoo.workflow import OBJECTS, measure_result, segment_with_pictures, write_beside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from spoco_zoo.config import SegmentConfig
     from spoco_zoo.report.progress import Display
 
 __all__ = [
+    "PICTURE",
     "FolderResult",
     "Row",
     "find_images",
@@ -56,6 +57,7 @@ __all__ = [
     "segment_folder",
 ]
 
+PICTURE = "segment.png"
 NAMED = 5
 """So many images without labels are told of at the end; all are in the table."""
 
@@ -253,8 +255,13 @@ def segment_folder(
         else:
             row = had
         known = row.beside(REPORT)
+        # Of labels that were there the region is that of their run, whatever is asked for now.
+        done = None if had is None or known is None else _read_run(row.labels, known)
+        settings = SegmentConfig.checked(done.summary["config"]) if done else config
+        if report and done and row.beside(PICTURE) is None:  # it was stopped before
+            write_beside(str(image), done, settings, shown, report=True)
         if measure and known and (overwrite or row.beside(OBJECTS) is None):
-            measure_result(str(image), row.labels, known, config, shown)
+            measure_result(str(image), row.labels, known, settings, shown)
         return row
 
     rows, failures = [], []
@@ -336,10 +343,26 @@ def _place(
     inside = os.path.join(path, "labels", label_name)
     if overwrite or is_unfinished(run) or not _are_labels(output or inside):
         return output, None
-    objects, note = 0, "How many objects it has is not known: its segment.json cannot be read."
+    labels = os.path.realpath(output or inside)
+    if done := _read_run(labels, run / REPORT):
+        note = _told_before(done.summary)
+        return output, Row(path.name, labels, done.objects, note, left=True, report=done.report)
+    note = "How many objects it has is not known: its segment.json cannot be read."
+    return output, Row(path.name, labels, 0, note, left=True)
+
+
+def _read_run(labels: str, report: Path) -> SegmentResult | None:
+    """The finished run of labels that are there; None if its report cannot be read."""
     with suppress(OSError, ValueError, KeyError, TypeError):
-        objects, note = int(json.loads((run / REPORT).read_text())["objects"]), ""
-    return output, Row(path.name, output or inside, objects, note, left=True, report=run / REPORT)
+        summary = json.loads(report.read_text())
+        return SegmentResult(labels, report, int(summary["objects"]), 0, 0, summary)
+    return None
+
+
+def _told_before(summary: dict[str, Any]) -> str:
+    """What a run told of its image, by its report."""
+    said = summary.get("plan", {}).get("notes", "none"), summary.get("hint", "")
+    return " ".join(text for text in said if text not in ("", "none"))
 
 
 def _are_labels(place: str) -> bool:

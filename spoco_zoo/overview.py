@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 from typing import TYPE_CHECKING
 
+from spoco_zoo.folders import PICTURE
 from spoco_zoo.measure import write_table
 from spoco_zoo.replacing import replacing
 from spoco_zoo.report.figures import contact_sheet
 from spoco_zoo.report.page import Figure, Section, html_page
+from spoco_zoo.report.progress import printable
 from spoco_zoo.report.sections import provenance
 from spoco_zoo.workflow import OBJECTS
 
@@ -23,6 +25,8 @@ TABLE, PAGE, SHEET = "images.csv", "images.html", "images.png"
 COLUMNS = ("image", "objects", "labels", "note")
 MOST_SHOWN = 40
 """Pictures on the page; of more images some are shown, evenly spread."""
+LONGEST = 42
+"""Letters of a name above a picture; more run into the next one."""
 
 
 def write_overview(result: FolderResult, title: str) -> Path:
@@ -34,8 +38,13 @@ def write_overview(result: FolderResult, title: str) -> Path:
         The page.
     """
     result.folder.mkdir(exist_ok=True)
-    rows = [(row.image, str(row.objects), row.labels, row.note) for row in result.rows]
-    with replacing(result.folder / TABLE) as partial, partial.open("w", newline="") as file:
+    # Names of files need not be text.
+    rows = [
+        (printable(row.image), str(row.objects), printable(row.labels), printable(row.note))
+        for row in result.rows
+    ]
+    table = result.folder / TABLE
+    with replacing(table) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([COLUMNS, *rows])
     page = result.folder / PAGE
     html_page(
@@ -67,7 +76,7 @@ def write_object_table(result: FolderResult) -> tuple[Path, int]:
             lacking += bool(row.labels)
             continue
         table = pd.read_csv(path)
-        table.insert(0, "image", row.image)
+        table.insert(0, "image", printable(row.image))
         tables.append(table)
     result.folder.mkdir(exist_ok=True)
     whole = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["image"])
@@ -83,16 +92,20 @@ def _counted(result: FolderResult) -> str:
 
 def _pictures(result: FolderResult) -> list[Figure]:
     """One picture with the middle of every image, or of some of them; none without reports."""
-    shown = [(row, path) for row in result.rows if (path := row.beside("segment.png"))]
+    shown = [(row, path) for row in result.rows if (path := row.beside(PICTURE))]
     if not shown:
         return []
     step = -(-len(shown) // MOST_SHOWN)
     chosen = shown[::step]
     path = result.folder / SHEET
     contact_sheet([(_title(row), picture) for row, picture in chosen], path)
-    some = f" ({len(chosen)} of {len(shown)})" if step > 1 else ""
+    some = f" ({len(chosen)} of {len(result.rows)})" if len(chosen) < len(result.rows) else ""
     return [Figure(path, f"The middle of each image{some}, and the outlines of its labels.")]
 
 
 def _title(row: Row) -> str:
-    return f"{row.image}: {row.objects:,}"
+    """Name and count in one line, that of a long name without its middle."""
+    name = printable(row.image)
+    if len(name) > LONGEST:
+        name = f"{name[: LONGEST // 2]}...{name[-LONGEST // 3 :]}"
+    return f"{name}: {row.objects:,}"

@@ -47,6 +47,7 @@ __all__ = [
     "measure_result",
     "segment_with_pictures",
     "train_with_pictures",
+    "write_beside",
     "write_evaluation_page",
 ]
 
@@ -303,6 +304,14 @@ def segment_with_pictures(
     result = segment(source, model, config, on_event=listen, **options)
     if hint := result.summary.get("hint"):  # of an earlier version there is none
         display.note(hint)
+    write_beside(source, result, config, display, report=report)
+    return result
+
+
+def write_beside(
+    source: str, result: SegmentResult, config: SegmentConfig, display: Display, *, report: bool
+) -> None:
+    """Settings of a run beside its report, and picture and page if they are asked for."""
     try:
         write_settings(result)
         if report:
@@ -310,7 +319,6 @@ def segment_with_pictures(
     except (InputError, OSError) as error:
         # Not worth the result: the same command would be refused, as the label is there.
         display.note(f"The labels are complete, but not the page and settings beside: {error}")
-    return result
 
 
 def write_settings(result: SegmentResult) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -98,8 +99,10 @@ def contact_sheet(pictures: Sequence[tuple[str, Path]], path: Path) -> None:
         axes.set_axis_off()
     for axes, (title, panel) in zip(every, panels, strict=False):
         axes.imshow(panel, interpolation="antialiased")
-        axes.set_title(title, fontsize=9, color=INK)
-    save_figure(figure, path)
+        axes.set_title(title, fontsize=9, color=INK, parse_math=False)
+    with warnings.catch_warnings():  # titles may be of any script
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing")
+        save_figure(figure, path)
 
 
 def curves(rows: Sequence[Mapping[str, float]], path: Path) -> None:

@@ -113,6 +113,12 @@ class Split:
     kept: float = 1.0
     """Share of the objects of the training images that are annotated; 1 if nobody counted them."""
 
+    @property
+    def undivided(self) -> bool:
+        """Whether one image is learned from and validated on, as it has too few objects to cut."""
+        # Its labels for training may have been thinned out.
+        return self.val[0].image is self.train[0].image
+
 
 def channels_first(
     array: NDArray[Any], ndim: int, name: str, shape: tuple[int, ...] = ()

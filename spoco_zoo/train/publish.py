@@ -220,6 +220,6 @@ def measure(
             cases = (trainer.embed(network, momentum, [sample])[0] for sample in samples)
             scores = score_cases(cases, trainer.clusterer, tuned.best, trainer.background)
             metrics[part] = {"n_images": len(samples), **scores.to_dict()}
-    if split.val[0].labels is split.train[0].labels:  # too few objects to set some apart
+    if split.undivided:
         metrics["validation"]["n_trained_on"] = 1
     return metrics

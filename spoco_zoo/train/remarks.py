@@ -80,7 +80,7 @@ def remarks(split: Split, config: TrainConfig, setup: Setup) -> list[str]:
         found.append(remark_crop(split.train, setup.crop, pooling_factor(setup.net)))
     background = split.background and not config.no_background
     found.append(remark_empty(split.train, background=background))
-    if split.val[0].labels is not split.train[0].labels:  # else it was said
+    if not split.undivided:  # else it was said
         few = remark_few(split.val, sparse=config.annotation == "sparse")
         found.append(remark_twins(split) or few)
     found.append(remark_large([*split.val, *split.test]))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from bundle_runs import disks, make_run
 
 from spoco_zoo.cli import app
 from spoco_zoo.ngff import convert, open_image
+from spoco_zoo.report.progress import printable
 
 BAD = "not an image"
 
@@ -111,6 +114,50 @@ def test_what_is_done_is_left_and_what_is_mended_is_done(
     assert rows["a.tif"]["objects"] == rows["d.tif"]["objects"] != "0"
     spoco_zoo(*command, "--overwrite")
     assert all(p.stat().st_mtime_ns > then for p, then in before.items())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "n" * 90 + ".tif",
+        "$5$ and \\frac$.tif",
+        "new\nline\x1b.tif",
+        "\u7d30\u80de.tif",
+        os.fsdecode(b"\xe9.tif"),
+    ],
+)
+def test_names_of_files_were_taken_for_formulas_or_text(
+    images: Path, run: Path, tmp_path: Path, name: str
+) -> None:
+    """All was segmented, then table and page failed, each time again."""
+    shutil.copy(images / "a.tif", images / name)
+    out = tmp_path / "labels"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        done = spoco_zoo("segment", images, "--model", run, "--output", out, "--measure")
+    rows = rows_of(tmp_path / "labels.spoco-run")
+    assert rows[printable(name)]["objects"] == rows["a.tif"]["objects"]
+    assert set(pd.read_csv(json.loads(done.stdout)["table"])["image"]) == set(rows)
+
+
+def test_labels_that_are_there_are_measured_and_drawn_as_their_run_saw_the_image(
+    images: Path, run: Path, tmp_path: Path
+) -> None:
+    """Without --roi intensities were those of the image's corner."""
+    command = ("segment", images, "--model", run, "--output", tmp_path / "labels")
+    roi = ("--roi", "16:64,16:64")
+    first = spoco_zoo(*command, *roi, "--measure")
+    folder = tmp_path / "labels" / "a.tif.spoco-run"
+    table = (folder / "objects.csv").read_bytes()
+    rows = rows_of(tmp_path / "labels.spoco-run")
+    for name in ("objects.csv", "segment.png", "segment.html"):
+        (folder / name).unlink()
+    # As after Ctrl-C while the picture was drawn.
+    assert spoco_zoo(*command, "--measure").stdout == first.stdout
+    assert (folder / "objects.csv").read_bytes() == table
+    assert (folder / "segment.png").is_file()
+    assert (folder / "segment.html").is_file()
+    assert rows_of(tmp_path / "labels.spoco-run") == rows
 
 
 def test_without_a_folder_labels_lie_where_they_do_for_one_image(images: Path, run: Path) -> None:

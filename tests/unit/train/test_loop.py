@@ -157,8 +157,9 @@ def test_figures_of_an_image_that_was_trained_on_as_a_whole_say_so(
         shutil.copy(data / name / "0.tif", tmp_path / name)
     labels = tifffile.imread(data / "labels" / "0.tif")
     tifffile.imwrite(tmp_path / "labels" / "0.tif", np.where(labels == 1, labels, 0))
-    result = run(tmp_path, tmp_path / "run")
-    assert result.metrics["validation"]["n_trained_on"] == result.metrics["n_train"] == 1
+    for name, thinned in (("run", {}), ("thin", {"max_objects": 1})):
+        result = run(tmp_path, tmp_path / name, **thinned)
+        assert result.metrics["validation"]["n_trained_on"] == result.metrics["n_train"] == 1
     assert "n_trained_on" not in run(data, tmp_path / "three").metrics["validation"]
 
 
