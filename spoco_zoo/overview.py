@@ -38,6 +38,8 @@ def write_overview(result: FolderResult, title: str) -> Path:
         The page.
     """
     result.folder.mkdir(exist_ok=True)
+    if any(row.labels and row.beside(OBJECTS) is None for row in result.rows):
+        (result.folder / OBJECTS).unlink(missing_ok=True)  # of labels that were replaced
     # Names of files need not be text.
     rows = [
         (printable(row.image), str(row.objects), printable(row.labels), printable(row.note))

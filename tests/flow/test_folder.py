@@ -112,7 +112,10 @@ def test_what_is_done_is_left_and_what_is_mended_is_done(
     )
     rows = rows_of(tmp_path / "labels.spoco-run")
     assert rows["a.tif"]["objects"] == rows["d.tif"]["objects"] != "0"
+    table = Path(json.loads(spoco_zoo(*command, "--measure").stdout)["table"])
+    assert table.is_file()
     spoco_zoo(*command, "--overwrite")
+    assert not table.exists()  # its ids were those of labels that are gone
     assert all(p.stat().st_mtime_ns > then for p, then in before.items())
 
 
