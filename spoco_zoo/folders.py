@@ -25,16 +25,12 @@ from spoco_zoo.config import SegmentConfig
 from spoco_zoo.errors import (
     BlocksFailed,
     ConfigError,
-    DataError,
     InputError,
     Interrupted,
     RemoteError,
 )
-from spoco_zoo.naming import by_name, is_named_labels, stem, visible
+from spoco_zoo.image_folder import find_images
 from spoco_zoo.ngff import is_label_tiff, is_remote, is_tiff_name, open_image
-from spoco_zoo.ngff.opening import holds_zarr
-from spoco_zoo.ngff.picture import PICTURE_SUFFIXES
-from spoco_zoo.ngff.store import TIFF_SUFFIXES
 from spoco_zoo.ngff.target import state_of
 from spoco_zoo.segment import SegmentResult, check_machines
 from spoco_zoo.segment.ledger import REPORT, is_unfinished
@@ -43,7 +39,7 @@ from spoco_zoo.segment.output.target import default_output, run_folder
 from spoco_zoo.workflow import OBJECTS, measure_result, segment_with_pictures, write_beside
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from spoco_zoo.report.progress import Display
 
@@ -51,8 +47,6 @@ __all__ = [
     "PICTURE",
     "FolderResult",
     "Row",
-    "find_images",
-    "is_folder_of_images",
     "list_pending",
     "segment_folder",
 ]
@@ -118,38 +112,6 @@ class FolderResult:
             f"{len(wanting)} of {len(self.rows)} images lack labels: {named}{more}. The same "
             "command tries these again."
         )
-
-
-def is_folder_of_images(place: str) -> bool:
-    """Whether a local folder is no OME-Zarr itself and holds something that is an image by name."""
-    return os.path.isdir(place) and not holds_zarr(place) and any(_candidates(Path(place)))
-
-
-def find_images(folder: Path) -> tuple[list[Path], str]:
-    """The images of a folder, in order, and what to tell of the rest of it.
-
-    Labels are left out: those of this package, and what is named as Cellpose names masks.
-
-    Raises
-    ------
-    DataError
-        If there is none, or two differ in their ending alone.
-    """
-    found = sorted(_candidates(folder))
-    images = [path for path in found if not _holds_labels(path)]
-    if not images:
-        raise DataError(
-            "a folder to be segmented must hold images",
-            f"labels alone in {folder}",
-            "Check the path.",
-        )
-    by_name(((stem(path), path) for path in images), "images of a folder")
-    labels = len(found) - len(images)
-    deeper = sum(path.is_dir() and not _is_known(path) for path in visible(folder.iterdir()))
-    notes = [f"Labels among the images are left out: {labels}."] if labels else []
-    if deeper:
-        notes.append(f"Folders in {folder} are left out: {deeper}. Give each by itself.")
-    return images, " ".join(notes)
 
 
 def list_pending(
@@ -283,32 +245,6 @@ def segment_folder(
         display.note(f"Images that had labels are left as they are: {left} (--overwrite).")
     folder = Path(f"{os.path.realpath(output or source)}.spoco-run")
     return FolderResult(folder, tuple(rows), tuple(failures))
-
-
-def _is_known(folder: Path) -> bool:
-    """Whether a folder is an image, or belongs to a run."""
-    return holds_zarr(folder) or folder.suffix == ".spoco-run"
-
-
-def _candidates(folder: Path) -> Iterator[Path]:
-    """What is an image by its name, or a Zarr."""
-    for path in visible(folder.iterdir()):
-        if path.is_dir():
-            if holds_zarr(path):
-                yield path
-        elif path.suffix.lower() in (*TIFF_SUFFIXES, *PICTURE_SUFFIXES):
-            yield path
-
-
-def _holds_labels(path: Path) -> bool:
-    """Whether an image of a folder is none."""
-    if is_named_labels(path):
-        return True
-    if path.is_file():
-        return is_label_tiff(path)
-    with suppress(InputError):  # what cannot be read is told of when its turn comes
-        return open_image(path).is_label
-    return False
 
 
 def _folder_for(output: str | None) -> Path | None:

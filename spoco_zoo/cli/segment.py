@@ -189,7 +189,7 @@ def segment(
         device=device,
     )
     if os.path.isdir(source):
-        from spoco_zoo.folders import is_folder_of_images
+        from spoco_zoo.image_folder import is_folder_of_images
 
         if is_folder_of_images(source):
             if dry_run:

@@ -1,0 +1,78 @@
+"""What lies in a folder of images: OME-Zarr, TIFF, PNG and JPEG, and labels that do not count."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spoco_zoo.errors import DataError, InputError
+from spoco_zoo.naming import by_name, is_named_labels, stem, visible
+from spoco_zoo.ngff import is_label_tiff, open_image
+from spoco_zoo.ngff.opening import holds_zarr
+from spoco_zoo.ngff.picture import PICTURE_SUFFIXES
+from spoco_zoo.ngff.store import TIFF_SUFFIXES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["find_images", "is_folder_of_images"]
+
+
+def is_folder_of_images(place: str) -> bool:
+    """Whether a local folder is no OME-Zarr itself and holds something that is an image by name."""
+    return os.path.isdir(place) and not holds_zarr(place) and any(_candidates(Path(place)))
+
+
+def find_images(folder: Path) -> tuple[list[Path], str]:
+    """The images of a folder, in order, and what to tell of the rest of it.
+
+    Labels are left out: those of this package, and what is named as Cellpose names masks.
+
+    Raises
+    ------
+    DataError
+        If there is none, or two differ in their ending alone.
+    """
+    found = sorted(_candidates(folder))
+    images = [path for path in found if not _holds_labels(path)]
+    if not images:
+        raise DataError(
+            "a folder to be segmented must hold images",
+            f"labels alone in {folder}",
+            "Check the path.",
+        )
+    by_name(((stem(path), path) for path in images), "images of a folder")
+    labels = len(found) - len(images)
+    deeper = sum(path.is_dir() and not _is_known(path) for path in visible(folder.iterdir()))
+    notes = [f"Labels among the images are left out: {labels}."] if labels else []
+    if deeper:
+        notes.append(f"Folders in {folder} are left out: {deeper}. Give each by itself.")
+    return images, " ".join(notes)
+
+
+def _is_known(folder: Path) -> bool:
+    """Whether a folder is an image, or belongs to a run."""
+    return holds_zarr(folder) or folder.suffix == ".spoco-run"
+
+
+def _candidates(folder: Path) -> Iterator[Path]:
+    """What is an image by its name, or a Zarr."""
+    for path in visible(folder.iterdir()):
+        if path.is_dir():
+            if holds_zarr(path):
+                yield path
+        elif path.suffix.lower() in (*TIFF_SUFFIXES, *PICTURE_SUFFIXES):
+            yield path
+
+
+def _holds_labels(path: Path) -> bool:
+    """Whether an image of a folder is none."""
+    if is_named_labels(path):
+        return True
+    if path.is_file():
+        return is_label_tiff(path)
+    with suppress(InputError):  # what cannot be read is told of when its turn comes
+        return open_image(path).is_label
+    return False
