@@ -203,36 +203,16 @@ def segment_folder(
     if note:
         display.note(note)
     asked: list[bool] = []
-    options |= dict(workers=workers, gpus=gpus, scheduler=scheduler, device=device, report=report)
-    options |= dict(label_name=label_name, overwrite=overwrite, on_stop=lambda: asked.append(True))
-
-    def segmented(image: Path, shown: _OfOne) -> Row:
-        place, had = _place(image, target, label_name, overwrite=overwrite)
-        if had is None:
-            result = segment_with_pictures(
-                str(image), model, config, shown, output=place, **options
-            )
-            told = " ".join(shown.notes)
-            row = Row(image.name, result.output, result.objects, told, report=result.report)
-        else:
-            row = had
-        known = row.beside(REPORT)
-        # Of labels that were there the region is that of their run, whatever is asked for now.
-        done = None if had is None or known is None else _read_run(row.labels, known)
-        settings = SegmentConfig.checked(done.summary["config"]) if done else config
-        if report and done and row.beside(PICTURE) is None:  # it was stopped before
-            write_beside(str(image), done, settings, shown, report=True)
-        if measure and known and (overwrite or row.beside(OBJECTS) is None):
-            measure_result(str(image), row.labels, known, settings, shown)
-        return row
-
+    options |= dict(workers=workers, gpus=gpus, scheduler=scheduler, device=device)
+    options |= dict(on_stop=lambda: asked.append(True))
+    work = _Work(model, config, target, label_name, overwrite, report, measure, options)
     rows, failures = [], []
     for done, image in enumerate(images):
         if asked:  # while the last phases of the image before were at work
             raise Interrupted("stopped; the same command goes on with the other images")
         shown = _OfOne(display, image.name, done, len(images))
         try:
-            rows.append(segmented(image, shown))
+            rows.append(work.row(image, shown))
         except RemoteError:
             raise
         except (InputError, BlocksFailed) as error:
@@ -304,6 +284,52 @@ def _told_before(summary: dict[str, Any]) -> str:
 def _are_labels(place: str) -> bool:
     """Whether labels that this package wrote are at a place."""
     return is_label_tiff(place) if is_tiff_name(place) else state_of(place) == "label"
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is asked for of every image; see `segment_folder`."""
+
+    model: str
+    config: SegmentConfig
+    folder: Path | None
+    label_name: str
+    overwrite: bool
+    report: bool
+    measure: bool
+    options: dict[str, Any]
+
+    def row(self, image: Path, shown: _OfOne) -> Row:
+        """Segment an image, or fill in what is missing beside labels that are there."""
+        place, had = _place(image, self.folder, self.label_name, overwrite=self.overwrite)
+        if had is None:
+            return self._segmented(image, place, shown)
+        known = had.beside(REPORT)
+        if known and (done := _read_run(had.labels, known)):
+            # The region is that of their run, whatever is asked for now.
+            config = SegmentConfig.checked(done.summary["config"])
+            if self.report and had.beside(PICTURE) is None:  # it was stopped before
+                write_beside(str(image), done, config, shown, report=True)
+            if self.measure and had.beside(OBJECTS) is None:
+                measure_result(str(image), done.output, known, config, shown)
+        return had
+
+    def _segmented(self, image: Path, place: str | None, shown: _OfOne) -> Row:
+        result = segment_with_pictures(
+            str(image),
+            self.model,
+            self.config,
+            shown,
+            report=self.report,
+            output=place,
+            label_name=self.label_name,
+            overwrite=self.overwrite,
+            **self.options,
+        )
+        if self.measure:
+            measure_result(str(image), result.output, result.report, self.config, shown)
+        told = " ".join(shown.notes)
+        return Row(image.name, result.output, result.objects, told, report=result.report)
 
 
 class _OfOne:
