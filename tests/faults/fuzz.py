@@ -52,6 +52,7 @@ from spoco_zoo.metrics import Contingency, score_counts
 from spoco_zoo.nets.model import load_run
 from spoco_zoo.segment import segment
 from spoco_zoo.segment.channels import choose_channels
+from spoco_zoo.segment.scale.colours import with_colour
 
 SECONDS = 400
 LARGE = 2**22
@@ -228,9 +229,11 @@ class Fuzzer:
         block = {"version": "0.5", "multiscales": [{"axes": entries, "datasets": datasets}]}
         group.attrs["ome"] = block
         # A plain store does not say that its channels are colours: the choice is made for it.
-        recipe = load_run(self.models[ndim]).recipe
-        channels = choose_channels(image, 0, None, recipe)[0] if image.colour else ()
-        config = SegmentConfig(channel=channels[0] if channels else None)
+        model = load_run(self.models[ndim])
+        config, _ = with_colour(image, model, SegmentConfig())
+        if image.colour and config.channel is None:
+            channels = choose_channels(image, 0, None, model.recipe)[0]
+            config = SegmentConfig(channel=channels[0] if channels else None)
         segment(place / "image", self.models[ndim], config, output=place / "labels")
         return np.asarray(zarr.open_array(place / "labels" / "0", mode="r")[...])
 
