@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -185,9 +186,9 @@ def test_hot_pixels_are_mended_alike_in_every_region(tmp_path: Path, factor: flo
     found = measure(image, 0, 0, (0,))
     shape = image.spatial_shape()
     whole = read_normalised(image, 0, 0, (0,), Box((0, 0), shape), found)
-    for y in range(0, shape[0] - 8, 7):
-        part = read_normalised(image, 0, 0, (0,), Box((y, 11), (y + 8, 20)), found)
-        assert np.array_equal(part, whole[:, y : y + 8, 11:20])
+    for y, x in product(range(0, shape[0] - 8, 7), range(0, shape[1] - 9, 8)):
+        part = read_normalised(image, 0, 0, (0,), Box((y, x), (y + 8, x + 9)), found)
+        assert np.array_equal(part, whole[:, y : y + 8, x : x + 9])
 
 
 def test_an_image_is_normalised_alike_for_training(tmp_path: Path, monkeypatch) -> None:
