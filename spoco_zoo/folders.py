@@ -311,8 +311,18 @@ class _Work:
             if self.report and had.beside(PICTURE) is None:  # it was stopped before
                 write_beside(str(image), done, config, shown, report=True)
             if self.measure and had.beside(OBJECTS) is None:
-                measure_result(str(image), done.output, known, config, shown)
+                self._measure(image, done, config, shown)
         return had
+
+    @staticmethod
+    def _measure(image: Path, done: SegmentResult, config: SegmentConfig, shown: _OfOne) -> None:
+        """A table that cannot be made is told of, and costs no image its labels."""
+        try:
+            measure_result(str(image), done.output, done.report, config, shown)
+        except RemoteError:
+            raise
+        except InputError as error:
+            shown.note(f"no table of its objects: {error}")
 
     def _segmented(self, image: Path, place: str | None, shown: _OfOne) -> Row:
         result = segment_with_pictures(
@@ -327,7 +337,7 @@ class _Work:
             **self.options,
         )
         if self.measure:
-            measure_result(str(image), result.output, result.report, self.config, shown)
+            self._measure(image, result, self.config, shown)
         told = " ".join(shown.notes)
         return Row(image.name, result.output, result.objects, told, report=result.report)
 

@@ -211,7 +211,7 @@ def clear_locked(
         # What a link leads to is none of the folder's.
         trees = [path for path in going if not path.is_symlink()]
         total = sum(len(names) for path in trees for _, _, names in os.walk(path))
-        gone = count()
+        gone = count(1)
         for path in trees:
             for place, _, names in os.walk(path, topdown=False):
                 for name in names:

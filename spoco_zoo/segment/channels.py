@@ -13,17 +13,21 @@ from spoco_zoo.errors import ConfigError, StoreError
 from spoco_zoo.ngff import find_channels, palette_error, planes_as_channels
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from spoco_zoo.config import ModelRecipe
     from spoco_zoo.ngff import Image
 
-__all__ = ["COLOURS", "choose_axes", "choose_channels", "colours_in_the_middle"]
+__all__ = ["COLOURS", "choose_axes", "choose_channels", "some_colours"]
 
 COLOURS = ("red", "green", "blue")
 
 LOOK = 512
-"""Edge of the middle part that decides between colours."""
+"""Edge of the part that decides between colours."""
+PLACES = ((1, 1), (0, 0), (2, 2), (0, 2), (2, 0))
+"""Where it may lie, in halves of the room that there is."""
 
 
 def choose_axes(image: Image, recipe: ModelRecipe) -> Image:
@@ -108,22 +112,34 @@ def _of_two(image: Image, wanted: str, chosen: int) -> str:
     )
 
 
-def colours_in_the_middle(image: Image, level: int) -> NDArray[np.generic] | None:
-    """Colours (C, [Z,] Y, X) of the middle of a photograph; None if they are equal: it is grey."""
-    where = []
-    for axis, n in zip(image.spatial, image.spatial_shape(level), strict=True):
-        edge = min(n, LOOK if axis != "z" else 1)
-        where.append(slice((n - edge) // 2, (n - edge) // 2 + edge))
-    middle = image.read(level, image.n_times // 2, range(min(image.n_channels, 3)), where)
-    return None if all(np.array_equal(middle[0], other) for other in middle[1:]) else middle
+def some_colours(
+    image: Image, level: int, region: Sequence[slice] | None = None
+) -> NDArray[np.generic] | None:
+    """Colours (C, [Z,] Y, X) of a part of a photograph, or of a region of it.
+
+    Of the middle, or of another part where they are equal there; None if they are everywhere: it
+    is grey.
+    """
+    whole = region or tuple(slice(0, n) for n in image.spatial_shape(level))
+    for y, x in PLACES:
+        where = []
+        for axis, part, place in zip(image.spatial, whole, (0, y, x)[-len(whole) :], strict=True):
+            edge = min(part.stop - part.start, LOOK if axis != "z" else 1)
+            room = part.stop - part.start - edge
+            start = part.start + (room // 2 if axis == "z" else room * place // 2)
+            where.append(slice(start, start + edge))
+        found = image.read(level, image.n_times // 2, range(min(image.n_channels, 3)), where)
+        if not all(np.array_equal(found[0], other) for other in found[1:]):
+            return found
+    return None
 
 
 def _of_colours(image: Image, level: int) -> tuple[tuple[int, ...], str]:
-    """The colour with most contrast in the middle of a photograph."""
-    middle = colours_in_the_middle(image, level)
-    if middle is None:
+    """The colour with most contrast in a part of a photograph."""
+    colours = some_colours(image, level)
+    if colours is None:
         return (0,), "The image is stored in colour, but it is grey: one channel is used."
-    best = int(np.argmax([float(colour.std(dtype=np.float64)) for colour in middle]))
+    best = int(np.argmax([float(colour.std(dtype=np.float64)) for colour in colours]))
     return (best,), (
         f"The image is in colour and the model takes one channel: {COLOURS[best]} has most "
         "contrast and is used. --channel 0, 1 or 2 chooses another."

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spoco_zoo.errors import SpocoError
+from spoco_zoo.errors import SpocoError, StoreError
 from spoco_zoo.locking import clear_locked
 from spoco_zoo.ngff.image import UNREADABLE
 from spoco_zoo.segment.ledger import PROGRESS
@@ -28,6 +28,7 @@ __all__ = [
     "clear_folder",
     "face_entry",
     "failed_text",
+    "no_result",
     "quietly",
 ]
 
@@ -164,6 +165,16 @@ def failed_text(failures: Sequence[Failure], output: str) -> str:
         f"{len(failures)} without result: {named}{more}. "
         f"The rest is in {output}; the same command tries these again."
     )
+
+
+def no_result(failures: Sequence[Failure]) -> SpocoError:
+    """What to raise where no block has a result: of an image of which nothing can be read, that."""
+    reason = failures[0].reason
+    if all(failure.reason.startswith(UNREADABLE) for failure in failures):
+        rule, _, rest = reason.partition("; found ")
+        found, _, remedy = rest.rpartition(". ")
+        return StoreError(rule, found, remedy)
+    return SpocoError(f"no block has a result; {reason}")
 
 
 def clear_folder(folder: Path, keep: tuple[str, ...] = (), tell: Tell | None = None) -> None:

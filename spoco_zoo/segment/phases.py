@@ -12,14 +12,13 @@ from __future__ import annotations
 import math
 from contextlib import contextmanager
 from functools import partial
-from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from spoco_zoo import ngff
-from spoco_zoo.errors import BlocksFailed, SpocoError, StoreError
+from spoco_zoo.errors import BlocksFailed, StoreError
 from spoco_zoo.segment.checks import check_same_image
 from spoco_zoo.segment.execute import InProcess
 from spoco_zoo.segment.ledger import DOUBTS, REPORT, Ledger
@@ -33,6 +32,7 @@ from spoco_zoo.segment.outcome import (
     clear_folder,
     face_entry,
     failed_text,
+    no_result,
 )
 from spoco_zoo.segment.output.final import CoreItem, fill_coarse, relabel_block
 from spoco_zoo.segment.output.levels import create_final, create_levels, open_levels, write_tiff
@@ -188,7 +188,7 @@ class Run:
         self.executor.run(partial(task, common), rows_of(orphans, grid, 1), success, failure)
         count.close()
         if not self.progress.blocks_done:
-            raise SpocoError(f"no block has a result; {self.failures[0].reason}")
+            raise no_result(self.failures)
         self.progress.start_epoch()
         if self.progress.gap:
             self._record(self._later({"phase": "again"}))
@@ -267,7 +267,7 @@ class Run:
         # One by one: a list of all units of a large volume would not fit the driver.
         units = ((n, where, known(n)) for n, where in enumerate(ngff.write_blocks(coarse)))
         sizes = zip(coarse.shape, coarse.shards or coarse.chunks, strict=True)
-        total = prod(-(-size // step) for size, step in sizes)
+        total = math.prod(-(-size // step) for size, step in sizes)
         self._phase(
             name,
             "coarse",
@@ -392,9 +392,9 @@ class Run:
             on_result(item, result)
             count.succeeded()
 
-        def failure(item: Any, reason: str) -> None:
+        def fail(item: Any, reason: str) -> None:
             self._note_gap()
             count.failed(place(item), reason)
 
-        self.executor.run(task, items, success, failure)
+        self.executor.run(task, items, success, fail)
         count.close()

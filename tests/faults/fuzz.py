@@ -50,6 +50,7 @@ from spoco_zoo.config import SegmentConfig
 from spoco_zoo.errors import SpocoError
 from spoco_zoo.metrics import Contingency, score_counts
 from spoco_zoo.nets.model import load_run
+from spoco_zoo.ngff.image import UNREADABLE
 from spoco_zoo.segment import segment
 from spoco_zoo.segment.channels import choose_channels
 from spoco_zoo.segment.scale.colours import with_colour
@@ -71,6 +72,9 @@ KINDS: dict[str, Callable[[np.random.Generator, Path], Case]] = {
     "values": odd_values,
     "labels": labels_pair,
 }
+
+
+PARTLY = "labels of what can be read"
 
 
 class CrashError(AssertionError):
@@ -119,6 +123,8 @@ class Fuzzer:
                 raise CrashError(f"{arguments[0]}: not one line: {done.stderr!r}")
             self.line = errors[0]
             return None
+        if done.exit_code == 3 and UNREADABLE in errors[0]:
+            return PARTLY
         if done.exit_code != 0:
             raise CrashError(f"{arguments[0]}: exit code {done.exit_code}: {done.stderr}")
         return done.stdout
@@ -155,6 +161,8 @@ class Fuzzer:
             return outcome if target.suffix == ".zarr" or outcome == "refused" else "correct"
         if image is None:
             raise CrashError("segmented what cannot be opened")
+        if done == PARTLY:
+            return "in part"
         self._check_labels(case, image, labels, ndim)
         return "correct"
 
@@ -205,10 +213,10 @@ class Fuzzer:
         values = self._values(case, image)
         if not np.isfinite(values.astype(np.float64)).all():
             raise CrashError("segmented values that are not finite")
-        wide = np.float64 if values.dtype.kind in "fb" else values.dtype
+        wide = np.float64 if values.dtype.kind in "fb" else np.dtype(values.dtype.str)
         plain = np.ascontiguousarray(values, wide)
         key = zlib.crc32(
-            repr((ndim, image.axes, image.colour, plain.shape, str(wide))).encode()
+            repr((ndim, image.axes, image.units, image.colour, plain.shape, str(wide))).encode()
             + plain.tobytes()
         )
         if key not in self.references:
@@ -223,7 +231,10 @@ class Fuzzer:
         group = zarr.open_group(place / "image", mode="w", zarr_format=3)
         group.create_array("0", shape=values.shape, dtype=values.dtype)[...] = values
         kinds = {"t": "time", "c": "channel"}
-        entries = [{"name": a, "type": kinds.get(a, "space")} for a in image.axes]
+        entries = [
+            {"name": a, "type": kinds.get(a, "space")} | ({"unit": unit} if unit else {})
+            for a, unit in zip(image.axes, image.units, strict=True)
+        ]
         scale = [{"type": "scale", "scale": list(image.levels[0].scale)}]
         datasets = [{"path": "0", "coordinateTransformations": scale}]
         block = {"version": "0.5", "multiscales": [{"axes": entries, "datasets": datasets}]}

@@ -168,6 +168,24 @@ def test_eight_blocks_that_stay_bad_kept_a_resumed_run_from_ever_ending(tmp_path
     assert np.unique(read_labels(output)).tolist() == [0, 1, 2, 3, 4, 5]
 
 
+def test_an_image_of_which_nothing_can_be_read_is_unusable_input(tmp_path: Path) -> None:
+    """It was a failure of the work (exit code 1), and a run folder stayed."""
+    pixels = np.random.default_rng(0).integers(90, 110, (48, 48)).astype(np.uint16)
+    image = write_image(tmp_path / "image.ome.zarr", pixels, "YX")
+    (chunk,) = (path for path in (image / "0" / "c").rglob("*") if path.is_file())
+    whole = chunk.read_bytes()
+    chunk.write_bytes(whole[:20])
+    call = partial(segment, image, "nuclei-fluo-2d-sparse", output=tmp_path / "o.zarr")
+    with pytest.raises(
+        StoreError, match=r"must be readable; found .*Copy the image again"
+    ) as caught:
+        call()
+    assert caught.value.exit_code == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["image.ome.zarr"]
+    chunk.write_bytes(whole)
+    assert call().objects == 0
+
+
 def test_one_damaged_chunk_kept_all_the_rest_from_being_segmented(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     pixels = rng.integers(90, 110, (320, 320)).astype(np.uint16)

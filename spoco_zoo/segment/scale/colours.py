@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from spoco_zoo.errors import RemoteError, StoreError
-from spoco_zoo.segment.channels import COLOURS, colours_in_the_middle
+from spoco_zoo.segment.channels import COLOURS, some_colours
 from spoco_zoo.segment.plan import asked_region
 from spoco_zoo.segment.scale.looking import EDGE, middle_part, shown_channel
 
@@ -91,11 +91,12 @@ def find_colour(image: Image, model: Model, config: SegmentConfig) -> tuple[int 
     ):
         return None, ""
     try:
-        colours = colours_in_the_middle(image, config.level)
+        region = asked_region(image, recipe, config)
+        colours = some_colours(image, config.level, region.slices)
         if colours is None:
             return None, ""
         contrast = [float(colour.std(dtype=np.float64)) for colour in colours]
-        part = middle_part(asked_region(image, recipe, config), EDGE)
+        part = middle_part(region, EDGE)
         shown = [shown_channel(image, model, config, c) for c in range(len(colours))]
         clear = [max(one.look(z, part, scored=True).kept for z in ZOOMS) for one in shown]
     except RemoteError:

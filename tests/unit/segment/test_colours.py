@@ -119,6 +119,18 @@ def test_where_nothing_is_clear_contrast_decides(model: Model, tmp_path: Path) -
     assert dry_run(even, model).channels == (RED,)
 
 
+def test_a_picture_with_a_blank_middle_is_not_grey(model: Model, tmp_path: Path) -> None:
+    """Its middle alone was looked at, whatever the region."""
+    dim, truth = nuclei((256, 256), 20)
+    rgb = np.zeros((1600, 1600, 3), np.uint8)
+    rgb[:256, :256, BLUE] = dim
+    tifffile.imwrite(tmp_path / "a.tif", rgb, photometric="rgb")
+    there = SegmentConfig(roi=((0, 256), (0, 256)))
+    result = segment(tmp_path / "a.tif", model, there, output=tmp_path / "l.tif")
+    assert score(tifffile.imread(result.output).astype(np.int32), truth).ap50 > 0.85
+    assert dry_run(tmp_path / "a.tif", model).channels == (BLUE,)
+
+
 def test_likeness_of_even_colours_is_none() -> None:
     ramp = np.arange(12.0).reshape(1, 3, 4)
     assert likeness(np.concatenate([ramp * 0, -ramp, ramp])) == pytest.approx([0, -1, 1])
