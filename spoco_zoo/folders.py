@@ -105,7 +105,7 @@ class FolderResult:
             return
         if not any(row.labels for row in self.rows):
             raise self.failures[0]
-        wanting = [row for row in self.rows if row.note and not row.left and row.report is None]
+        wanting = [row for row in self.rows if not row.labels]
         named = "; ".join(f"{row.image}: {row.note.rstrip('.')}" for row in wanting[:NAMED])
         more = f"; and {len(wanting) - NAMED} more" if len(wanting) > NAMED else ""
         raise BlocksFailed(
