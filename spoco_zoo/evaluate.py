@@ -16,7 +16,7 @@ from spoco_zoo.errors import DataError
 from spoco_zoo.metrics import Contingency, Scores, best_ious, mean, pooled, score_counts
 from spoco_zoo.naming import by_name, stem, visible
 from spoco_zoo.ngff import find_labels
-from spoco_zoo.ngff.opening import holds_zarr
+from spoco_zoo.ngff.opening import is_plain_folder
 from spoco_zoo.ngff.store import whole_chunks
 from spoco_zoo.verbs import make_verb
 
@@ -142,7 +142,7 @@ def evaluate(
 
 def _pairs(prediction: str | Path, truth: str | Path) -> _Pairs:
     """Match two images, or the contents of two folders by name."""
-    folders = [_is_folder_of_images(place) for place in (prediction, truth)]
+    folders = [is_plain_folder(place) for place in (prediction, truth)]
     if not any(folders):
         return _Pairs(((stem(Path(truth)), prediction, truth),))
     if not all(folders):
@@ -163,11 +163,6 @@ def _pairs(prediction: str | Path, truth: str | Path) -> _Pairs:
         tuple((name, predictions[name], truths[name]) for name in sorted(truths)),
         tuple(sorted(predictions.keys() - truths.keys())),
     )
-
-
-def _is_folder_of_images(place: str | Path) -> bool:
-    """Whether a local folder is no OME-Zarr itself."""
-    return Path(place).is_dir() and not holds_zarr(place)
 
 
 def _by_name(folder: Path) -> dict[str, Path]:
@@ -213,10 +208,8 @@ def _count(
             f"axes {','.join(prediction.axes)} and {','.join(truth.axes)} for {name!r}",
             "Save both with the same axes named: for a TIFF, as ImageJ or OME-TIFF.",
         )
-    done, every = (
-        0,
-        n_times * sum(1 for _ in _regions(truth, shapes[1], 0 if n_times > 1 else None)),
-    )
+    done = 0
+    every = n_times * sum(1 for _ in _regions(truth, shapes[1], 0 if n_times > 1 else None))
     for time in range(n_times):
         table = Contingency(ignore=ignore)
         for region in _regions(truth, shapes[1], time if n_times > 1 else None):

@@ -32,6 +32,7 @@ from spoco_zoo.errors import (
 from spoco_zoo.image_folder import find_images
 from spoco_zoo.ngff import is_label_tiff, is_remote, is_tiff_name, open_image
 from spoco_zoo.ngff.target import state_of
+from spoco_zoo.run_folder import RUN_ENDING
 from spoco_zoo.segment import SegmentResult, check_machines
 from spoco_zoo.segment.ledger import REPORT, is_unfinished
 from spoco_zoo.segment.network.models import read_model
@@ -223,7 +224,7 @@ def segment_folder(
     left = sum(row.left for row in rows)
     if left:
         display.note(f"Images that had labels are left as they are: {left} (--overwrite).")
-    folder = Path(f"{os.path.realpath(output or source)}.spoco-run")
+    folder = Path(f"{os.path.realpath(output or source)}{RUN_ENDING}")
     return FolderResult(folder, tuple(rows), tuple(failures))
 
 

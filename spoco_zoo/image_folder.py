@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,9 +9,10 @@ from typing import TYPE_CHECKING
 from spoco_zoo.errors import DataError, InputError
 from spoco_zoo.naming import by_name, is_named_labels, stem, visible
 from spoco_zoo.ngff import is_label_tiff, open_image
-from spoco_zoo.ngff.opening import holds_zarr
+from spoco_zoo.ngff.opening import holds_zarr, is_plain_folder
 from spoco_zoo.ngff.picture import PICTURE_SUFFIXES
 from spoco_zoo.ngff.store import TIFF_SUFFIXES
+from spoco_zoo.run_folder import RUN_ENDING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +22,7 @@ __all__ = ["find_images", "is_folder_of_images"]
 
 def is_folder_of_images(place: str) -> bool:
     """Whether a local folder is no OME-Zarr itself and holds something that is an image by name."""
-    return os.path.isdir(place) and not holds_zarr(place) and any(_candidates(Path(place)))
+    return is_plain_folder(place) and any(_candidates(Path(place)))
 
 
 def find_images(folder: Path) -> tuple[list[Path], str]:
@@ -54,7 +54,7 @@ def find_images(folder: Path) -> tuple[list[Path], str]:
 
 def _is_known(folder: Path) -> bool:
     """Whether a folder is an image, or belongs to a run."""
-    return holds_zarr(folder) or folder.suffix == ".spoco-run"
+    return holds_zarr(folder) or folder.suffix == RUN_ENDING
 
 
 def _candidates(folder: Path) -> Iterator[Path]:

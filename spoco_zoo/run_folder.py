@@ -1,4 +1,4 @@
-"""What the files of a training run are called."""
+"""What the files of a training run are called, and the folder of a segmentation."""
 
 CONFIG, SPLIT, LOG = "config.yaml", "split.json", "log.jsonl"
 """What was asked for; names of train, val and test images; one line per report."""
@@ -10,3 +10,5 @@ RECIPE, MODEL = "model.json", "model.pt"
 """The finished model: everything but the weights, and the weights."""
 METRICS, SAMPLE = "metrics.json", "sample.npz"
 """Its scores, and an image for its bundle."""
+RUN_ENDING = ".spoco-run"
+"""Of the folder of a segmentation, beside its labels."""

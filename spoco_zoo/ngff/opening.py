@@ -20,7 +20,7 @@ from spoco_zoo.ngff.picture import PictureArray, is_picture
 from spoco_zoo.ngff.store import is_remote, local_path, open_group
 from spoco_zoo.ngff.tiff import TiffInfo, inspect_tiff
 
-__all__ = ["holds_zarr", "open_image"]
+__all__ = ["holds_zarr", "is_plain_folder", "open_image"]
 
 LONGEST, LARGEST = 2**28, 2**53
 """Voxels of an axis and of an image: beyond what is ever acquired, within what can be counted."""
@@ -33,6 +33,11 @@ SHOWN = 8
 def holds_zarr(folder: str | Path) -> bool:
     """Whether a local folder is itself a Zarr group or array."""
     return any(os.path.exists(os.path.join(folder, name)) for name in MARKS)
+
+
+def is_plain_folder(place: str | Path) -> bool:
+    """Whether a local folder is no Zarr itself, and may hold several images."""
+    return os.path.isdir(place) and not holds_zarr(place)
 
 
 def open_image(

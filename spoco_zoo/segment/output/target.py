@@ -14,6 +14,7 @@ from spoco_zoo.errors import StoreError
 from spoco_zoo.ngff import is_remote
 from spoco_zoo.ngff.picture import PICTURE_SUFFIXES
 from spoco_zoo.ngff.store import TIFF_SUFFIXES, local_path
+from spoco_zoo.run_folder import RUN_ENDING
 from spoco_zoo.segment.ledger import REPORT, was_published
 
 if TYPE_CHECKING:
@@ -73,10 +74,10 @@ def run_folder(image: Image, output: str | Path | None, label_name: str) -> Path
     if output is not None and is_remote(str(output)):
         address = str(output).rstrip("/")
         mark = hashlib.sha256(address.encode()).hexdigest()[:8]
-        return Path.cwd() / f"{address.rsplit('/', 1)[-1]}-{mark}.spoco-run"
+        return Path.cwd() / f"{address.rsplit('/', 1)[-1]}-{mark}{RUN_ENDING}"
     if output is None:
-        return Path(f"{os.path.realpath(image.uri)}.{label_name}.spoco-run")
-    return Path(f"{os.path.realpath(local_path(output))}.spoco-run")
+        return Path(f"{os.path.realpath(image.uri)}.{label_name}{RUN_ENDING}")
+    return Path(f"{os.path.realpath(local_path(output))}{RUN_ENDING}")
 
 
 def choose_target(
