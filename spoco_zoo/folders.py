@@ -48,6 +48,7 @@ __all__ = [
     "PICTURE",
     "FolderResult",
     "Row",
+    "folder_of",
     "list_pending",
     "segment_folder",
 ]
@@ -224,8 +225,12 @@ def segment_folder(
     left = sum(row.left for row in rows)
     if left:
         display.note(f"Images that had labels are left as they are: {left} (--overwrite).")
-    folder = Path(f"{os.path.realpath(output or source)}{RUN_ENDING}")
-    return FolderResult(folder, tuple(rows), tuple(failures))
+    return FolderResult(folder_of(source, output), tuple(rows), tuple(failures))
+
+
+def folder_of(source: str, output: str | None) -> Path:
+    """Where table and page of all images are; for one run at a time."""
+    return Path(f"{os.path.realpath(output or source)}{RUN_ENDING}")
 
 
 def _folder_for(output: str | None) -> Path | None:

@@ -19,7 +19,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-__all__ = ["FORMER", "LOCK", "WORK", "RunLock", "clear_locked", "put_in_place", "workplace"]
+__all__ = [
+    "FORMER",
+    "LOCK",
+    "WORK",
+    "RunLock",
+    "alone_in",
+    "clear_locked",
+    "put_in_place",
+    "workplace",
+]
 
 LOCK = "lock.json"
 WORK = "work"
@@ -122,6 +131,35 @@ class RunLock:
 
 
 @contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Make a folder and keep other processes out of it; if nothing is left in it, remove it.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Raises
+    ------
+    LedgerError
+        If another process holds it; see `RunLock`.
+    StoreError
+        If something else has its name.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise StoreError(
+            "a run needs a folder for its files", f"a file at {folder}", "Move it away."
+        ) from None
+    try:
+        with RunLock(folder):
+            yield
+    finally:
+        with contextlib.suppress(OSError):  # not empty, or another process is at work there
+            folder.rmdir()
+
+
+@contextlib.contextmanager
 def workplace(target: Path) -> Iterator[Path]:
     """Give a folder in a hidden one beside `target`, for one process to make it in.
 
@@ -149,21 +187,17 @@ def workplace(target: Path) -> Iterator[Path]:
             f"{min(names)!r} in {folder}",
             "Move that folder away, or name another output.",
         )
-    try:
-        with RunLock(folder):
-            work = folder / WORK
-            if (work / FORMER).exists() and not target.exists():
-                (work / FORMER).rename(target)
-            clear_locked(folder)
-            work.mkdir()
-            try:
-                yield work
-            finally:
-                with contextlib.suppress(OSError):  # see `WORK`
-                    clear_locked(folder)
-    finally:
-        with contextlib.suppress(OSError):  # not empty: another process is at work there
-            folder.rmdir()
+    with alone_in(folder):
+        work = folder / WORK
+        if (work / FORMER).exists() and not target.exists():
+            (work / FORMER).rename(target)
+        clear_locked(folder)
+        work.mkdir()
+        try:
+            yield work
+        finally:
+            with contextlib.suppress(OSError):  # see `WORK`
+                clear_locked(folder)
 
 
 def put_in_place(finished: Path, target: Path, aside: Path) -> None:

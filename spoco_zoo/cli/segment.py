@@ -287,10 +287,12 @@ def _segment_folder(
     source: str, model: str, settings: SegmentConfig, options: dict[str, Any]
 ) -> None:
     """Every image of a folder, and what became of all of them."""
-    from spoco_zoo.folders import segment_folder
+    from spoco_zoo.folders import folder_of, segment_folder
+    from spoco_zoo.locking import alone_in
     from spoco_zoo.overview import TABLE, write_object_table, write_overview
 
-    with display() as shown:
+    # Two runs would each lack the labels of the other in their tables.
+    with alone_in(folder_of(source, options["output"])), display() as shown:
         result = segment_folder(source, model, settings, shown, **options)
         page = write_overview(result, f"Segmentation of the images in {source}")
         values: dict[str, Any] = {

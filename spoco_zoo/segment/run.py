@@ -31,7 +31,7 @@ from spoco_zoo.errors import (
     is_denied,
     one_line,
 )
-from spoco_zoo.locking import RunLock
+from spoco_zoo.locking import alone_in
 from spoco_zoo.nets.device import find_device, has_bfloat16
 from spoco_zoo.nets.model import Model
 from spoco_zoo.segment.cluster import check_momentum
@@ -218,7 +218,7 @@ def segment(
         told(Event("plan", 1, 1, SLOW))
     with (
         _one_line(),
-        _locked(plan.folder),
+        alone_in(plan.folder),
         # Before anything is removed or written, because it may be refused.
         closing(
             make_executor(workers, gpus=gpus, scheduler=scheduler, dashboard=dashboard)
@@ -267,18 +267,6 @@ def _with_precision(plan: Plan, device: str) -> Plan:
     low = uses_bfloat16(find_device(device), plan.config.precision)
     precision = "bfloat16" if low else "float32"
     return replace(plan, config=plan.config.model_copy(update={"precision": precision}))
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Make a run folder and keep others out of it; if nothing is left in it, remove it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with RunLock(folder):
-            yield
-    finally:
-        with suppress(OSError):
-            folder.rmdir()
 
 
 @contextmanager

@@ -74,3 +74,29 @@ def test_the_same_command_does_the_rest(
         Path(shown["table"]).read_bytes()
         == (place / "truth.spoco-run" / "objects.csv").read_bytes()
     )
+
+
+def test_a_second_run_on_the_same_folder_is_refused(place: Path, tmp_path: Path) -> None:
+    # Its table would lack the images that the other one is at work on.
+    out = tmp_path / "labels"
+    first = subprocess.Popen(command(place, out), stderr=subprocess.DEVNULL, text=True)
+    lock = tmp_path / "labels.spoco-run" / "lock.json"
+    while not lock.exists() and first.poll() is None:
+        time.sleep(0.002)
+    second = subprocess.run(command(place, out), capture_output=True, text=True)
+    assert second.returncode == 2
+    assert "one run at a time" in second.stderr
+    assert first.wait() == 0
+    assert len(list(out.glob("*.tif"))) == IMAGES
+    assert not lock.exists()
+
+
+def test_a_file_where_the_table_would_go_is_told_of_before_the_work(
+    place: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "labels.spoco-run").write_text("mine")
+    done = subprocess.run(command(place, tmp_path / "labels"), capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert "labels.spoco-run" in done.stderr
+    assert not (tmp_path / "labels").exists()
+    assert (tmp_path / "labels.spoco-run").read_text() == "mine"
