@@ -9,7 +9,6 @@ Memory holds one block, and one row per object.
 from __future__ import annotations
 
 import importlib.util
-from functools import partial
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,10 +17,9 @@ import numpy as np
 
 from spoco_zoo import ngff
 from spoco_zoo.errors import ConfigError, DataError, StoreError
-from spoco_zoo.ngff.store import whole_chunks
+from spoco_zoo.label_sums import check_one_channel, sum_blocks
 from spoco_zoo.replacing import replacing
 from spoco_zoo.sizes import equivalent_diameter
-from spoco_zoo.sums import empty, joined, sum_voxels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,10 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["check_table_path", "measure", "write_table"]
 
-BLOCK_VOXELS = 2**21
-"""Voxels of all channels held at a time."""
-MERGE_ROWS = 2**20
-"""Rows that are gathered before equal ids are merged."""
 SUFFIXES = (".csv", ".parquet")
 
 
@@ -104,12 +98,7 @@ def measure(
             "Give level, too: 0 is the finest.",
         )
     found = ngff.find_labels(labels, label_name)
-    if found.n_channels != 1:
-        raise DataError(
-            "a label image must have one channel",
-            f"{found.n_channels} in {found.uri}",
-            "Save each channel's labels as an image of their own.",
-        )
+    check_one_channel(found)
     source, found = ngff.laid_on(ngff.open_image(image), found, len(start) if start else None)
     if voxel_size is not None:
         _check_size(voxel_size, found)
@@ -138,36 +127,13 @@ def _sums(
     when: int,
     on_block: Callable[[int, int], None],
 ) -> Sums:
-    """What every object of one time point adds up to, one row each."""
-    channels, shape = image.n_channels, labels.spatial_shape()
-    chunk = labels.chunks()[-len(shape) :]
-    boxes = partial(whole_chunks, shape, chunk, BLOCK_VOXELS // (channels + 1))
-    count = sum(1 for _ in boxes())  # a list would grow with the image
-    parts = [empty(len(shape), channels)]
-    merged = rows = 0
-    for number, where in enumerate(boxes(), start=1):
-        ids = labels.read(0, when, None, where)[0]
-        _check_ids(ids, labels.uri)
-        if ids.any():
-            there = [slice(w.start + o, w.stop + o) for w, o in zip(where, offset, strict=True)]
-            values = image.read(level, when, None, there)
-            parts.append(sum_voxels(ids, values, [w.start for w in where]))
-            rows += len(parts[-1].ids)
-        if rows > 2 * merged + MERGE_ROWS:
-            parts = [joined(parts).merged()]
-            merged = rows = len(parts[0].ids)
-        on_block(when * count + number, labels.n_times * count)
-    return joined(parts).merged()
+    """What every object of one time point adds up to with its intensities, one row each."""
 
+    def values(where: tuple[slice, ...]) -> NDArray[Any]:
+        there = [slice(w.start + o, w.stop + o) for w, o in zip(where, offset, strict=True)]
+        return image.read(level, when, None, there)
 
-def _check_ids(ids: NDArray[Any], where: str) -> None:
-    for odd in (ids.min(), ids.max()):
-        if not 0 <= odd < 2**63:
-            raise DataError(
-                "labels must be 0 for background, and positive for objects (below 2^63)",
-                f"{odd} in {where}",
-                "Number the objects from 1.",
-            )
+    return sum_blocks(labels, when, image.n_channels, values, on_block)
 
 
 def align(labels: Image, image: Image) -> tuple[int, tuple[int, ...]]:

@@ -8,7 +8,7 @@ from io import TextIOWrapper
 
 from spoco_zoo.cli import train, complete, tune  # isort: skip
 from spoco_zoo.cli import export, models, segment  # isort: skip
-from spoco_zoo.cli import labels, measure, view  # isort: skip
+from spoco_zoo.cli import labels, measure, outlines, view  # isort: skip
 from spoco_zoo.cli import demo  # isort: skip
 from spoco_zoo.cli.app import app
 
@@ -21,6 +21,7 @@ __all__ = [
     "main",
     "measure",
     "models",
+    "outlines",
     "segment",
     "train",
     "tune",

@@ -17,8 +17,7 @@ from hypothesis.extra import numpy as hnp
 from skimage.measure import regionprops_table
 from typer.testing import CliRunner
 
-from spoco_zoo import measure as measuring
-from spoco_zoo import ngff
+from spoco_zoo import label_sums, ngff
 from spoco_zoo.cli import app
 from spoco_zoo.errors import ConfigError, DataError
 from spoco_zoo.measure import measure, write_table
@@ -90,8 +89,8 @@ def test_a_table_is_what_scikit_image_finds(
     cells, tmp_path: Path, voxels: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     labels, image = cells
-    monkeypatch.setattr(measuring, "BLOCK_VOXELS", voxels)
-    monkeypatch.setattr(measuring, "MERGE_ROWS", 10)
+    monkeypatch.setattr(label_sums, "BLOCK_VOXELS", voxels)
+    monkeypatch.setattr(label_sums, "MERGE_ROWS", 10)
     done = []
     table = measure(
         tmp_path / "labels.tif", tmp_path / "image.ome.tif", on_block=lambda d, n: done.append(d)

@@ -33,6 +33,7 @@ COMMANDS = (
     "segment",
     "evaluate",
     "measure",
+    "outlines",
     "view",
     "convert",
     "demo",

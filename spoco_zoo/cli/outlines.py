@@ -1,0 +1,50 @@
+"""``spoco-zoo outlines``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spoco_zoo.cli.app import LOOK, app, check_file, display, exit_codes, show
+
+__all__ = ["outlines"]
+
+
+@app.command(rich_help_panel=LOOK)
+@exit_codes
+def outlines(
+    labels: Annotated[str, typer.Argument(help="Label image, or image that holds labels.")],
+    out: Annotated[
+        Path, typer.Option(help="OUTLINES.geojson for QuPath, or ROIS.zip for ImageJ and Fiji.")
+    ],
+    label_name: Annotated[str | None, typer.Option(help="Which label, of several.")] = None,
+    image: Annotated[
+        str | None,
+        typer.Option(help="Whose pixels count, for labels of a region or a coarser level."),
+    ] = None,
+    annotations: Annotated[
+        bool,
+        typer.Option("--annotations", help="For QuPath, objects to be edited: not detections."),
+    ] = False,
+) -> Path:
+    """Write the outlines of objects for QuPath, ImageJ and Fiji.
+
+    Example: spoco-zoo outlines labels.tif --out labels.geojson
+    """
+    from spoco_zoo.outline_files import SUFFIXES, check_path, write_outlines
+
+    check_path(out)
+    check_file(out, "--out", *SUFFIXES)
+    with display() as shown:
+        count = write_outlines(
+            labels,
+            out,
+            label_name=label_name,
+            image=image,
+            kind="annotation" if annotations else "detection",
+            on_step=shown.update,
+        )
+    show({"outlines": str(out), "count": count})
+    return out

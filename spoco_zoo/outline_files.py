@@ -1,0 +1,187 @@
+"""Outlines of labels in files of programs that show and edit objects: QuPath and ImageJ."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spoco_zoo import ngff
+from spoco_zoo.errors import ConfigError, StoreError
+from spoco_zoo.label_sums import check_one_channel
+from spoco_zoo.outlines import trace_labels
+from spoco_zoo.replacing import replacing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from spoco_zoo.outlines import Outline
+
+__all__ = ["SUFFIXES", "check_path", "write_outlines"]
+
+SUFFIXES = (".geojson", ".zip")
+
+
+class GeoJson:
+    """A collection of features, as QuPath reads it (RFC 7946, with planes).
+
+    Parameters
+    ----------
+    path : Path
+    kind : {"detection", "annotation"}
+        What QuPath makes of an object: annotations can be edited, of detections there may be many.
+    """
+
+    def __init__(self, path: Path, kind: str) -> None:
+        self._file, self._kind, self._between = path.open("w", encoding="utf-8"), kind, "\n"
+
+    def __enter__(self) -> GeoJson:
+        self._file.write('{"type": "FeatureCollection", "features": [')
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with self._file:
+            self._file.write("\n]}\n")
+
+    def add(self, outline: Outline) -> None:
+        """Write an object in one plane; several pieces are a MultiPolygon."""
+        polygons = [
+            [[*ring.tolist(), ring[0].tolist()] for ring in piece] for piece in outline.pieces
+        ]
+        several = len(polygons) > 1
+        geometry: dict[str, Any] = {
+            "type": "MultiPolygon" if several else "Polygon",
+            "coordinates": polygons if several else polygons[0],
+        }
+        if (outline.plane, outline.time) != (None, None):
+            geometry["plane"] = {"c": -1, "z": outline.plane or 0, "t": outline.time or 0}
+        feature = {
+            "type": "Feature",
+            "geometry": geometry,
+            "properties": {"objectType": self._kind, "name": str(outline.label)},
+        }
+        self._file.write(self._between + json.dumps(feature, allow_nan=False))
+        self._between = ",\n"
+
+
+class RoiZip:
+    """A set of ROIs as ImageJ's ROI Manager opens it; holes are left out, which it has not.
+
+    Parameters
+    ----------
+    path : Path
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._zip = zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED)
+        self._names: Counter[str] = Counter()
+
+    def __enter__(self) -> RoiZip:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._zip.close()
+
+    def add(self, outline: Outline) -> None:
+        """Write a polygon for every piece, named after the label."""
+        from roifile import ROI_TYPE, ImagejRoi
+
+        for outer, *_ in outline.pieces:
+            roi = ImagejRoi.frompoints(outer.astype(np.float32))
+            roi.roitype = ROI_TYPE.POLYGON
+            roi.name = str(outline.label)
+            if outline.plane is not None and outline.time is not None:
+                roi.z_position, roi.t_position = outline.plane + 1, outline.time + 1
+            elif outline.plane is not None or outline.time is not None:
+                # A stack of one kind has slices only.
+                roi.position = (outline.plane or outline.time or 0) + 1
+            self._names[roi.name] += 1
+            count = self._names[roi.name]
+            # With the time of now no two files of the same labels would be equal.
+            entry = zipfile.ZipInfo(f"{roi.name}-{count}.roi" if count > 1 else f"{roi.name}.roi")
+            self._zip.writestr(entry, roi.tobytes(), zipfile.ZIP_DEFLATED)
+
+
+def check_path(path: Path) -> None:
+    """Refuse a file that nothing could be written to, before the work.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise ConfigError(
+            "outlines must be named .geojson (QuPath) or .zip (ROIs of ImageJ)",
+            str(path),
+            "Choose another --out.",
+        )
+
+
+def write_outlines(
+    labels: str | Path,
+    path: Path,
+    *,
+    label_name: str | None = None,
+    image: str | Path | None = None,
+    kind: str = "detection",
+    on_step: Callable[[str, int, int], None] | None = None,
+) -> int:
+    """Write the outlines of all objects, under a temporary name until complete.
+
+    Memory does not grow with the image, but with the number of objects, and with the extent in y
+    and x of the largest one.
+
+    Parameters
+    ----------
+    labels : str or path
+        A label image, an OME-Zarr image that holds labels, or a TIFF of integers.
+    path : Path
+        ``.geojson`` for QuPath, or ``.zip`` for the ROI Manager of ImageJ and Fiji.
+    label_name : str, optional
+        Which label of an image; needed if it holds several.
+    image : str or path, optional
+        The image in whose voxels outlines are to lie, for labels of a region or of a coarser
+        level; by default the one that the labels lie in, if they do.
+    kind : {"detection", "annotation"}
+        What QuPath makes of an object.
+    on_step : callable, optional
+        Told a phase, what is done of it and how much there is.
+
+    Returns
+    -------
+    int
+        Outlines that were written: one per object and plane.
+
+    Raises
+    ------
+    ConfigError
+        If the name ends otherwise.
+    DataError
+        If labels have several channels, are no numbers of objects, or do not lie on the image.
+    StoreError
+        If the labels cannot be read, or the place not be written.
+    """
+    check_path(path)
+    found = ngff.find_labels(labels, label_name)
+    check_one_channel(found)
+    owner = ngff.labelled_image(found) if image is None else ngff.open_image(image)
+    if owner is not None:
+        owner, found = ngff.laid_on(owner, found)
+    tell = on_step or (lambda phase, done, total: None)
+    count = 0
+    try:
+        with replacing(path) as unfinished:
+            geo = path.suffix.lower() == ".geojson"
+            with GeoJson(unfinished, kind) if geo else RoiZip(unfinished) as writer:
+                for outline in trace_labels(found, owner, tell):
+                    writer.add(outline)
+                    count += 1
+    except OSError as error:
+        raise StoreError(
+            "outlines must go to a folder that can be written", str(error), "Choose another --out."
+        ) from error
+    return count
