@@ -138,7 +138,8 @@ def _open_file(path: str, series: int, numbers: bool) -> Image:
     raise StoreError(
         "the input must be an OME-Zarr folder, a TIFF, PNG or JPEG file",
         f"a file of another kind at {path}",
-        "Export it as OME-TIFF, or unpack it if it is an archive.",
+        "Convert what a microscope wrote, with bioformats2raw (to OME-Zarr) or Fiji (to OME-TIFF); "
+        "unpack an archive.",
     )
 
 
