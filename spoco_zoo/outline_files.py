@@ -74,9 +74,12 @@ class RoiZip:
     Parameters
     ----------
     path : Path
+    hyperstack : bool
+        Whether the image has channels, so that a slice is not told by one number.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, hyperstack: bool) -> None:
+        self._hyperstack = hyperstack
         self._zip = zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED)
         self._names: Counter[str] = Counter()
 
@@ -94,8 +97,8 @@ class RoiZip:
             roi = ImagejRoi.frompoints(outer.astype(np.float32))
             roi.roitype = ROI_TYPE.POLYGON
             roi.name = str(outline.label)
-            if outline.plane is not None and outline.time is not None:
-                roi.z_position, roi.t_position = outline.plane + 1, outline.time + 1
+            if None not in (outline.plane, outline.time) or self._hyperstack:
+                roi.z_position, roi.t_position = (outline.plane or 0) + 1, (outline.time or 0) + 1
             elif outline.plane is not None or outline.time is not None:
                 # A stack of one kind has slices only.
                 roi.position = (outline.plane or outline.time or 0) + 1
@@ -176,7 +179,10 @@ def write_outlines(
     try:
         with replacing(path) as unfinished:
             geo = path.suffix.lower() == ".geojson"
-            with GeoJson(unfinished, kind) if geo else RoiZip(unfinished) as writer:
+            channels = owner is not None and owner.n_channels > 1
+            with (
+                GeoJson(unfinished, kind) if geo else RoiZip(unfinished, hyperstack=channels)
+            ) as writer:
                 for outline in trace_labels(found, owner, tell):
                     writer.add(outline)
                     count += 1

@@ -8,7 +8,7 @@ from io import TextIOWrapper
 
 from spoco_zoo.cli import train, complete, tune  # isort: skip
 from spoco_zoo.cli import export, models, segment  # isort: skip
-from spoco_zoo.cli import labels, measure, outlines, view  # isort: skip
+from spoco_zoo.cli import labels, masks, measure, outlines, view  # isort: skip
 from spoco_zoo.cli import demo  # isort: skip
 from spoco_zoo.cli.app import app
 
@@ -19,6 +19,7 @@ __all__ = [
     "export",
     "labels",
     "main",
+    "masks",
     "measure",
     "models",
     "outlines",

@@ -59,6 +59,8 @@ MAY_IMPORT = {
     "label_sums": {"ngff", "sums"},
     "measure": {"label_sums", "ngff", "sums"},
     "outlines": {"label_sums", "measure", "ngff", "sums"},
+    "shapes": set(),
+    "painting": {"ngff", "shapes"},
     "outline_files": {"label_sums", "ngff", "outlines"},
     "scene": {"ngff"},
     "view": {"ngff", "scene"},

@@ -36,6 +36,7 @@ COMMANDS = (
     "outlines",
     "view",
     "convert",
+    "masks",
     "demo",
 )
 
