@@ -4,8 +4,8 @@
 >>> callable(spoco_zoo.segment), callable(spoco_zoo.load_model)
 (True, True)
 
-``train``, ``export``, ``segment``, ``evaluate`` and ``load_model`` are all that a
-notebook needs; `spoco_zoo.api` documents them. Importing the package loads none of
+``train``, ``export``, ``segment``, ``evaluate``, ``measure``, ``load_model`` and ``open_labels``
+are all that a notebook needs; `spoco_zoo.api` documents them. Importing the package loads none of
 them, so that the command line starts without torch.
 """
 
@@ -13,16 +13,37 @@ from __future__ import annotations
 
 import importlib
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["__version__", "evaluate", "export", "load_model", "segment", "train"]
+if TYPE_CHECKING:
+    # What type checkers and editors know of what is loaded at its first use.
+    from spoco_zoo.api import (
+        evaluate,
+        export,
+        load_model,
+        measure,
+        open_labels,
+        segment,
+        train,
+    )
+
+__all__ = [
+    "__version__",
+    "evaluate",
+    "export",
+    "load_model",
+    "measure",
+    "open_labels",
+    "segment",
+    "train",
+]
 
 __version__ = "0.1.0"
 
 # Its library would tell its maker's server about this machine, and keep a number for it in HOME.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-_MODULES = ("evaluate", "segment", "train")
+_MODULES = ("evaluate", "measure", "segment", "train")
 """Parts that are called by their own names."""
 
 
@@ -36,5 +57,6 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """The public names, loaded or not."""
-    return sorted({*globals(), *__all__})
+    """The public names, loaded or not; what this file itself imports is none of them."""
+    own = {name for name in globals() if name not in ("Any", "TYPE_CHECKING", "annotations")}
+    return sorted({*own, *__all__} - {"importlib", "os", "_MODULES"})

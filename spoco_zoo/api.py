@@ -1,9 +1,9 @@
-"""The whole of spoco-zoo for a notebook: five functions.
+"""The whole of spoco-zoo for a notebook: seven functions.
 
 They are there as ``spoco_zoo.train``, ``spoco_zoo.export``, ``spoco_zoo.segment``,
-``spoco_zoo.evaluate`` and ``spoco_zoo.load_model``, and do what the commands of the
-same names do, pages and pictures included. ``spoco_zoo.segment.segment`` takes GPUs and dask
-schedulers besides, and ``spoco_zoo.measure.measure`` makes tables of objects.
+``spoco_zoo.evaluate``, ``spoco_zoo.measure``, ``spoco_zoo.load_model`` and
+``spoco_zoo.open_labels``, and do what the commands of the same names do, pages and pictures
+included. ``spoco_zoo.segment.segment`` takes GPUs and dask schedulers besides.
 
 >>> import spoco_zoo
 >>> spoco_zoo.load_model.__module__
@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from spoco_zoo.bundle.load import load_model
 from spoco_zoo.config import SegmentConfig, TrainConfig
+from spoco_zoo.measure import measure
+from spoco_zoo.ngff import open_labels
 from spoco_zoo.report.progress import progress as shown_progress
 from spoco_zoo.values import at_home
 
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from spoco_zoo.segment import SegmentResult
     from spoco_zoo.train.publish import TrainResult
 
-__all__ = ["evaluate", "export", "load_model", "segment", "train"]
+__all__ = ["evaluate", "export", "load_model", "measure", "open_labels", "segment", "train"]
 
 
 def train(

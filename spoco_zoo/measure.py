@@ -20,6 +20,7 @@ from spoco_zoo.errors import ConfigError, DataError, StoreError
 from spoco_zoo.label_sums import check_one_channel, sum_blocks
 from spoco_zoo.replacing import replacing
 from spoco_zoo.sizes import equivalent_diameter
+from spoco_zoo.verbs import make_verb
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -303,3 +304,6 @@ def _prefixes(channels: Sequence[str]) -> list[str]:
 
 def _shape(image: Image) -> str:
     return f"axes {','.join(image.axes)} of shape {image.levels[0].shape}"
+
+
+make_verb(__name__)
