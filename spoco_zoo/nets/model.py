@@ -144,7 +144,8 @@ def network_from_state(recipe: ModelRecipe, state: Mapping[str, Tensor]) -> nn.M
     BundleError
         If names or shapes do not fit the architecture.
     """
-    network = build_network(recipe.net)
+    with torch.random.fork_rng(devices=[]):  # of fresh weights, which nobody sees
+        network = build_network(recipe.net)
     try:
         network.load_state_dict(state)
     except RuntimeError as error:

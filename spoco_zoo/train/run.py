@@ -6,6 +6,8 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
+
 from spoco_zoo.config import ClusteringConfig
 from spoco_zoo.errors import DataError, Interrupted
 from spoco_zoo.locking import RunLock
@@ -143,6 +145,8 @@ def train(
         if finished:
             leave(ranks)
             return finished_result(folder, split, chosen) if ranks.main else None
+        # The seed of a run is not to become that of the notebook which calls it.
+        alone.enter_context(torch.random.fork_rng(devices=[]))
         trainer = Trainer(
             config,
             setup,

@@ -6,6 +6,7 @@ import logging
 import os
 import resource
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from spoco_zoo.segment.workers.failures import innermost, reason_of
 from spoco_zoo.stopping import shielded_children
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from contextlib import ExitStack
 
     from distributed import Client, SpecCluster
@@ -54,6 +55,8 @@ SETTINGS = {
     "distributed.nanny.pre-spawn-environ.THP_MEM_ALLOC_ENABLE": 1,
 }
 """Dask's settings for a cluster of this machine, while there is one."""
+SET_BY_DASK = ("PYTHONHASHSEED", "__DASK_PARENT_PID")
+"""What it puts into the environment of its own process beside what is in its settings."""
 
 
 def connect(scheduler: str) -> Client:
@@ -100,7 +103,7 @@ def start_cluster(
         CUDA devices; worker i sees the one at i alone.
     dashboard : bool
     started : ExitStack
-        Is given what ends the cluster and undoes dask's settings for it.
+        Is given what ends the cluster and undoes dask's settings and environment for it.
     """
     import dask
     from dask.system import CPU_COUNT
@@ -111,6 +114,7 @@ def start_cluster(
     quiet()
     _allow_files(FILES + FILES_PER_WORKER * workers, workers)
     started.enter_context(dask.config.set(SETTINGS))
+    started.enter_context(_environment_kept())
     # A share of the cores that this process may use (affinity, cgroups), unless the user has said
     # how many threads a process may have.
     threads = os.environ.get("OMP_NUM_THREADS") or max(CPU_COUNT // workers, 1)
@@ -148,6 +152,27 @@ def start_cluster(
         ) from None
     started.callback(cluster.close)
     return Client(cluster), cluster  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _environment_kept() -> Iterator[None]:
+    """Take back what dask sets for workers in the environment of whoever starts them.
+
+    Else all processes that a notebook starts later have it: few memory arenas, one thread, and one
+    seed for hashes.
+    """
+    import dask
+
+    spawned = dask.config.get("distributed.nanny.pre-spawn-environ", {})
+    before = {name: os.environ.get(name) for name in (*spawned, *SET_BY_DASK)}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _allow_files(count: int, workers: int) -> None:
