@@ -12,15 +12,18 @@ included. ``spoco_zoo.segment.segment`` takes GPUs and dask schedulers besides.
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spoco_zoo.bundle.load import load_model
 from spoco_zoo.config import SegmentConfig, TrainConfig
+from spoco_zoo.errors import ConfigError, described
 from spoco_zoo.measure import measure
 from spoco_zoo.ngff import open_labels
 from spoco_zoo.report.progress import progress as shown_progress
 from spoco_zoo.values import at_home
+from spoco_zoo.wording import InKeywords, in_keywords, path_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["evaluate", "export", "load_model", "measure", "open_labels", "segment", "train"]
 
 
+@in_keywords
 def train(
     images: str | Path,
     labels: str | Path,
@@ -83,18 +87,19 @@ def train(
     config = TrainConfig.build(None, **settings)
     with shown_progress(quiet=not progress) as display:
         return train_with_pictures(
-            Path(at_home(images)),
-            Path(at_home(labels)),
-            Path(at_home(out)),
+            _path(images, "images"),
+            _path(labels, "labels"),
+            _path(out, "out"),
             config,
-            display,
-            val_images=None if val_images is None else Path(at_home(val_images)),
-            val_labels=None if val_labels is None else Path(at_home(val_labels)),
+            InKeywords(display),
+            val_images=None if val_images is None else _path(val_images, "val_images"),
+            val_labels=None if val_labels is None else _path(val_labels, "val_labels"),
             device=device,
             resume=resume,
         )
 
 
+@in_keywords
 def export(
     run: str | Path, out: str | Path, *, name: str, authors: str | Sequence[str], **options: Any
 ) -> ExportResult:
@@ -121,8 +126,6 @@ def export(
     ------
     InputError
         If the run or an option cannot be used.
-    TypeError
-        If there is no such option.
     ExportError
         If the bundle does not pass.
     """
@@ -130,17 +133,31 @@ def export(
     from spoco_zoo.bundle.export import export as export_run
     from spoco_zoo.bundle.model_card import read_card
 
-    people = (authors,) if isinstance(authors, str) else tuple(authors)
+    if not isinstance(name, str):
+        raise ConfigError("name must be text", described(name), "Name the model in a few words.")
+    given = [authors] if isinstance(authors, str) or not hasattr(authors, "__iter__") else authors
+    people: tuple[Any, ...] = tuple(given)
+    if odd := [one for one in people if not isinstance(one, str)]:
+        raise ConfigError(
+            "authors must be texts", described(odd[0]), 'As in "Name" or "Name; affiliation".'
+        )
     if isinstance(formats := options.get("formats"), str):
         options["formats"] = tuple(map(str.strip, formats.split(",")))
     if isinstance(card := options.get("card"), str | Path):
-        options["card"] = read_card(Path(at_home(card)))
-    place = Path(at_home(out))
-    return export_run(
-        Path(at_home(run)), place, ExportOptions(name=name, authors=people, **options)
-    )
+        options["card"] = read_card(_path(card, "card"))
+    known = [field.name for field in dataclasses.fields(ExportOptions)]
+    for option in options:
+        if option not in known:
+            raise ConfigError(
+                f"option {option!r} must be one that there is",
+                f"{options[option]!r:.80}",
+                f"There are {', '.join(known)}.",
+            )
+    chosen = ExportOptions(name=name, authors=people, **options)
+    return export_run(_path(run, "run"), _path(out, "out"), chosen)
 
 
+@in_keywords
 def segment(
     image: str | Path,
     model: str | Path | Model,
@@ -197,11 +214,11 @@ def segment(
 
     with shown_progress(quiet=not progress) as display:
         return segment_with_pictures(
-            str(at_home(image)),
+            at_home(path_text(image, "image")),
             model,
             SegmentConfig.build(None, **settings),
-            display,
-            output=None if output is None else str(at_home(output)),
+            InKeywords(display),
+            output=None if output is None else at_home(path_text(output, "output")),
             label_name=label_name,
             workers=workers,
             device=device,
@@ -209,6 +226,7 @@ def segment(
         )
 
 
+@in_keywords
 def evaluate(prediction: str | Path, truth: str | Path, *, ignore: int | None = None) -> Evaluation:
     """Compare labels with the truth.
 
@@ -232,4 +250,10 @@ def evaluate(prediction: str | Path, truth: str | Path, *, ignore: int | None = 
     """
     from spoco_zoo.evaluate import evaluate as compare
 
-    return compare(at_home(prediction), at_home(truth), ignore=ignore)
+    places = (at_home(path_text(p, n)) for p, n in ((prediction, "prediction"), (truth, "truth")))
+    return compare(*places, ignore=ignore)
+
+
+def _path(value: object, name: str) -> Path:
+    """A path as one, the home folder in place of ``~``."""
+    return Path(at_home(path_text(value, name)))

@@ -13,9 +13,10 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from spoco_zoo.errors import ConfigError
+from spoco_zoo.wording import meant
 
 __all__ = [
     "REPLACED_BY_SCORES",
@@ -37,6 +38,7 @@ Unsigned = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Extent = Annotated[float, Field(ge=1e-30, le=1e30)]
 """Of a voxel or an object; bounded so that volumes and their quotients are numbers."""
+Place = Annotated[str, BeforeValidator(lambda v: str(v) if isinstance(v, Path) else v)]
 FARTHEST = 1e6  # in embedding space, whose squares float32 must hold
 Fraction = Annotated[float, Field(gt=0, le=1)]
 
@@ -85,6 +87,9 @@ class Config(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or cls.__name__
+            if first["type"] == "extra_forbidden":
+                rule, remedy = f"setting '{where}' must be one that there is", meant(cls, where)
+                raise ConfigError(rule, f"{first['input']!r}"[:80], remedy) from error
             raise ConfigError(
                 f"setting '{where}': {first['msg']}",
                 f"{first['input']!r}"[:80],
@@ -284,9 +289,9 @@ class TrainConfig(Config):
     """For Cityscapes, the classes whose instances are objects."""
     label_name: str | None = None
     """Which labels of OME-Zarr images that hold several."""
-    split: str | None = None
+    split: Place | None = None
     """JSON file with lists of names (train, val and, if there is one, test)."""
-    init: str | None = None
+    init: Place | None = None
     """Model to start from, a bundle, run folder or the id of a shipped model."""
     annotation: Literal["dense", "sparse"] = "dense"
     """Whether voxels without a label are background, or may hold anything."""

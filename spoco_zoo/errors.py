@@ -33,6 +33,7 @@ __all__ = [
     "SpocoError",
     "StoreError",
     "TrainingError",
+    "described",
     "is_denied",
     "one_line",
 ]
@@ -109,6 +110,21 @@ class Interrupted(SpocoError, RuntimeError):
     """The user asked to stop; what was done is kept."""
 
     exit_code = 130
+
+
+def described(value: object) -> str:
+    """A value of the wrong kind, in a few words.
+
+    >>> described([1]), described(None)
+    ('a list', 'None')
+    """
+    if value is None:
+        return "None"
+    shape = getattr(value, "shape", None)
+    if isinstance(shape, tuple):
+        return f"an array of shape {shape}"
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
 
 
 def one_line(error: BaseException) -> str:

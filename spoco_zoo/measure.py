@@ -9,6 +9,7 @@ Memory holds one block, and one row per object.
 from __future__ import annotations
 
 import importlib.util
+from contextlib import suppress
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -100,13 +101,15 @@ def measure(
         )
     found = ngff.find_labels(labels, label_name)
     check_one_channel(found)
-    source, found = ngff.laid_on(ngff.open_image(image), found, len(start) if start else None)
+    ndim = len(start) if start is not None else None
+    source, found = ngff.laid_on(ngff.open_image(image), found, ndim)
     if voxel_size is not None:
-        _check_size(voxel_size, found)
+        voxel_size = _checked_size(voxel_size, found)
     if level is None:
         level, offset = align(found, source)
     else:
         offset = tuple(start) if start is not None else (0,) * len(found.spatial)
+        _check_place(found, source, level, offset)
     if on_note is not None:
         for note in source.notes:
             on_note(note)
@@ -226,12 +229,38 @@ class _Sizes(NamedTuple):
     origin: NDArray[np.float64]
 
 
-def _check_size(asked: Sequence[float], labels: Image) -> None:
-    if len(asked) != len(labels.spatial) or not all(0 < size < np.inf for size in asked):
+def _checked_size(asked: Sequence[float], labels: Image) -> tuple[float, ...]:
+    """A voxel size as numbers, whatever holds them."""
+    with suppress(TypeError, ValueError):
+        size = tuple(float(one) for one in asked)
+        if len(size) == len(labels.spatial) and all(0 < one < np.inf for one in size):
+            return size
+    raise ConfigError(
+        f"voxel_size must have one positive number for each of {', '.join(labels.spatial)}",
+        f"{asked} for {labels.uri}",
+        f"Give {len(labels.spatial)}.",
+    )
+
+
+def _check_place(labels: Image, image: Image, level: int, start: Sequence[int]) -> None:
+    """Refuse a level that is not there, and labels that leave it."""
+    if level not in range(len(image.levels)):
         raise ConfigError(
-            f"voxel_size must have one positive number for each of {', '.join(labels.spatial)}",
-            f"{', '.join(f'{size:g}' for size in asked)} for {labels.uri}",
-            f"Give {len(labels.spatial)}.",
+            f"the level must be 0 to {len(image.levels) - 1}",
+            f"{level!r} for {image.uri}",
+            "Choose another.",
+        )
+    shape = image.spatial_shape(level)
+    inside = len(start) == len(shape) == len(labels.spatial) and all(
+        first >= 0 and first + n <= most
+        for first, n, most in zip(start, labels.spatial_shape(), shape, strict=True)
+    )
+    if not inside:
+        raise DataError(
+            "labels must lie inside the level of their image",
+            f"{_shape(labels)} in {labels.uri} from voxel {tuple(start)} on for level {level} "
+            f"of shape {shape} in {image.uri}",
+            "Correct level and start.",
         )
 
 

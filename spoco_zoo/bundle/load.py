@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ from spoco_zoo.bundle.shipped import find_shipped, is_shipped, shipped_models
 from spoco_zoo.bundle.tensors import embedding_tensors
 from spoco_zoo.bundle.weights import read_tensors
 from spoco_zoo.config import ClusteringConfig, ModelRecipe
-from spoco_zoo.errors import BundleError, ConfigError, one_line
+from spoco_zoo.errors import BundleError, ConfigError, described, one_line
 from spoco_zoo.nets.model import Model, load_run, model_from_states
 from spoco_zoo.nets.receptive import pooling_factor
 from spoco_zoo.nets.registry import ARCHITECTURES, build_network
@@ -79,6 +80,10 @@ def load_model(
     ConfigError
         If a bundle of another author comes without a clustering, or that given is none.
     """
+    if not isinstance(source, str | os.PathLike):
+        raise BundleError(
+            "a model must be given by its path or id", described(source), "Give one of these."
+        )
     if clustering is not None:
         clustering = ClusteringConfig.checked(clustering)
     if not str(source).strip():

@@ -53,8 +53,9 @@ def check_device(name: str, *, here: bool = True) -> torch.device:
     """
     try:
         device = torch.device(name)
-    except RuntimeError as error:
-        raise _refused(name, str(error)) from error
+    except (RuntimeError, TypeError) as error:
+        reason = str(error) if isinstance(name, str) else "no name"
+        raise _refused(name, reason) from error
     if device.type not in ("cpu", "cuda"):
         raise _refused(name, "a device of another kind")
     if here and device.type == "cuda":

@@ -16,7 +16,7 @@ import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
 
-from spoco_zoo.errors import RemoteError, StoreError, one_line
+from spoco_zoo.errors import RemoteError, StoreError, described, one_line
 from spoco_zoo.ngff.remote import is_remote, meet, place_of
 
 __all__ = [
@@ -45,6 +45,11 @@ def is_tiff_name(place: str | Path) -> bool:
 
 def local_path(uri: str | Path) -> str:
     """Absolute path of a local `uri`; a remote one is returned without its last slash."""
+    if not isinstance(uri, str | os.PathLike):
+        remedy = (
+            "Give its path" if hasattr(uri, "output") else "Save it as a TIFF, and give its path"
+        )
+        raise StoreError("an image must be given by its path", described(uri), f"{remedy}.")
     text = str(uri)
     if is_remote(text):
         return text.rstrip("/")

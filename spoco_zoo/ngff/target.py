@@ -136,7 +136,8 @@ def plan_label(
 
 def check_label_name(name: str) -> None:
     """Raise unless a label's name can be a folder's, a file's, and a part of an address."""
-    if not re.fullmatch(r"(?!zarr\.json$)[A-Za-z0-9][A-Za-z0-9._-]*", name):
+    form = r"(?!zarr\.json$)[A-Za-z0-9][A-Za-z0-9._-]*"
+    if not isinstance(name, str) or not re.fullmatch(form, name):
         raise StoreError(
             "a label's name must be letters (A to Z), digits, '.', '-' and '_', and begin with a "
             "letter or digit, other than 'zarr.json'",

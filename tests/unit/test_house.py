@@ -32,7 +32,7 @@ EVERYWHERE = {
 PARTS = ("config", "nets", "ngff", "train", "bundle", "segment")
 MAY_IMPORT = {
     "errors": set(),
-    "config": {"settings_file"},
+    "config": {"settings_file", "wording"},
     "settings_file": set(),
     "intensities": {"outliers"},
     "locking": set(),
@@ -45,6 +45,7 @@ MAY_IMPORT = {
     "sizes": set(),
     "values": set(),
     "verbs": set(),
+    "wording": set(),
     "nets": {"config"},
     "ngff": {"outliers"},
     "report": set(),
@@ -69,7 +70,7 @@ MAY_IMPORT = {
     "image_folder": {"naming", "ngff"},
     "folders": {*PARTS, "image_folder", "naming", "report", "workflow"},
     "overview": {"folders", "measure", "report", "workflow"},
-    "api": {*PARTS, "evaluate", "measure", "report", "values", "workflow"},
+    "api": {*PARTS, "evaluate", "measure", "report", "values", "wording", "workflow"},
     "demo": {*PARTS, "evaluate", "report", "workflow"},
 }
 # What may cross although the table above forbids it: (importing module, imported module).

@@ -342,3 +342,25 @@ def test_a_voxel_size_that_is_asked_for_counts(tmp_path: Path) -> None:
 def test_a_suffix_in_capitals_is_one(tmp_path: Path) -> None:
     write_table(pd.DataFrame({"label": [1]}), tmp_path / "M.CSV")
     assert (tmp_path / "M.CSV").read_text() == "label\n1\n"
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"voxel_size": 0.5}, "voxel_size must have one positive number"),
+        ({"voxel_size": "0.5,0.5"}, "voxel_size must have one positive number"),
+        ({"level": 7}, "the level must be 0 to 0"),
+        ({"level": -1}, "the level must be 0 to 0"),
+        ({"level": "0"}, "the level must be 0 to 0"),
+        ({"level": 0, "start": (1, 1)}, "labels must lie inside the level"),
+        ({"level": 0, "start": (0, 0, 0)}, "labels must lie inside the level"),
+    ],
+)
+def test_places_and_sizes_that_there_are_not_are_refused(tmp_path: Path, asked, said) -> None:
+    labels = np.pad(np.ones((4, 6), np.uint8), 3)
+    for name in ("l.tif", "a.tif"):
+        tifffile.imwrite(tmp_path / name, labels)
+    with pytest.raises((ConfigError, DataError), match=said):
+        measure(tmp_path / "l.tif", tmp_path / "a.tif", **asked)
+    sizes = np.array([0.5, 0.25], np.float32)
+    assert measure(tmp_path / "l.tif", tmp_path / "a.tif", voxel_size=sizes).area_um2[0] == 3

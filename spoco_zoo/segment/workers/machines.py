@@ -40,9 +40,11 @@ def check_workers(workers: int, gpus: Sequence[str | int], scheduler: str | None
     ------
     ConfigError
     """
-    if workers < 0:
+    if not hasattr(workers, "__index__") or workers < 0:
         raise ConfigError(
-            "--workers must be 0 or more", str(workers), "Use 0 to work in this process."
+            "--workers must be a whole number, 0 or more",
+            repr(workers),
+            "Use 0 to work in this process.",
         )
     if scheduler is not None and (workers or gpus):
         raise ConfigError(
