@@ -4,9 +4,9 @@
 >>> callable(spoco_zoo.segment), callable(spoco_zoo.load_model)
 (True, True)
 
-``train``, ``export``, ``segment``, ``evaluate``, ``measure``, ``load_model`` and ``open_labels``
-are all that a notebook needs; `spoco_zoo.api` documents them. Importing the package loads none of
-them, so that the command line starts without torch.
+``train``, ``export``, ``segment``, ``segment_array``, ``evaluate``, ``measure``, ``load_model`` and
+``open_labels`` are all that a notebook needs; `spoco_zoo.api` documents them. Importing the package
+loads none of them, so that the command line starts without torch.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         measure,
         open_labels,
         segment,
+        segment_array,
         train,
     )
 
@@ -35,6 +36,7 @@ __all__ = [
     "measure",
     "open_labels",
     "segment",
+    "segment_array",
     "train",
 ]
 

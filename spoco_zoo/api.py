@@ -1,9 +1,10 @@
-"""The whole of spoco-zoo for a notebook: seven functions.
+"""The whole of spoco-zoo for a notebook: eight functions.
 
 They are there as ``spoco_zoo.train``, ``spoco_zoo.export``, ``spoco_zoo.segment``,
 ``spoco_zoo.evaluate``, ``spoco_zoo.measure``, ``spoco_zoo.load_model`` and
 ``spoco_zoo.open_labels``, and do what the commands of the same names do, pages and pictures
-included. ``spoco_zoo.segment.segment`` takes GPUs and dask schedulers besides.
+included. ``spoco_zoo.segment_array`` gives the labels of an array as an array, and
+``spoco_zoo.segment.segment`` takes GPUs and dask schedulers besides.
 
 >>> import spoco_zoo
 >>> spoco_zoo.load_model.__module__
@@ -16,6 +17,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spoco_zoo.arrays import array_axes, labels_of, write_array
 from spoco_zoo.bundle.load import load_model
 from spoco_zoo.config import SegmentConfig, TrainConfig
 from spoco_zoo.errors import ConfigError, described
@@ -28,13 +30,24 @@ from spoco_zoo.wording import InKeywords, in_keywords, path_text
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
     from spoco_zoo.bundle.export import ExportResult
     from spoco_zoo.evaluate import Evaluation
     from spoco_zoo.nets.model import Model
     from spoco_zoo.segment import SegmentResult
     from spoco_zoo.train.publish import TrainResult
 
-__all__ = ["evaluate", "export", "load_model", "measure", "open_labels", "segment", "train"]
+__all__ = [
+    "evaluate",
+    "export",
+    "load_model",
+    "measure",
+    "open_labels",
+    "segment",
+    "segment_array",
+    "train",
+]
 
 
 @in_keywords
@@ -214,7 +227,7 @@ def segment(
 
     with shown_progress(quiet=not progress) as display:
         return segment_with_pictures(
-            at_home(path_text(image, "image")),
+            at_home(path_text(image, "image", "`spoco_zoo.segment_array` takes arrays.")),
             model,
             SegmentConfig.build(None, **settings),
             InKeywords(display),
@@ -224,6 +237,73 @@ def segment(
             device=device,
             overwrite=overwrite,
         )
+
+
+@in_keywords
+def segment_array(
+    array: Any,
+    model: str | Path | Model,
+    *,
+    axes: str | None = None,
+    device: str = "auto",
+    progress: bool = True,
+    **settings: Any,
+) -> NDArray[Any]:
+    """Segment an image in memory; no file is left.
+
+    The labels are those that `segment` makes of the same values in a file. For images that take
+    long use that: it goes on after a stop, and tells of its work on a page.
+
+    Parameters
+    ----------
+    array : array_like
+        Numpy, xarray, dask, zarr, of real numbers of any type. NaN is treated as in files.
+    model : str, path or Model
+        Bundle, run, id of a shipped model, or what `load_model` gave.
+    axes : str, optional
+        A letter of ``tczyx`` per dimension, in any order, as ``"zyx"`` or ``"yxc"``; by default
+        the dimensions' names of an xarray.DataArray, and ``"yx"`` for two dimensions.
+    device : {"auto", "cpu", "cuda", "cuda:I"}
+    progress : bool
+        Show how far it is, on stderr.
+    **settings
+        Of `spoco_zoo.config.SegmentConfig`, as ``voxel_size=(0.5, 0.2, 0.2)`` in micrometres;
+        coordinates of a DataArray are not read.
+
+    Returns
+    -------
+    ndarray
+        Unsigned integers, 0 for background. Of the shape of `array` without its channels, or
+        that of the region asked for.
+
+    Raises
+    ------
+    InputError
+        If array, model or settings cannot be used.
+    Interrupted
+        On Ctrl-C, SIGTERM or SIGHUP, after the blocks in flight.
+    """
+    import tempfile
+
+    from spoco_zoo.ngff import read_tiff
+    from spoco_zoo.workflow import segment_with_pictures
+
+    config = SegmentConfig.build(None, **settings)
+    named = array_axes(array, axes)
+    with tempfile.TemporaryDirectory(prefix="spoco-zoo-") as folder:
+        place, labels = Path(folder, "array.tif"), Path(folder, "labels.tif")
+        write_array(array, named, place)
+        with shown_progress(quiet=not progress) as display:
+            segment_with_pictures(
+                str(place),
+                model,
+                config,
+                InKeywords(display),
+                output=str(labels),
+                device=device,
+                report=False,
+            )
+        return labels_of(read_tiff(labels)[0], array.shape, named, config.roi)
 
 
 @in_keywords

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+import xarray as xr
 
 import spoco_zoo
 from spoco_zoo.demo.synth import crowded_cells
@@ -39,6 +40,54 @@ def test_random_numbers_stay_those_of_the_notebook(cells: Path) -> None:
         cells / "run", cells / "b.zip", name="Cells", authors="A", formats="pytorch_state_dict"
     )
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_labels_of_an_array_are_those_of_its_file(cells: Path) -> None:
+    image = tifffile.imread(cells / "image.tif")
+    spoco_zoo.segment(cells / "image.tif", MODEL, progress=False, output=cells / "o.tif")
+    expected = tifffile.imread(cells / "o.tif")
+    assert expected.max() > 3
+
+    def labels(array: object, **asked: object) -> np.ndarray:
+        return spoco_zoo.segment_array(array, MODEL, progress=False, **asked)
+
+    wide = np.zeros((192, 192), image.dtype)
+    wide[::2, ::2] = image
+    locked = np.asfortranarray(image)
+    locked.flags.writeable = False
+    for same in (image, locked, wide[::2, ::2], image.astype(">i8"), image.astype(np.longdouble)):
+        found = labels(same)
+        assert found.dtype.kind == "u"
+        np.testing.assert_array_equal(found, expected)
+    named = xr.DataArray(image, dims=("y", "x")).T
+    np.testing.assert_array_equal(labels(named), expected.T)
+    colours = np.stack([np.zeros_like(image), image], -1)
+    np.testing.assert_array_equal(labels(colours, axes="yxc", channel=1), expected)
+    film = np.stack([image[:1], image[:1]])
+    assert labels(film, axes="tyx").shape == film.shape
+    assert labels(image[None], axes="zyx").shape == (1, 96, 96)
+    part = labels(image, roi=((10, 60), (20, 90)))
+    assert part.shape == (50, 70)
+    assert labels(image > image.mean()).shape == image.shape
+
+
+@pytest.mark.parametrize(
+    ("array", "axes", "said"),
+    [
+        (np.zeros((3, 9, 9)), None, 'As in axes="zyx"'),
+        (np.zeros((3, 9, 9)), "yx", "'yx' for an array of shape (3, 9, 9)"),
+        (np.zeros((9, 9)), "xz", "y and x among them"),
+        (np.zeros((9, 9)), 2, "y and x among them"),
+        (np.zeros((9, 0)), None, "an image must hold real numbers"),
+        (np.zeros((9, 9), complex), None, "of type complex128"),
+        (np.full((9, 9), "a"), None, "an image must hold real numbers"),
+        ("image.tif", None, "Files go to `spoco_zoo.segment`"),
+    ],
+)
+def test_arrays_that_are_no_images_are_refused(array, axes, said) -> None:
+    with pytest.raises(InputError) as caught:
+        spoco_zoo.segment_array(array, MODEL, axes=axes, progress=False)
+    assert said in str(caught.value)
 
 
 @pytest.mark.slow
