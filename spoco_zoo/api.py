@@ -257,7 +257,7 @@ def segment_array(
     Parameters
     ----------
     array : array_like
-        Numpy, xarray, dask, zarr, of real numbers of any type. NaN is treated as in files.
+        Numpy, xarray, dask, zarr, torch; finite real numbers of any type.
     model : str, path or Model
         Bundle, run, id of a shipped model, or what `load_model` gave.
     axes : str, optional
