@@ -85,7 +85,8 @@ def by_overlap(blocks: Blocks, grid: BlockGrid, rule: Rule) -> np.ndarray:
             low, high = (
                 make_side(locals_[m][slab.within(grid.outer(m))], code) for m in (n, above)
             )
-            pairs = match(low, high, rule).pairs
+            face = grid.core(n).stop[axis] - slab.start[axis]
+            pairs = match(low, high, rule, (axis, face)).pairs
             ends = np.broadcast_to([[n, above]], pairs.shape)
             edges.append(np.stack([ends, pairs], axis=2).reshape(-1, 4))
     counts = np.array([labels.max() for labels in locals_], np.int64)

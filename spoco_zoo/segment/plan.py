@@ -165,7 +165,7 @@ class Plan:
         source = repr((image.uri, image.axes, image.levels, str(image.dtype)))
         settings = self.config.model_dump(mode="json")
         return {
-            "format": "5",
+            "format": "6",
             "spoco-zoo": __version__,
             "model": model,
             "source": hashlib.sha256(source.encode()).hexdigest(),

@@ -79,7 +79,7 @@ def _link(planes: list[np.ndarray], embeddings: np.ndarray, rule: Rule) -> np.nd
     sides = [make_side(p, embeddings[:, z]) for z, p in enumerate(planes)]
     for z, (below, above) in enumerate(pairwise(sides)):
         if len(below.ids) and len(above.ids):
-            edges.append(match(below, above, rule, parts=False).pairs + first[z : z + 2])
+            edges.append(match(below, above, rule).pairs + first[z : z + 2])
     total = int(first[-1])
     # Node 0 is the background, which no edge reaches: it stays alone and first.
     component = components(np.concatenate(edges), total + 1)

@@ -10,6 +10,10 @@ no reason to merge; seeing the same thing is::
     1 1 1 2 2 2                5 5 5 5 5 5        1-5 only (or 2-5): 1 and 2 touch,
                                                   so A means two objects
 
+A part must pass the face together with the whole, as the legs of an arch do that one block
+does not see. Elsewhere it is likely an error of one block near the end of its view: a cell
+that reaches into the slab with a few voxels lies inside of its neighbour if outlines differ.
+
 An overlap is accepted only if the mean embeddings of the two objects over the
 slab are nearer than the distance that training put between objects.
 """
@@ -93,7 +97,7 @@ def make_side(labels: np.ndarray, embeddings: np.ndarray) -> Side:
     return Side(labels, ids, (np.stack(sums, axis=1) / counts[:, None]).astype(np.float32))
 
 
-def match(below: Side, above: Side, rule: Rule, *, parts: bool = True) -> Match:
+def match(below: Side, above: Side, rule: Rule, face: tuple[int, int] | None = None) -> Match:
     """Decide which objects on the two sides of a face are one.
 
     Parameters
@@ -101,28 +105,29 @@ def match(below: Side, above: Side, rule: Rule, *, parts: bool = True) -> Match:
     below, above : Side
         Views of the same slab by the block below and above the face.
     rule : Rule
-    parts : bool
-        Whether several objects of one side may be parts of one of the other. They may where both
-        sides saw the same voxels; otherwise each object has one partner at most.
+    face : (int, int), optional
+        Axis along which the sides meet, and the first layer of the views above the face. Several
+        objects of one side may then be parts of one of the other. Without a face the sides
+        saw different voxels, and each object has one partner at most.
 
     Returns
     -------
     Match
         The same for the same views; swapping the sides swaps the pairs.
     """
-    pairs = _Overlaps.of(below, above)
+    pairs = _Overlaps.of(below, above, face)
     distance = np.linalg.norm(below.means[pairs.a] - above.means[pairs.b], axis=1)
     near = distance < rule.distance
     best_a, best_b = _best(pairs.a, pairs.iou), _best(pairs.b, pairs.iou)
     mutual = best_a & best_b & (pairs.iou >= rule.iou)
     joined = mutual & near
-    possible = near & parts
+    possible = near & pairs.passing
     parts_a = _Parts(pairs.a, pairs.b, pairs.inside_a, pairs.shared)
     parts_b = _Parts(pairs.b, pairs.a, pairs.inside_b, pairs.shared)
     split_a, clash_a = _splits(parts_a, joined, possible, below, rule)
     split_b, clash_b = _splits(parts_b, joined, possible, above, rule)
     accepted = joined | split_a | split_b
-    contained = ((pairs.inside_a >= rule.iou) | (pairs.inside_b >= rule.iou)) & parts
+    contained = pairs.passing & (np.maximum(pairs.inside_a, pairs.inside_b) >= rule.iou)
     overlapping = mutual | contained & ~(clash_a | clash_b)
     by_embedding = overlapping & ~near & ~accepted
     by_overlap = (best_a | best_b) & ~accepted & ~by_embedding
@@ -153,15 +158,23 @@ class _Overlaps:
     """Shared part of the object below."""
     inside_b: np.ndarray
     """Shared part of the object above."""
+    passing: np.ndarray
+    """Whether they share voxels on both sides of the face, in the layers next to it."""
 
     @classmethod
-    def of(cls, below: Side, above: Side) -> _Overlaps:
+    def of(cls, below: Side, above: Side, face: tuple[int, int] | None) -> _Overlaps:
         a, b = _ranks(below), _ranks(above)
         size_a = np.bincount(a, minlength=len(below.ids) + 1)
         size_b = np.bincount(b, minlength=len(above.ids) + 1)
         both = (a > 0) & (b > 0)
         width = len(above.ids) + 1
-        codes, shared = np.unique(a[both] * width + b[both], return_counts=True)
+        every = np.where(both, a * width + b, 0)
+        codes, shared = np.unique(every[both], return_counts=True)
+        passing = np.zeros(len(codes), bool)
+        if face is not None:
+            axis, first = face
+            layers = np.moveaxis(every.reshape(below.labels.shape), axis, 0)
+            passing = np.isin(codes, layers[first - 1]) & np.isin(codes, layers[first])
         a, b = codes // width, codes % width
         return cls(
             a - 1,
@@ -170,6 +183,7 @@ class _Overlaps:
             shared / (size_a[a] + size_b[b] - shared),
             shared / size_a[a],
             shared / size_b[b],
+            passing,
         )
 
 

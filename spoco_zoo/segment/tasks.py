@@ -284,9 +284,9 @@ def join_faces(common: Common, item: FaceItem) -> FaceResult:
         assert above is not None
         low = read_side(block_file(common.folder, number), axis, "above")
         high = read_side(block_file(common.folder, above), axis, "below")
-        found = match(low, high, common.rule)
-        doubts += find_doubts(low, high, found, common.rule, grid, number, axis)
         face = grid.core(number).stop[axis] - grid.slab(number, axis).start[axis]
+        found = match(low, high, common.rule, (axis, face))
+        doubts += find_doubts(low, high, found, common.rule, grid, number, axis)
         cut = count_cut(low, high, found.pairs, axis, face)
         tally += FaceTally(1, len(found.pairs), found.refused_overlap, found.refused_embedding, cut)
         ends = np.broadcast_to([[number, above]], found.pairs.shape)
