@@ -1,7 +1,8 @@
 """Mean-shift with a flat kernel: modes in two steps, then one assignment of all voxels.
 
-The embedding space is nearly empty: a block's voxels crowd around a few hundred
-modes. Points start from the occupied cells of a grid with the bandwidth as its
+The embedding space is nearly empty: the voxels of a connected part of the foreground
+crowd around a few modes, those of a block without background around a few hundred.
+Points start from the occupied cells of a grid with the bandwidth as its
 side, as in scikit-learn's bin seeding. They first climb the density of a small
 sample, where a step is cheap and thousands of points come down to dozens; those go
 on in the density of all voxels (of `MANY` at most), which decides where modes are.
@@ -11,10 +12,11 @@ There the voxels of an occupied cell of a much finer grid count as one, with a w
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from scipy import ndimage
 
 from spoco_zoo.segment.cluster import portable
 
@@ -48,7 +50,7 @@ def mark_foreground(
     return labels
 
 
-def draw_sample(labels: NDArray[np.int32], size: int, seed: int) -> NDArray[np.int64]:
+def draw_sample(labels: NDArray[Any], size: int, seed: int) -> NDArray[np.int64]:
     """Flat indices of at most `size` voxels > 0, drawn without replacement, in order."""
     counts = [int(np.count_nonzero(labels[slab])) for slab in portable.slabs(labels.shape)]
     total = sum(counts)
@@ -224,16 +226,33 @@ def assign(rows: Tensor, modes: Tensor) -> NDArray[np.int32]:
 def clusters(
     field: TensorField, config: ClusteringConfig, background: tuple[float, ...] | None
 ) -> NDArray[np.int32]:
-    """Mean-shift clusters of a block, int32 ([Z,] Y, X), 0 where it is background."""
+    """Mean-shift clusters of a block, int32 ([Z,] Y, X), 0 where it is background.
+
+    Each connected part of the foreground has modes of its own: what lies elsewhere
+    in the block says nothing about it, though it may look alike.
+    """
     labels = mark_foreground(field, config, background)
-    picks = draw_sample(labels, MANY, config.seed)
-    if not picks.size:
-        return labels
-    rows = field.tensor_rows(picks)
-    modes = find_modes(rows, config.bandwidth, config.sample, config.seed)
-    flat, plane = labels.reshape(-1), labels[:1].size
-    for slab in portable.slabs(labels.shape):
-        where = np.flatnonzero(labels[slab]) + slab.start * plane
-        if where.size:
-            flat[where] = assign(field.tensor_rows(where), modes)
-    return labels
+    portable.number_parts(labels, lambda slab: (ndimage.label(labels[slab])[0], None))
+    flat, last = labels.reshape(-1), 0
+    for number, box in enumerate(ndimage.find_objects(labels), start=1):
+        mine = labels[box] == number
+        picks = draw_sample(mine, MANY, config.seed)
+        rows = field.tensor_rows(_moved(picks, mine.shape, box, labels.shape))
+        modes = find_modes(rows, config.bandwidth, config.sample, config.seed)
+        plane = mine[:1].size
+        for slab in portable.slabs(mine.shape):
+            where = np.flatnonzero(mine[slab]) + slab.start * plane
+            if where.size:
+                where = _moved(where, mine.shape, box, labels.shape)
+                # Below zero, clusters are not taken for parts that are yet to come.
+                flat[where] = -assign(field.tensor_rows(where), modes) - last
+        last += len(modes)
+    return np.negative(labels, out=labels)
+
+
+def _moved(
+    where: NDArray[np.int64], shape: tuple[int, ...], box: tuple[slice, ...], whole: tuple[int, ...]
+) -> NDArray[np.int64]:
+    """Flat indices in a box of a shape as flat indices in the whole."""
+    places = zip(np.unravel_index(where, shape), box, strict=True)
+    return np.asarray(np.ravel_multi_index(tuple(at + s.start for at, s in places), whole))

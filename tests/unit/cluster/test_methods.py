@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.cluster import MeanShift
 from sklearn.metrics import adjusted_rand_score
 
@@ -71,6 +73,25 @@ class TestMeanShift(ClusteringSuite):
         modes = find_modes(rows, 0.9)
         assert len(modes) == len(theirs.cluster_centers_)
         assert adjusted_rand_score(assign(rows, modes), theirs.labels_) > 0.999
+
+    @settings(max_examples=25, deadline=None)
+    @given(st.integers(0, 999), st.sampled_from([0.1, 0.5, 1.0]), st.integers(0, 1))
+    def test_what_lies_elsewhere_in_the_block_says_nothing(
+        self, seed: int, noise: float, axis: int
+    ) -> None:
+        """So labels do not depend on where blocks end, if a block holds the part whole."""
+        one, other = (
+            planted((30, 42), seed + n, background=True, noise=noise)[0] for n in (0, 1000)
+        )
+        for field in (one, other):
+            field[:, [0, -1]] = field[:, :, [0, -1]] = 0
+        both = self.run(torch.cat([one, other], dim=axis + 1), background=True)
+        middle = one.shape[axis + 1]
+        parts = np.split(both, [middle], axis=axis)
+        for part, field in zip(parts, (one, other), strict=True):
+            alone = self.run(field, background=True)
+            np.testing.assert_array_equal(part > 0, alone > 0)
+            assert adjusted_rand_score(part.ravel(), alone.ravel()) == 1.0
 
 
 class TestHdbscan(ClusteringSuite):
