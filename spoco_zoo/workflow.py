@@ -23,9 +23,9 @@ from spoco_zoo.segment.cluster.learn import learn_scores
 from spoco_zoo.sizes import size_text
 from spoco_zoo.train.checkpoint import RunFolder
 from spoco_zoo.train.layouts import find_pairs
-from spoco_zoo.train.publish import FEW_OBJECTS
 from spoco_zoo.train.remarks import remark_scale, stated_voxel_size
 from spoco_zoo.train.run import Initial, train
+from spoco_zoo.train.steady import FEW_OBJECTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

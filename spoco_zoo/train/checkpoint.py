@@ -48,6 +48,8 @@ class Checkpoint:
     """Time that the run had taken."""
     clustering: dict[str, Any] = field(default_factory=dict)
     """What validation last made labels with: of settings that are as good it is taken first."""
+    steady: bool = False
+    """Whether normalisation and clustering stay those of the model that the run started from."""
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ from spoco_zoo.train.journal import Journal, Progress
 from spoco_zoo.train.momentum import make_momentum, momentum_at, update_momentum
 from spoco_zoo.train.objective import Objective
 from spoco_zoo.train.parallel import Ranks, average_buffers, leave, share_of_batch, wrap
+from spoco_zoo.train.steady import hold_statistics
 from spoco_zoo.train.validate import Case, embed_cases, roughly_tuned
 
 if TYPE_CHECKING:
@@ -79,6 +80,8 @@ class Trainer:
         Which of the training processes this is.
     initial : dict, optional
         State dict to start from.
+    steady : bool
+        Whether normalisation and clustering stay those of a model to start from.
     """
 
     def __init__(
@@ -94,9 +97,11 @@ class Trainer:
         clustering: ClusteringConfig,
         ranks: Ranks = Ranks(),  # noqa: B008  # frozen
         initial: Mapping[str, Tensor] | None = None,
+        steady: bool = False,
     ) -> None:
         self.config, self.setup, self.split, self.folder = config, setup, split, folder
         self.device, self.clusterer, self.clustering = device, clusterer, clustering
+        self.steady = steady
         torch.manual_seed(config.seed)
         layout = torch.channels_last if setup.net.ndim == 2 else torch.channels_last_3d
         self.layout = layout
@@ -138,7 +143,7 @@ class Trainer:
             if saved.clustering:
                 self.clustering = ClusteringConfig.checked(saved.clustering)
         self.step, self.best, self.stale = saved.step, saved.best, saved.stale
-        self.running, self.seconds = saved.running, saved.seconds
+        self.running, self.seconds, self.steady = saved.running, saved.seconds, saved.steady
         if self.best < 0:
             return  # no validation yet
         try:
@@ -177,6 +182,7 @@ class Trainer:
             running=self.running,
             seconds=self.seconds,
             clustering=self.clustering.model_dump(mode="json"),
+            steady=self.steady,
         )
 
     @property
@@ -245,7 +251,7 @@ class Trainer:
     ) -> None:
         """Validate, log, save and tell the listener, whatever it is time for."""
         journal.watch(terms)
-        case = self._validate() if validated else None
+        case = self.validate() if validated else None
         told = validated or self.step % REPORT_EVERY == 0
         if told:
             scores = {"val_ap50": self.ap50} if case and self.ap50 is not None else {}
@@ -303,6 +309,8 @@ class Trainer:
         first = view(crops, setup.photometry, self.generator).contiguous(memory_format=self.layout)
         # 2. embeddings under both networks; the second only where something is not annotated
         self.network.train()
+        if self.steady:
+            hold_statistics(self.network)
         with torch.autocast(device.type, setup.precision, setup.precision != torch.float32):
             embeddings = self.called(first)
             second = None
@@ -373,7 +381,7 @@ class Trainer:
         )
         return *found, cases
 
-    def _validate(self) -> Case:
+    def validate(self) -> Case:
         """Score the momentum network, keep the best, return the first image for a picture.
 
         The trained network is scored instead where the momentum network is to confirm

@@ -16,7 +16,8 @@ from spoco_zoo.replacing import replacing
 from spoco_zoo.train.checkpoint import RunFolder
 from spoco_zoo.train.data import object_sizes
 from spoco_zoo.train.momentum import make_momentum
-from spoco_zoo.train.validate import choose_by_scores, embed_cases, score_cases, tune
+from spoco_zoo.train.steady import FEW_OBJECTS
+from spoco_zoo.train.validate import Tuning, choose_by_scores, embed_cases, score_cases, tune
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,13 +28,12 @@ if TYPE_CHECKING:
     from spoco_zoo.nets.model import Learner
     from spoco_zoo.train.data import Sample, Split
     from spoco_zoo.train.loop import Trainer
-    from spoco_zoo.train.validate import Case, Tuning
+    from spoco_zoo.train.validate import Case
 
-__all__ = ["FEW_OBJECTS", "TUNED_ON", "TrainResult", "finished_result", "publish"]
+__all__ = ["TUNED_ON", "TrainResult", "finished_result", "publish"]
 
 PATCH = {2: 512, 3: 128}
 TUNED_ON = 48  # validation images that the clustering is tuned on, at most
-FEW_OBJECTS = 50
 LEARNED_ON = 400  # training images that scores are learned from, at most
 
 
@@ -70,21 +70,10 @@ def finished_result(folder: RunFolder, split: Split, device: torch.device) -> Tr
 
 def publish(trainer: Trainer, learner: Learner | None = None) -> TrainResult:
     """Choose the network, tune the clustering, score, and write the finished model."""
-    folder, split, config = trainer.folder, trainer.split, trainer.config
+    folder, split = trainer.folder, trainer.split
     network, momentum = choose_network(trainer)
     sizes = object_sizes([*split.train, *split.val])
-    cases = trainer.embed(network, momentum, tuning_images(split))
-    tuned = tune(
-        cases,
-        trainer.clusterer,
-        trainer.clustering,
-        trainer.background,
-        delta_var=config.loss.delta_var,
-        delta_dist=config.loss.delta_dist,
-        object_sizes=sizes,
-    )
-    if learner is not None and config.scoring and tuned.best.method == "instance":
-        tuned = scored(trainer, network, momentum, cases, tuned, learner)
+    tuned = settle_clustering(trainer, network, momentum, sizes, learner)
     recipe = make_recipe(trainer, tuned.best, sizes)
     metrics = measure(trainer, network, momentum, tuned)
     sample = split.val[0]
@@ -95,6 +84,38 @@ def publish(trainer: Trainer, learner: Learner | None = None) -> TrainResult:
     states = {"network": network.state_dict(), "momentum": momentum.state_dict()}
     save_run_model(folder.path, recipe, states)
     return TrainResult(recipe, metrics, sample, trainer.embed(network, momentum, [sample])[0])
+
+
+def settle_clustering(
+    trainer: Trainer,
+    network: nn.Module,
+    momentum: nn.Module,
+    sizes: tuple[float, float, float],
+    learner: Learner | None,
+) -> Tuning:
+    """The clustering that suits the chosen network, tuned as far as the annotation allows.
+
+    Few objects among others do not show what is found wrongly, nor what small ones are lost:
+    where a model to start from knew better, choosing the network was all of the tuning.
+    """
+    config, loss = trainer.config, trainer.config.loss
+    cases = trainer.embed(network, momentum, tuning_images(trainer.split))
+    clusterer, background = trainer.clusterer, trainer.background
+    if trainer.steady:
+        found = score_cases(cases, clusterer, trainer.clustering, background)
+        return Tuning(trainer.clustering, found, ((trainer.clustering, found),))
+    tuned = tune(
+        cases,
+        clusterer,
+        trainer.clustering,
+        background,
+        delta_var=loss.delta_var,
+        delta_dist=loss.delta_dist,
+        object_sizes=sizes,
+    )
+    if learner is not None and config.scoring and tuned.best.method == "instance":
+        return scored(trainer, network, momentum, cases, tuned, learner)
+    return tuned
 
 
 def scored(

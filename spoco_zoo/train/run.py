@@ -21,6 +21,7 @@ from spoco_zoo.train.prepare import prepare
 from spoco_zoo.train.publish import TUNED_ON, TrainResult, finished_result, publish
 from spoco_zoo.train.remarks import remarks
 from spoco_zoo.train.setup import check_network, check_statistics, resolve
+from spoco_zoo.train.steady import FEW_OBJECTS, STEADY, is_steady, known_clustering
 from spoco_zoo.train.validate import score_cases
 
 if TYPE_CHECKING:
@@ -147,6 +148,10 @@ def train(
             return finished_result(folder, split, chosen) if ranks.main else None
         # The seed of a run is not to become that of the notebook which calls it.
         alone.enter_context(torch.random.fork_rng(devices=[]))
+        clustering = first_clustering(config, object_sizes([*split.train, *split.val]))
+        steady = initial is not None and is_steady(split.train, config)
+        if initial is not None and steady:
+            clustering = known_clustering(initial.clustering, clustering, scoring=config.scoring)
         trainer = Trainer(
             config,
             setup,
@@ -155,9 +160,10 @@ def train(
             chosen,
             with_background=not config.no_background and split.background,
             clusterer=clusterer,
-            clustering=first_clustering(config, object_sizes([*split.train, *split.val])),
+            clustering=clustering,
             ranks=ranks,
             initial=state,
+            steady=steady,
         )
         if goes_on:
             trainer.restore(say if ranks.main else lambda text: None)
@@ -166,8 +172,12 @@ def train(
         before = None
         if initial is not None and state is not None and ranks.main:
             before = as_it_is(trainer, initial)
+            if steady:
+                say(STEADY.format(FEW_OBJECTS))
             if before is not None:
                 say(f"The model to start from has a validation AP@0.5 of {before:.3f} as it is.")
+                if steady:
+                    trainer.validate()  # which keeps it as the best so far
         ranks.wait()
         try:
             trainer.run(listen, say)

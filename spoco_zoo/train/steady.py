@@ -1,0 +1,72 @@
+"""Going on from a model with few annotated objects: what those cannot teach stays.
+
+They show what objects look like, but neither how much images differ nor what is wrong where
+nothing is annotated. So normalisation goes on with the statistics of the model's own images (as
+in fine-tuning of detectors with few images per step: He et al., "Deep Residual Learning for
+Image Recognition", CVPR 2016, appendix A), the clustering begins with the model's and is
+changed only where the annotated objects are found better so, and the model as it is can be
+chosen in the end.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from spoco_zoo.config import ClusteringConfig, TrainConfig
+    from spoco_zoo.train.data import Sample
+
+__all__ = ["FEW_OBJECTS", "STEADY", "hold_statistics", "is_steady", "known_clustering"]
+
+FEW_OBJECTS = 50
+"""Objects fewer of which say too little to tune by."""
+STEADY = (
+    "Fewer than {} objects are annotated: the model keeps the statistics of its normalisation, "
+    "and of its clustering what does not find these better otherwise."
+)
+
+
+def is_steady(samples: Sequence[Sample], config: TrainConfig) -> bool:
+    """Whether few objects are annotated among others, too few to learn everything anew from."""
+    return config.sparse and sum(len(sample.centres) for sample in samples) < FEW_OBJECTS
+
+
+def hold_statistics(network: nn.Module) -> None:
+    """Let the normalisation of a network in training use its running statistics, and keep them.
+
+    Those of crops around a few objects of one image are others: with no weight changed at all,
+    40 steps that take them over made of AP@0.5 0.97 on such images 0.60 (docs/experiments.md).
+    """
+    for module in network.modules():
+        if isinstance(module, _BatchNorm):
+            module.eval()
+
+
+def known_clustering(
+    model: ClusteringConfig | None, first: ClusteringConfig, *, scoring: bool
+) -> ClusteringConfig:
+    """The clustering of a model to start from, for objects as small as those annotated now.
+
+    Parameters
+    ----------
+    model : ClusteringConfig or None
+        That of the model, if it has one.
+    first : ClusteringConfig
+        What training would begin with otherwise, taken where the model has another method.
+    scoring : bool
+        Whether the model's scores may choose objects.
+    """
+    if model is None or model.method != first.method:
+        return first
+    return model.model_copy(
+        update={
+            "fill_holes": model.fill_holes or first.fill_holes,
+            "min_size": min(model.min_size, first.min_size),
+            "scoring": model.scoring if scoring else None,
+        }
+    )

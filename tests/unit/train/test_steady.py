@@ -1,0 +1,141 @@
+"""Going on from a model with few annotated objects."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+
+from spoco_zoo.config import ClusteringConfig, TrainConfig
+from spoco_zoo.nets.model import load_run
+from spoco_zoo.segment.cluster import cluster
+from spoco_zoo.train.journal import Progress
+from spoco_zoo.train.publish import TrainResult
+from spoco_zoo.train.run import Initial, train
+from spoco_zoo.train.steady import known_clustering
+from spoco_zoo.workflow import start_from
+
+TINY = TrainConfig(
+    iterations=4,
+    validate_every=2,
+    batch_size=2,
+    crop=(16, 16),
+    features=(4, 8),
+    embedding_dim=4,
+    warmup=2,
+    precision="float32",
+)
+KNOWN = ClusteringConfig(foreground=2.6, bandwidth=1.7, smoothness=0.6, min_size=9)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pairs")
+    rng = np.random.default_rng(0)
+    for name in ("images", "labels"):
+        (folder / name).mkdir()
+    for n in range(3):
+        labels = np.zeros((32, 32), np.uint16)
+        labels[4:12, 4:12], labels[16:28, 14:26] = 1, 2
+        image = labels * 60 + rng.integers(0, 20, labels.shape)
+        tifffile.imwrite(folder / "images" / f"{n}.tif", image.astype(np.float32))
+        tifffile.imwrite(folder / "labels" / f"{n}.tif", labels)
+    return folder
+
+
+def run(data: Path, out: Path, initial: Initial | None = None, **options: Any) -> TrainResult:
+    settings = {k: options.pop(k) for k in list(options) if k in TrainConfig.model_fields}
+    config = TINY.model_copy(update=settings)
+    folders = data / "images", data / "labels"
+    result = train(*folders, out, config, clusterer=cluster, initial=initial, **options)
+    assert result is not None
+    return result
+
+
+@pytest.fixture(scope="module")
+def initial(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Initial:
+    """A model, with a clustering of its own, whose statistics are those of other images."""
+    out = tmp_path_factory.mktemp("runs") / "first"
+    run(data, out, iterations=150, validate_every=150)
+    found = replace(start_from(load_run(out)), clustering=KNOWN)
+    for name, tensor in found.state.items():
+        if "running_mean" in name:
+            tensor += 0.01
+    return found
+
+
+def moved(out: Path, initial: Initial, which: str) -> float:
+    """How far the statistics, or weights, of a run's last network are from the first ones."""
+    last = torch.load(out / "last.pt", weights_only=True)
+    states = [last[which][name] - start for name, start in initial.state.items() if "run" in name]
+    return max(float(difference.abs().max()) for difference in states)
+
+
+def test_few_objects_changed_the_statistics_of_the_normalisation(
+    data: Path, initial: Initial, tmp_path: Path
+) -> None:
+    """Which alone made a model lose what it knew, with no weight changed at all."""
+    said: list[str] = []
+    run(data, tmp_path / "few", initial, annotation="sparse", say=said.append)
+    assert moved(tmp_path / "few", initial, "network") == 0
+    assert moved(tmp_path / "few", initial, "momentum") < 1e-6
+    assert any("Fewer than 50 objects" in text for text in said)
+    weight = "encoders.1.layers.0.weight"
+    last = torch.load(tmp_path / "few/last.pt", weights_only=True)["network"][weight]
+    assert float((last - initial.state[weight]).abs().max()) > 0
+
+
+@pytest.mark.parametrize("how", ["dense", "anew"])
+def test_dense_annotation_and_training_from_nothing_take_statistics_over(
+    data: Path, initial: Initial, tmp_path: Path, how: str
+) -> None:
+    start = initial if how == "dense" else None
+    annotation = "dense" if how == "dense" else "sparse"
+    run(data, tmp_path / "run", start, annotation=annotation)
+    assert moved(tmp_path / "run", initial, "network") > 0.001
+
+
+def test_a_run_that_was_stopped_keeps_the_statistics_when_it_goes_on(
+    data: Path, initial: Initial, tmp_path: Path
+) -> None:
+    def stop(progress: Progress) -> None:
+        raise RuntimeError("stopped")
+
+    whole = run(data, tmp_path / "whole", initial, annotation="sparse")
+    with pytest.raises(RuntimeError, match="stopped"):
+        run(data, tmp_path / "run", initial, annotation="sparse", listen=stop)
+    again = run(data, tmp_path / "run", annotation="sparse", resume=True)
+    assert moved(tmp_path / "run", initial, "network") == 0
+    assert again.recipe == whole.recipe
+    both = [torch.load(tmp_path / n / "last.pt", weights_only=True) for n in ("whole", "run")]
+    for first, second in zip(both[0]["network"].values(), both[1]["network"].values(), strict=True):
+        assert torch.equal(first, second)
+
+
+def test_what_training_makes_worse_is_not_published(
+    data: Path, initial: Initial, tmp_path: Path
+) -> None:
+    """The weights that the model came with are among those to choose from."""
+    ruin = {"learning_rate": 0.1, "warmup": 0, "annotation": "sparse"}
+    result = run(data, tmp_path / "run", initial, **ruin)
+    assert result.metrics["validation"]["ap50"] > 0.5
+    model = load_run(tmp_path / "run").network
+    assert isinstance(model, torch.nn.Module)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, initial.state[name]), name
+
+
+def test_the_clustering_of_a_model_stays_for_objects_as_small_as_are_annotated() -> None:
+    first = ClusteringConfig(foreground=3.0, bandwidth=1.0, min_size=4, fill_holes=True)
+    found = known_clustering(KNOWN, first, scoring=True)
+    assert found == KNOWN.model_copy(update={"min_size": 4, "fill_holes": True})
+    large = first.model_copy(update={"min_size": 400})
+    assert known_clustering(KNOWN, large, scoring=True).min_size == KNOWN.min_size
+    assert known_clustering(None, first, scoring=True) == first
+    other = first.model_copy(update={"method": "hdbscan"})
+    assert known_clustering(KNOWN, other, scoring=True) == other
