@@ -32,6 +32,7 @@ from spoco_zoo.train.journal import Journal, Progress
 from spoco_zoo.train.momentum import make_momentum, momentum_at, update_momentum
 from spoco_zoo.train.objective import Objective
 from spoco_zoo.train.parallel import Ranks, average_buffers, leave, share_of_batch, wrap
+from spoco_zoo.train.schedule import learning_rate
 from spoco_zoo.train.steady import hold_statistics
 from spoco_zoo.train.validate import Case, embed_cases, roughly_tuned
 
@@ -52,14 +53,6 @@ REPORT_EVERY = 50
 STOPPING = "stopping after this step, and the validation if one is due; Ctrl-C again stops at once"
 SAVE_EVERY = 300.0  # seconds; a run that is killed loses no more
 WATCHED = 16  # validation images that are looked at while training; all of them at the end
-
-
-def learning_rate(step: int, config: TrainConfig) -> float:
-    """Linear warm-up, then a half cosine to 1 % of the peak."""
-    if step < config.warmup:
-        return config.learning_rate * (step + 1) / config.warmup
-    share = (step - config.warmup) / max(1, config.iterations - config.warmup)
-    return config.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, share))))
 
 
 class Trainer:
@@ -101,7 +94,6 @@ class Trainer:
     ) -> None:
         self.config, self.setup, self.split, self.folder = config, setup, split, folder
         self.device, self.clusterer, self.clustering = device, clusterer, clustering
-        self.steady = steady
         torch.manual_seed(config.seed)
         layout = torch.channels_last if setup.net.ndim == 2 else torch.channels_last_3d
         self.layout = layout
@@ -110,6 +102,7 @@ class Trainer:
             self.network.load_state_dict(initial)
         self.momentum = make_momentum(self.network)
         self.ranks, self.share = ranks, share_of_batch(setup.batch_size, ranks)
+        self.steady = steady
         self.called = wrap(self.network, ranks, compiled=config.compile)
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
@@ -127,6 +120,7 @@ class Trainer:
         self.crops = CropSampler(*args, empty)
         self.step, self.best, self.stale = 0, -1.0, 0
         self.ap50: float | None = None
+        self.unchanged = False  # what is published is the model to start from
         self.running: dict[str, float] = {}
         self.seconds = 0.0
         self.saved = time.monotonic()
@@ -378,6 +372,7 @@ class Trainer:
             self.background,
             delta_var=self.config.loss.delta_var,
             delta_dist=self.config.loss.delta_dist,
+            fixed=self.steady,
         )
         return *found, cases
 
@@ -391,8 +386,10 @@ class Trainer:
         watched = self.split.val[:WATCHED]
         self.clustering, scores, cases = self.judge(network, self.momentum, watched)
         self.ap50 = scores.ap50
-        self.stale = 0 if scores.merit > self.best else self.stale + 1
-        if scores.merit >= self.best:  # few objects are soon all found: of equals the last
-            self.best = scores.merit
+        # Few objects are soon all found: of equals the last, or what is nearest to the start.
+        merit = scores.ap50 if self.steady else scores.merit
+        self.stale = 0 if merit > self.best else self.stale + 1
+        if merit > self.best or (merit == self.best and not self.steady):
+            self.best = merit
             self.folder.save_best(self.checkpoint())
         return cases[0]

@@ -96,7 +96,7 @@ def settle_clustering(
     """The clustering that suits the chosen network, tuned as far as the annotation allows.
 
     Few objects among others do not show what is found wrongly, nor what small ones are lost:
-    where a model to start from knew better, choosing the network was all of the tuning.
+    what a model to start from knew of that stays.
     """
     config, loss = trainer.config, trainer.config.loss
     cases = trainer.embed(network, momentum, tuning_images(trainer.split))
@@ -161,28 +161,34 @@ def choose_network(trainer: Trainer) -> tuple[nn.Module, nn.Module]:
     """The better of trained and momentum network, each at its best and its last step.
 
     Of those that are as good, as all are where few objects are annotated, the last
-    momentum network wins.
+    momentum network wins; where these are to change a model no more than they must
+    (`spoco_zoo.train.steady`), the first that finds most of them.
 
     Returns the winner and the momentum network of the same step, both in
     evaluation mode. Where the momentum network is to confirm objects, it cannot
     win: it would confirm all of its own.
     """
-    last = trainer.momentum.state_dict()
+    last, first = trainer.momentum.state_dict(), trainer.step
     candidates = [(last, last), (trainer.network.state_dict(), last)]
     if trainer.best >= 0:  # else it was lost after the last validation
         best = trainer.folder.load_best(trainer.device)
+        first = best.step
         if best.step != trainer.step:  # the same weights would be judged twice
             candidates += [(best.momentum, best.momentum), (best.network, best.momentum)]
     if trainer.needs_both:
         candidates = candidates[1::2]
+    elif trainer.steady:  # averages only, and first the one that is nearest to the start
+        candidates = [*candidates[2:3], candidates[0]]
     network, momentum = make_momentum(trainer.network), make_momentum(trainer.network)
     samples, judged = tuning_images(trainer.split), []
     for pair in candidates:
         with trainer.folder.fitting(run_folder.BEST):  # the others are in use
             load_both(network, momentum, pair)
         judged.append(trainer.judge(network, momentum, samples)[:2])
-    winner = int(np.argmax([scores.merit for _, scores in judged]))
+    merits = [scores.ap50 if trainer.steady else scores.merit for _, scores in judged]
+    winner = int(np.argmax(merits))
     trainer.clustering = judged[winner][0]
+    trainer.unchanged = trainer.steady and winner == 0 and first == 0
     load_both(network, momentum, candidates[winner])
     return network, momentum
 

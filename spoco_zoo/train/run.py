@@ -21,7 +21,7 @@ from spoco_zoo.train.prepare import prepare
 from spoco_zoo.train.publish import TUNED_ON, TrainResult, finished_result, publish
 from spoco_zoo.train.remarks import remarks
 from spoco_zoo.train.setup import check_network, check_statistics, resolve
-from spoco_zoo.train.steady import FEW_OBJECTS, STEADY, is_steady, known_clustering
+from spoco_zoo.train.steady import FEW_OBJECTS, STEADY, UNCHANGED, is_steady, known_clustering
 from spoco_zoo.train.validate import score_cases
 
 if TYPE_CHECKING:
@@ -148,10 +148,13 @@ def train(
             return finished_result(folder, split, chosen) if ranks.main else None
         # The seed of a run is not to become that of the notebook which calls it.
         alone.enter_context(torch.random.fork_rng(devices=[]))
-        clustering = first_clustering(config, object_sizes([*split.train, *split.val]))
+        sizes = object_sizes([*split.train, *split.val])
+        clustering = first_clustering(config, sizes)
         steady = initial is not None and is_steady(split.train, config)
         if initial is not None and steady:
-            clustering = known_clustering(initial.clustering, clustering, scoring=config.scoring)
+            clustering = known_clustering(
+                initial.clustering, clustering, smallest=sizes[0], scoring=config.scoring
+            )
         trainer = Trainer(
             config,
             setup,
@@ -189,7 +192,9 @@ def train(
             return None
         result = publish(trainer, learner)
         after = result.metrics["validation"]["ap50"]
-        if before is not None and before >= after:
+        if trainer.unchanged:
+            say(UNCHANGED)
+        elif before is not None and before >= after:
             say(NO_BETTER.format(before, after))
         return result
 

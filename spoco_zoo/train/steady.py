@@ -3,9 +3,8 @@
 They show what objects look like, but neither how much images differ nor what is wrong where
 nothing is annotated. So normalisation goes on with the statistics of the model's own images (as
 in fine-tuning of detectors with few images per step: He et al., "Deep Residual Learning for
-Image Recognition", CVPR 2016, appendix A), the clustering begins with the model's and is
-changed only where the annotated objects are found better so, and the model as it is can be
-chosen in the end.
+Image Recognition", CVPR 2016, appendix A), the clustering stays the model's, and so do its
+weights unless others find more of the annotated objects.
 """
 
 from __future__ import annotations
@@ -21,13 +20,17 @@ if TYPE_CHECKING:
     from spoco_zoo.config import ClusteringConfig, TrainConfig
     from spoco_zoo.train.data import Sample
 
-__all__ = ["FEW_OBJECTS", "STEADY", "hold_statistics", "is_steady", "known_clustering"]
+__all__ = ["FEW_OBJECTS", "STEADY", "UNCHANGED", "hold_statistics", "is_steady", "known_clustering"]
 
 FEW_OBJECTS = 50
 """Objects fewer of which say too little to tune by."""
 STEADY = (
-    "Fewer than {} objects are annotated: the model keeps the statistics of its normalisation, "
-    "and of its clustering what does not find these better otherwise."
+    "Fewer than {} objects are annotated: normalisation and clustering stay those of the model, "
+    "and its weights, too, unless training finds more of the annotated objects."
+)
+UNCHANGED = (
+    "Training finds no more of the annotated objects than the model did as it was: it is given "
+    "back unchanged. Annotate objects that it misses, splits or joins, or 50 or more of all kinds."
 )
 
 
@@ -48,7 +51,11 @@ def hold_statistics(network: nn.Module) -> None:
 
 
 def known_clustering(
-    model: ClusteringConfig | None, first: ClusteringConfig, *, scoring: bool
+    model: ClusteringConfig | None,
+    first: ClusteringConfig,
+    *,
+    smallest: float,
+    scoring: bool,
 ) -> ClusteringConfig:
     """The clustering of a model to start from, for objects as small as those annotated now.
 
@@ -58,6 +65,8 @@ def known_clustering(
         That of the model, if it has one.
     first : ClusteringConfig
         What training would begin with otherwise, taken where the model has another method.
+    smallest : float
+        Voxels of a small annotated object.
     scoring : bool
         Whether the model's scores may choose objects.
     """
@@ -66,7 +75,7 @@ def known_clustering(
     return model.model_copy(
         update={
             "fill_holes": model.fill_holes or first.fill_holes,
-            "min_size": min(model.min_size, first.min_size),
+            "min_size": model.min_size if smallest >= model.min_size else first.min_size,
             "scoring": model.scoring if scoring else None,
         }
     )

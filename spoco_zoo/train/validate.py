@@ -167,13 +167,17 @@ def roughly_tuned(
     *,
     delta_var: float,
     delta_dist: float,
+    fixed: bool = False,
 ) -> tuple[ClusteringConfig, Scores]:
     """Scores with the settings that suit these embeddings best, of a few.
 
     The distance at which objects begin differs from network to network, and more so after
     sparse annotation; so does how wide a seed may spread. With fixed settings the better of two
-    networks may look worse.
+    networks may look worse. Where they are `fixed`, no others are tried.
     """
+    judge = _Judge(cases, clusterer, background)
+    if fixed:
+        return config, judge.scores(config)
     shapes = [config]
     if config.method == "instance":
         radii = ({"bandwidth": delta_var * b, "smoothness": delta_var * s} for b, s in RADII)
@@ -181,7 +185,6 @@ def roughly_tuned(
     if background is not None:
         borders = [delta_dist * f for f in BORDERS]
         shapes = [s.model_copy(update={"foreground": b}) for s in shapes for b in borders]
-    judge = _Judge(cases, clusterer, background)
     best = max([config, *shapes], key=judge.merit)
     return best, judge.scores(best)
 

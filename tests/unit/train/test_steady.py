@@ -121,8 +121,11 @@ def test_what_training_makes_worse_is_not_published(
     data: Path, initial: Initial, tmp_path: Path
 ) -> None:
     """The weights that the model came with are among those to choose from."""
-    ruin = {"learning_rate": 0.1, "warmup": 0, "annotation": "sparse"}
+    said: list[str] = []
+    ruin = {"learning_rate": 0.1, "warmup": 0, "annotation": "sparse", "say": said.append}
     result = run(data, tmp_path / "run", initial, **ruin)
+    assert any("given back unchanged" in text for text in said)
+    assert result.recipe.clustering.foreground == KNOWN.foreground
     assert result.metrics["validation"]["ap50"] > 0.5
     model = load_run(tmp_path / "run").network
     assert isinstance(model, torch.nn.Module)
@@ -132,10 +135,9 @@ def test_what_training_makes_worse_is_not_published(
 
 def test_the_clustering_of_a_model_stays_for_objects_as_small_as_are_annotated() -> None:
     first = ClusteringConfig(foreground=3.0, bandwidth=1.0, min_size=4, fill_holes=True)
-    found = known_clustering(KNOWN, first, scoring=True)
-    assert found == KNOWN.model_copy(update={"min_size": 4, "fill_holes": True})
-    large = first.model_copy(update={"min_size": 400})
-    assert known_clustering(KNOWN, large, scoring=True).min_size == KNOWN.min_size
-    assert known_clustering(None, first, scoring=True) == first
+    small = known_clustering(KNOWN, first, smallest=8, scoring=True)
+    assert small == KNOWN.model_copy(update={"min_size": 4, "fill_holes": True})
+    assert known_clustering(KNOWN, first, smallest=12, scoring=True).min_size == KNOWN.min_size
+    assert known_clustering(None, first, smallest=12, scoring=True) == first
     other = first.model_copy(update={"method": "hdbscan"})
-    assert known_clustering(KNOWN, other, scoring=True) == other
+    assert known_clustering(KNOWN, other, smallest=12, scoring=True) == other
