@@ -50,6 +50,8 @@ class Checkpoint:
     """What validation last made labels with: of settings that are as good it is taken first."""
     steady: bool = False
     """Whether normalisation and clustering stay those of the model that the run started from."""
+    start: dict[str, Tensor] = field(default_factory=dict)
+    """Weights of that model, if so."""
 
 
 @dataclass(frozen=True)

@@ -120,6 +120,7 @@ class Trainer:
         self.crops = CropSampler(*args, empty)
         self.step, self.best, self.stale = 0, -1.0, 0
         self.ap50: float | None = None
+        self.start = dict(initial) if steady and initial is not None else {}
         self.unchanged = False  # what is published is the model to start from
         self.running: dict[str, float] = {}
         self.seconds = 0.0
@@ -136,6 +137,7 @@ class Trainer:
             self.scaler.load_state_dict(saved.scaler)
             if saved.clustering:
                 self.clustering = ClusteringConfig.checked(saved.clustering)
+        self.start = saved.start
         self.step, self.best, self.stale = saved.step, saved.best, saved.stale
         self.running, self.seconds, self.steady = saved.running, saved.seconds, saved.steady
         if self.best < 0:
@@ -177,6 +179,7 @@ class Trainer:
             seconds=self.seconds,
             clustering=self.clustering.model_dump(mode="json"),
             steady=self.steady,
+            start=self.start,
         )
 
     @property

@@ -16,7 +16,7 @@ from spoco_zoo.replacing import replacing
 from spoco_zoo.train.checkpoint import RunFolder
 from spoco_zoo.train.data import object_sizes
 from spoco_zoo.train.momentum import make_momentum
-from spoco_zoo.train.steady import FEW_OBJECTS
+from spoco_zoo.train.steady import FEW_OBJECTS, halfway
 from spoco_zoo.train.validate import Tuning, choose_by_scores, embed_cases, score_cases, tune
 
 if TYPE_CHECKING:
@@ -162,23 +162,23 @@ def choose_network(trainer: Trainer) -> tuple[nn.Module, nn.Module]:
 
     Of those that are as good, as all are where few objects are annotated, the last
     momentum network wins; where these are to change a model no more than they must
-    (`spoco_zoo.train.steady`), the first that finds most of them.
+    (`spoco_zoo.train.steady`), that model itself, or the mean of it and a momentum network.
 
     Returns the winner and the momentum network of the same step, both in
     evaluation mode. Where the momentum network is to confirm objects, it cannot
     win: it would confirm all of its own.
     """
-    last, first = trainer.momentum.state_dict(), trainer.step
+    last = trainer.momentum.state_dict()
     candidates = [(last, last), (trainer.network.state_dict(), last)]
     if trainer.best >= 0:  # else it was lost after the last validation
         best = trainer.folder.load_best(trainer.device)
-        first = best.step
         if best.step != trainer.step:  # the same weights would be judged twice
             candidates += [(best.momentum, best.momentum), (best.network, best.momentum)]
     if trainer.needs_both:
         candidates = candidates[1::2]
-    elif trainer.steady:  # averages only, and first the one that is nearest to the start
-        candidates = [*candidates[2:3], candidates[0]]
+    elif trainer.start:  # first what it was, then half-way to the averages
+        halves = [halfway(trainer.start, pair[0]) for pair in (*candidates[2:3], candidates[0])]
+        candidates = [(state, state) for state in (trainer.start, *halves)]
     network, momentum = make_momentum(trainer.network), make_momentum(trainer.network)
     samples, judged = tuning_images(trainer.split), []
     for pair in candidates:
@@ -188,7 +188,7 @@ def choose_network(trainer: Trainer) -> tuple[nn.Module, nn.Module]:
     merits = [scores.ap50 if trainer.steady else scores.merit for _, scores in judged]
     winner = int(np.argmax(merits))
     trainer.clustering = judged[winner][0]
-    trainer.unchanged = trainer.steady and winner == 0 and first == 0
+    trainer.unchanged = bool(trainer.start) and winner == 0
     load_both(network, momentum, candidates[winner])
     return network, momentum
 

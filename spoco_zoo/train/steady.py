@@ -4,7 +4,7 @@ They show what objects look like, but neither how much images differ nor what is
 nothing is annotated. So normalisation goes on with the statistics of the model's own images (as
 in fine-tuning of detectors with few images per step: He et al., "Deep Residual Learning for
 Image Recognition", CVPR 2016, appendix A), the clustering stays the model's, and so do its
-weights unless others find more of the annotated objects.
+weights unless the mean of them and of the trained ones finds more of the annotated objects.
 """
 
 from __future__ import annotations
@@ -15,12 +15,22 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
 
     from spoco_zoo.config import ClusteringConfig, TrainConfig
     from spoco_zoo.train.data import Sample
 
-__all__ = ["FEW_OBJECTS", "STEADY", "UNCHANGED", "hold_statistics", "is_steady", "known_clustering"]
+__all__ = [
+    "FEW_OBJECTS",
+    "STEADY",
+    "UNCHANGED",
+    "halfway",
+    "hold_statistics",
+    "is_steady",
+    "known_clustering",
+]
 
 FEW_OBJECTS = 50
 """Objects fewer of which say too little to tune by."""
@@ -48,6 +58,18 @@ def hold_statistics(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, _BatchNorm):
             module.eval()
+
+
+def halfway(start: Mapping[str, Tensor], end: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Mean of the weights that a training began with and ended with.
+
+    It keeps more of what was known than the end, at little cost for what was learned (Wortsman
+    et al., "Robust fine-tuning of zero-shot models", CVPR 2022).
+    """
+    return {
+        name: (end[name].lerp(old.to(end[name]), 0.5) if old.is_floating_point() else end[name])
+        for name, old in start.items()
+    }
 
 
 def known_clustering(
