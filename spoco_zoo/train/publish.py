@@ -16,7 +16,7 @@ from spoco_zoo.replacing import replacing
 from spoco_zoo.train.checkpoint import RunFolder
 from spoco_zoo.train.data import object_sizes
 from spoco_zoo.train.momentum import make_momentum
-from spoco_zoo.train.steady import FEW_OBJECTS, halfway
+from spoco_zoo.train.steady import FEW_OBJECTS, choose_steady, halfway
 from spoco_zoo.train.validate import Tuning, choose_by_scores, embed_cases, score_cases, tune
 
 if TYPE_CHECKING:
@@ -161,8 +161,8 @@ def choose_network(trainer: Trainer) -> tuple[nn.Module, nn.Module]:
     """The better of trained and momentum network, each at its best and its last step.
 
     Of those that are as good, as all are where few objects are annotated, the last
-    momentum network wins; where these are to change a model no more than they must
-    (`spoco_zoo.train.steady`), that model itself, or the mean of it and a momentum network.
+    momentum network wins; where these are to change a model no more than they must,
+    what `spoco_zoo.train.steady.choose_steady` says.
 
     Returns the winner and the momentum network of the same step, both in
     evaluation mode. Where the momentum network is to confirm objects, it cannot
@@ -176,19 +176,24 @@ def choose_network(trainer: Trainer) -> tuple[nn.Module, nn.Module]:
             candidates += [(best.momentum, best.momentum), (best.network, best.momentum)]
     if trainer.needs_both:
         candidates = candidates[1::2]
-    elif trainer.start:  # first what it was, then half-way to the averages
-        halves = [halfway(trainer.start, pair[0]) for pair in (*candidates[2:3], candidates[0])]
-        candidates = [(state, state) for state in (trainer.start, *halves)]
+    elif trainer.start:
+        averages = [pair[0] for pair in (*candidates[2:3], candidates[0])]
+        halves = [halfway(trainer.start, average) for average in averages]
+        candidates = [(state, state) for state in (trainer.start, *halves, *averages)]
     network, momentum = make_momentum(trainer.network), make_momentum(trainer.network)
     samples, judged = tuning_images(trainer.split), []
     for pair in candidates:
         with trainer.folder.fitting(run_folder.BEST):  # the others are in use
             load_both(network, momentum, pair)
         judged.append(trainer.judge(network, momentum, samples)[:2])
-    merits = [scores.ap50 if trainer.steady else scores.merit for _, scores in judged]
-    winner = int(np.argmax(merits))
+    if trainer.start and not trainer.needs_both:
+        winner = choose_steady([scores.ap50 for _, scores in judged])
+        trainer.unchanged = winner == 0
+        # Of a model that had to change wholly the clustering need not stay either.
+        trainer.steady = winner <= len(judged) // 2
+    else:
+        winner = int(np.argmax([scores.merit for _, scores in judged]))
     trainer.clustering = judged[winner][0]
-    trainer.unchanged = bool(trainer.start) and winner == 0
     load_both(network, momentum, candidates[winner])
     return network, momentum
 

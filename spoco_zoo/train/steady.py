@@ -4,13 +4,16 @@ They show what objects look like, but neither how much images differ nor what is
 nothing is annotated. So normalisation goes on with the statistics of the model's own images (as
 in fine-tuning of detectors with few images per step: He et al., "Deep Residual Learning for
 Image Recognition", CVPR 2016, appendix A), the clustering stays the model's, and so do its
-weights unless the mean of them and of the trained ones finds more of the annotated objects.
+weights unless the mean of them and of the trained ones finds more of the annotated objects. Where
+even that finds far fewer than the trained ones do, the images are others than the model's, and it
+has nothing to keep.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -26,12 +29,15 @@ __all__ = [
     "FEW_OBJECTS",
     "STEADY",
     "UNCHANGED",
+    "choose_steady",
     "halfway",
     "hold_statistics",
     "is_steady",
     "known_clustering",
 ]
 
+FAR = 0.2
+"""By so much AP@0.5 of the annotated objects the trained weights must be ahead of the mean."""
 FEW_OBJECTS = 50
 """Objects fewer of which say too little to tune by."""
 STEADY = (
@@ -70,6 +76,26 @@ def halfway(start: Mapping[str, Tensor], end: Mapping[str, Tensor]) -> dict[str,
         name: (end[name].lerp(old.to(end[name]), 0.5) if old.is_floating_point() else end[name])
         for name, old in start.items()
     }
+
+
+def choose_steady(found: Sequence[float]) -> int:
+    """Which weights to publish.
+
+    Parameters
+    ----------
+    found : sequence of float
+        AP@0.5 of the annotated objects with the weights before training, then with those half-way,
+        then with as many trained ones.
+
+    Returns
+    -------
+    int
+        Its place in the sequence. Of weights that find as many the first.
+    """
+    near, far = found[: len(found) // 2 + 1], found[len(found) // 2 + 1 :]
+    if max(far) > max(near) + FAR:
+        return len(near) + int(np.argmax(far))
+    return int(np.argmax(near))
 
 
 def known_clustering(

@@ -17,7 +17,7 @@ from spoco_zoo.segment.cluster import cluster
 from spoco_zoo.train.journal import Progress
 from spoco_zoo.train.publish import TrainResult
 from spoco_zoo.train.run import Initial, train
-from spoco_zoo.train.steady import known_clustering
+from spoco_zoo.train.steady import choose_steady, known_clustering
 from spoco_zoo.workflow import start_from
 
 TINY = TrainConfig(
@@ -131,6 +131,42 @@ def test_what_training_makes_worse_is_not_published(
     assert isinstance(model, torch.nn.Module)
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, initial.state[name]), name
+
+
+@pytest.mark.parametrize(
+    ("found", "place"),
+    [
+        ([0.9, 0.9, 0.9, 1.0, 1.0], 0),
+        ([0.6, 0.7, 0.8, 0.95, 1.0], 2),
+        ([0.0, 0.2, 0.1, 0.9, 0.8], 3),
+        ([0.5, 0.8, 0.6], 1),
+        ([0.1, 0.2, 0.9], 2),
+        ([0.0, 0.0, 0.0], 0),
+    ],
+)
+def test_a_model_changes_no_more_than_it_must(found: list[float], place: int) -> None:
+    assert choose_steady(found) == place
+
+
+def test_half_way_is_published_where_it_finds_more(
+    data: Path, initial: Initial, tmp_path: Path
+) -> None:
+    # Distances of the clustering at which the model finds nothing as it is.
+    blind = {name: tensor.clone() for name, tensor in initial.state.items()}
+    head = [name for name in blind if name.startswith("head") and name.endswith("weight")][-1]
+    blind[head] *= 0.5
+    result = run(
+        data, tmp_path / "run", replace(initial, state=blind), annotation="sparse", iterations=60
+    )
+    last = torch.load(tmp_path / "run/last.pt", weights_only=True)["momentum"]
+    network = load_run(tmp_path / "run").network
+    assert isinstance(network, torch.nn.Module)
+    published = network.state_dict()[head]
+    candidates = [blind[head], (blind[head] + last[head]) / 2, last[head]]
+    distances = [float((published - tensor).abs().max()) for tensor in candidates]
+    assert result.metrics["validation"]["ap50"] > 0
+    assert min(distances) < 1e-6
+    assert distances[0] > 1e-6
 
 
 def test_the_clustering_of_a_model_stays_for_objects_as_small_as_are_annotated() -> None:
