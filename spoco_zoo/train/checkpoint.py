@@ -48,10 +48,8 @@ class Checkpoint:
     """Time that the run had taken."""
     clustering: dict[str, Any] = field(default_factory=dict)
     """What validation last made labels with: of settings that are as good it is taken first."""
-    steady: bool = False
-    """Whether normalisation and clustering stay those of the model that the run started from."""
     start: dict[str, Tensor] = field(default_factory=dict)
-    """Weights of that model, if so."""
+    """Weights of the model that the run started from, if it is to keep what that knows."""
 
 
 @dataclass(frozen=True)

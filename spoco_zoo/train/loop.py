@@ -73,8 +73,6 @@ class Trainer:
         Which of the training processes this is.
     initial : dict, optional
         State dict to start from.
-    steady : bool
-        Whether normalisation and clustering stay those of a model to start from.
     """
 
     def __init__(
@@ -90,7 +88,6 @@ class Trainer:
         clustering: ClusteringConfig,
         ranks: Ranks = Ranks(),  # noqa: B008  # frozen
         initial: Mapping[str, Tensor] | None = None,
-        steady: bool = False,
     ) -> None:
         self.config, self.setup, self.split, self.folder = config, setup, split, folder
         self.device, self.clusterer, self.clustering = device, clusterer, clustering
@@ -102,7 +99,6 @@ class Trainer:
             self.network.load_state_dict(initial)
         self.momentum = make_momentum(self.network)
         self.ranks, self.share = ranks, share_of_batch(setup.batch_size, ranks)
-        self.steady = steady
         self.called = wrap(self.network, ranks, compiled=config.compile)
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
@@ -120,11 +116,17 @@ class Trainer:
         self.crops = CropSampler(*args, empty)
         self.step, self.best, self.stale = 0, -1.0, 0
         self.ap50: float | None = None
-        self.start = dict(initial) if steady and initial is not None else {}
+        self.start: dict[str, Tensor] = {}  # see `keep`
         self.unchanged = False  # what is published is the model to start from
         self.running: dict[str, float] = {}
         self.seconds = 0.0
         self.saved = time.monotonic()
+
+    def keep(self, start: Mapping[str, Tensor], clustering: ClusteringConfig) -> None:
+        """Keep what a model to start from knows (`spoco_zoo.train.steady`), as the best so far."""
+        self.start, self.clustering = dict(start), clustering
+        if self.ranks.main:
+            self.validate()
 
     def restore(self, say: Callable[[str], None] = lambda text: None) -> None:
         """Go on from ``last.pt``, and say if ``best.pt`` is lost."""
@@ -139,7 +141,7 @@ class Trainer:
                 self.clustering = ClusteringConfig.checked(saved.clustering)
         self.start = saved.start
         self.step, self.best, self.stale = saved.step, saved.best, saved.stale
-        self.running, self.seconds, self.steady = saved.running, saved.seconds, saved.steady
+        self.running, self.seconds = saved.running, saved.seconds
         if self.best < 0:
             return  # no validation yet
         try:
@@ -178,7 +180,6 @@ class Trainer:
             running=self.running,
             seconds=self.seconds,
             clustering=self.clustering.model_dump(mode="json"),
-            steady=self.steady,
             start=self.start,
         )
 
@@ -306,7 +307,7 @@ class Trainer:
         first = view(crops, setup.photometry, self.generator).contiguous(memory_format=self.layout)
         # 2. embeddings under both networks; the second only where something is not annotated
         self.network.train()
-        if self.steady:
+        if self.start:
             hold_statistics(self.network)
         with torch.autocast(device.type, setup.precision, setup.precision != torch.float32):
             embeddings = self.called(first)
@@ -375,7 +376,7 @@ class Trainer:
             self.background,
             delta_var=self.config.loss.delta_var,
             delta_dist=self.config.loss.delta_dist,
-            fixed=self.steady,
+            fixed=bool(self.start),
         )
         return *found, cases
 
@@ -389,10 +390,10 @@ class Trainer:
         watched = self.split.val[:WATCHED]
         self.clustering, scores, cases = self.judge(network, self.momentum, watched)
         self.ap50 = scores.ap50
-        # Few objects are soon all found: of equals the last, or what is nearest to the start.
-        merit = scores.ap50 if self.steady else scores.merit
+        # Few objects are soon all found: of equals the last, or what is nearest the start.
+        merit = scores.ap50 if self.start else scores.merit
         self.stale = 0 if merit > self.best else self.stale + 1
-        if merit > self.best or (merit == self.best and not self.steady):
+        if merit > self.best or (merit == self.best and not self.start):
             self.best = merit
             self.folder.save_best(self.checkpoint())
         return cases[0]

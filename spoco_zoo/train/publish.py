@@ -101,7 +101,7 @@ def settle_clustering(
     config, loss = trainer.config, trainer.config.loss
     cases = trainer.embed(network, momentum, tuning_images(trainer.split))
     clusterer, background = trainer.clusterer, trainer.background
-    if trainer.steady:
+    if trainer.start:
         found = score_cases(cases, clusterer, trainer.clustering, background)
         return Tuning(trainer.clustering, found, ((trainer.clustering, found),))
     tuned = tune(
@@ -189,8 +189,8 @@ def choose_network(trainer: Trainer) -> tuple[nn.Module, nn.Module]:
     if trainer.start and not trainer.needs_both:
         winner = choose_steady([scores.ap50 for _, scores in judged])
         trainer.unchanged = winner == 0
-        # Of a model that had to change wholly the clustering need not stay either.
-        trainer.steady = winner <= len(judged) // 2
+        if winner > len(judged) // 2:
+            trainer.start = {}  # it had to change wholly: the clustering need not stay either
     else:
         winner = int(np.argmax([scores.merit for _, scores in judged]))
     trainer.clustering = judged[winner][0]

@@ -149,12 +149,6 @@ def train(
         # The seed of a run is not to become that of the notebook which calls it.
         alone.enter_context(torch.random.fork_rng(devices=[]))
         sizes = object_sizes([*split.train, *split.val])
-        clustering = first_clustering(config, sizes)
-        steady = initial is not None and is_steady(split.train, config)
-        if initial is not None and steady:
-            clustering = known_clustering(
-                initial.clustering, clustering, smallest=sizes[0], scoring=config.scoring
-            )
         trainer = Trainer(
             config,
             setup,
@@ -163,24 +157,31 @@ def train(
             chosen,
             with_background=not config.no_background and split.background,
             clusterer=clusterer,
-            clustering=clustering,
+            clustering=first_clustering(config, sizes),
             ranks=ranks,
             initial=state,
-            steady=steady,
         )
         if goes_on:
             trainer.restore(say if ranks.main else lambda text: None)
         if resume and ranks.main:
             folder.trim_log(trainer.step)
         before = None
-        if initial is not None and state is not None and ranks.main:
+        if initial is not None and state is not None:
             before = as_it_is(trainer, initial)
-            if steady:
-                say(STEADY.format(FEW_OBJECTS))
+            tell = say if ranks.main else lambda text: None
             if before is not None:
-                say(f"The model to start from has a validation AP@0.5 of {before:.3f} as it is.")
-                if steady:
-                    trainer.validate()  # which keeps it as the best so far
+                tell(f"The model to start from has a validation AP@0.5 of {before:.3f} as it is.")
+            if is_steady(split.train, config, before):
+                tell(STEADY.format(FEW_OBJECTS))
+                trainer.keep(
+                    state,
+                    known_clustering(
+                        initial.clustering,
+                        trainer.clustering,
+                        smallest=sizes[0],
+                        scoring=config.scoring,
+                    ),
+                )
         ranks.wait()
         try:
             trainer.run(listen, say)

@@ -38,21 +38,33 @@ __all__ = [
 
 FAR = 0.2
 """By so much AP@0.5 of the annotated objects the trained weights must be ahead of the mean."""
+LEAST = 0.25
+"""AP@0.5 of the annotated objects, below which a model knows little of such images."""
 FEW_OBJECTS = 50
 """Objects fewer of which say too little to tune by."""
 STEADY = (
-    "Fewer than {} objects are annotated: normalisation and clustering stay those of the model, "
-    "and its weights, too, unless training finds more of the annotated objects."
+    "Fewer than {} objects are annotated, and the model finds some of them: its normalisation and "
+    "clustering stay, and so do its weights unless training finds more of the annotated objects."
 )
 UNCHANGED = (
     "Training finds no more of the annotated objects than the model did as it was: it is given "
-    "back unchanged. Annotate objects that it misses, splits or joins, or 50 or more of all kinds."
+    "back unchanged. Annotate more objects that it misses, splits or joins, or 50 of all kinds."
 )
 
 
-def is_steady(samples: Sequence[Sample], config: TrainConfig) -> bool:
-    """Whether few objects are annotated among others, too few to learn everything anew from."""
-    return config.sparse and sum(len(sample.centres) for sample in samples) < FEW_OBJECTS
+def is_steady(samples: Sequence[Sample], config: TrainConfig, before: float | None) -> bool:
+    """Whether a model to start from knows more than the annotation could teach it anew.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+        Few objects of which are annotated, among others.
+    config : TrainConfig
+    before : float or None
+        AP@0.5 of the model as it is on annotated objects, if known.
+    """
+    few = config.sparse and sum(len(sample.centres) for sample in samples) < FEW_OBJECTS
+    return few and before is not None and before >= LEAST
 
 
 def hold_statistics(network: nn.Module) -> None:

@@ -17,7 +17,7 @@ from spoco_zoo.segment.cluster import cluster
 from spoco_zoo.train.journal import Progress
 from spoco_zoo.train.publish import TrainResult
 from spoco_zoo.train.run import Initial, train
-from spoco_zoo.train.steady import choose_steady, known_clustering
+from spoco_zoo.train.steady import choose_steady, halfway, known_clustering
 from spoco_zoo.workflow import start_from
 
 TINY = TrainConfig(
@@ -148,25 +148,27 @@ def test_a_model_changes_no_more_than_it_must(found: list[float], place: int) ->
     assert choose_steady(found) == place
 
 
-def test_half_way_is_published_where_it_finds_more(
+def test_a_model_that_finds_none_of_the_objects_is_trained_wholly(
     data: Path, initial: Initial, tmp_path: Path
 ) -> None:
-    # Distances of the clustering at which the model finds nothing as it is.
+    # Nothing is far enough from the background for its clustering.
     blind = {name: tensor.clone() for name, tensor in initial.state.items()}
     head = [name for name in blind if name.startswith("head") and name.endswith("weight")][-1]
     blind[head] *= 0.5
-    result = run(
-        data, tmp_path / "run", replace(initial, state=blind), annotation="sparse", iterations=60
-    )
-    last = torch.load(tmp_path / "run/last.pt", weights_only=True)["momentum"]
-    network = load_run(tmp_path / "run").network
-    assert isinstance(network, torch.nn.Module)
-    published = network.state_dict()[head]
-    candidates = [blind[head], (blind[head] + last[head]) / 2, last[head]]
-    distances = [float((published - tensor).abs().max()) for tensor in candidates]
-    assert result.metrics["validation"]["ap50"] > 0
-    assert min(distances) < 1e-6
-    assert distances[0] > 1e-6
+    said: list[str] = []
+    start = replace(initial, state=blind)
+    run(data, tmp_path / "run", start, annotation="sparse", say=said.append)
+    assert moved(tmp_path / "run", initial, "network") > 0.001
+    assert any("AP@0.5 of 0.000 as it is" in text for text in said)
+    assert not any("Fewer than 50 objects" in text for text in said)
+
+
+def test_half_way_is_the_mean_of_weights_and_counters_are_the_later() -> None:
+    first = {"w": torch.tensor([1.0, 3.0]), "n": torch.tensor(4)}
+    last = {"w": torch.tensor([2.0, 1.0]), "n": torch.tensor(9)}
+    found = halfway(first, last)
+    assert found["w"].tolist() == [1.5, 2.0]
+    assert int(found["n"]) == 9
 
 
 def test_the_clustering_of_a_model_stays_for_objects_as_small_as_are_annotated() -> None:
