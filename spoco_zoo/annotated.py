@@ -16,7 +16,7 @@ from spoco_zoo import run_folder
 from spoco_zoo.config import TrainConfig
 from spoco_zoo.errors import ConfigError, DataError
 from spoco_zoo.ngff import mixed_lines, resampled
-from spoco_zoo.segment.scale.fit import DOUBTFUL, choose_zoom, stated_size
+from spoco_zoo.segment.scale.fit import choose_zoom, doubt, stated_size
 from spoco_zoo.segment.scale.resize import Stretch
 from spoco_zoo.train.data import check_channels, load_samples, make_sample
 from spoco_zoo.train.remarks import described
@@ -99,9 +99,9 @@ def load_annotated(
     zooms, axes = [], "zyx"[-recipe.net.ndim :]
     for pair in pairs:
         size = voxel_size or stated(pair.image, recipe)
-        zoom = choose_zoom(size, recipe, axes, rescale=rescale)
-        doubt = zoom.note and not voxel_size and set(size or ()) == {1.0}
-        zooms.append(replace(zoom, note=f"{zoom.note} {DOUBTFUL}") if doubt else zoom)
+        zoom = choose_zoom(size, recipe, axes, rescale=rescale, stated=not voxel_size)
+        odd = "" if voxel_size else doubt(size, zoom)
+        zooms.append(replace(zoom, note=f"{zoom.note} {odd}".strip()))
     found = [Annotated(s, zoomed(s, zoom)) for s, zoom in zip(samples, zooms, strict=True)]
     return found, notes_on(pairs, zooms)
 

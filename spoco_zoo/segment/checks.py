@@ -13,10 +13,11 @@ from spoco_zoo.segment.outcome import quietly
 if TYPE_CHECKING:
     from spoco_zoo.config import ModelRecipe, SegmentConfig
     from spoco_zoo.intensities import Statistics
+    from spoco_zoo.ngff import Image
     from spoco_zoo.segment.outcome import Tell
     from spoco_zoo.segment.plan import Plan
 
-__all__ = ["check_planes", "check_same_image"]
+__all__ = ["check_planes", "check_same_image", "check_volume"]
 
 
 def check_planes(recipe: ModelRecipe, config: SegmentConfig, ndim: int) -> None:
@@ -35,6 +36,28 @@ def check_planes(recipe: ModelRecipe, config: SegmentConfig, ndim: int) -> None:
                 ",".join(map(str, asked)),
                 f"Use --{name} {','.join(map(str, (thickness, *asked[1:])))}.",
             )
+
+
+def check_volume(recipe: ModelRecipe, image: Image) -> None:
+    """Whether the image is a volume if the model is 3D.
+
+    Raises
+    ------
+    ConfigError
+        With what to do about slices that were saved as something else, as often happens.
+    """
+    if recipe.net.ndim <= len(image.spatial):
+        return
+    n, what = max((image.n_times, "time points (t)"), (image.n_channels, "channels (c)"))
+    instead = "Use a 2D model."
+    if n > 1:
+        instead = (
+            f"If its {n} {what} are slices, save it with axes ZYX (in Fiji: Image > Hyperstacks > "
+            "Re-order Hyperstack). If they are none, use a 2D model."
+        )
+    raise ConfigError(
+        "a 3D model needs a 3D image", f"axes {','.join(image.axes)} in {image.uri}", instead
+    )
 
 
 def check_same_image(plan: Plan, when: int, known: Statistics, tell: Tell = quietly) -> None:

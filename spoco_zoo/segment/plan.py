@@ -14,7 +14,7 @@ from spoco_zoo.config import ClusteringConfig, ModelRecipe, SegmentConfig
 from spoco_zoo.errors import ConfigError, StoreError
 from spoco_zoo.segment.blocks import BlockGrid, Box, make_box, make_grid
 from spoco_zoo.segment.channels import choose_axes, choose_channels
-from spoco_zoo.segment.checks import check_planes
+from spoco_zoo.segment.checks import check_planes, check_volume
 from spoco_zoo.segment.field import Field
 from spoco_zoo.segment.ledger import is_unfinished
 from spoco_zoo.segment.output.target import TiffTarget, choose_target, run_folder
@@ -218,7 +218,14 @@ def make_plan(
     image = choose_axes(image, recipe)
     source_region = asked_region(image, recipe, config)
     size = config.voxel_size or stated_size(image, config.level, recipe)
-    zoom = choose_zoom(size, recipe, image.spatial, rescale=config.rescale, zoom=config.zoom)
+    zoom = choose_zoom(
+        size,
+        recipe,
+        image.spatial,
+        rescale=config.rescale,
+        zoom=config.zoom,
+        stated=config.voxel_size is None,
+    )
     seen, level, region = image, config.level, source_region
     if zoom.needed:
         seen, level = ngff.rescale_image(image, config.level, zoom.factors), 0
@@ -297,12 +304,7 @@ def _check_image(image: Image, recipe: ModelRecipe, config: SegmentConfig) -> tu
             f"Use --level 0 to {len(image.levels) - 1}.",
         )
     shape = image.spatial_shape(config.level)
-    if recipe.net.ndim > len(shape):
-        raise ConfigError(
-            "a 3D model needs a 3D image",
-            f"axes {','.join(image.axes)} in {image.uri}",
-            "Use a 2D model.",
-        )
+    check_volume(recipe, image)
     for name in ("block", "overlap", "patch", "halo", "roi"):
         value = getattr(config, name)
         if value is not None and len(value) != len(shape):

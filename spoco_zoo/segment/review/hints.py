@@ -66,7 +66,8 @@ def hint(
     if plan.clustering.min_size <= plan.recipe.clustering.min_size:
         sizes = hint_dropped(bins, blocks, plan.recipe, zoom)
     sizes = sizes or hint_sizes(bins, plan.recipe, zoom) or hint_nothing(bins, statistics)
-    light = hint_light(statistics, plan.recipe, float(plan.source.dtype.kind in "bui"))
+    step = float(plan.source.dtype.kind in "bui")
+    light = hint_light(statistics, plan.recipe, step, odd=bool(sizes))
     return " ".join(filter(None, (sizes, light, hint_few(statistics))))
 
 
@@ -200,7 +201,9 @@ def hint_few(statistics: Sequence[Statistics]) -> str:
     )
 
 
-def hint_light(statistics: Sequence[Statistics], recipe: ModelRecipe, step: float = 0.0) -> str:
+def hint_light(
+    statistics: Sequence[Statistics], recipe: ModelRecipe, step: float = 0.0, *, odd: bool = False
+) -> str:
     """What to tell a user whose image is dark where those of the training are bright.
 
     Objects cover less than half of most images, so the median lies on the background's side of
@@ -213,24 +216,39 @@ def hint_light(statistics: Sequence[Statistics], recipe: ModelRecipe, step: floa
     recipe : ModelRecipe
     step : float
         Between two values that the image can hold: 1 for integers.
+    odd : bool
+        Whether the labels look wrong anyhow. Then a bright image is told of even where the
+        recipe does not know those of the training, as most stains are bright on dark.
 
     Returns
     -------
     str
-        Empty if there is nothing to tell, or the recipe does not know.
+        Empty if there is nothing to tell.
     """
-    if recipe.lean is None or not statistics:
+    if not statistics:
         return ""
     lean = float(np.median([_lean(one, step) * (-1 if one.inverted else 1) for one in statistics]))
+    if recipe.lean is None:
+        if not odd or lean < LEAN:
+            return ""
+        return (
+            "Most of what the network saw is bright, with less that is dark. A model of bright "
+            "objects or outlines needs it the other way round: if labels look wrong, "
+            f"{_other_light(statistics)}."
+        )
     if min(abs(lean), abs(recipe.lean)) < LEAN or lean * recipe.lean > 0:
         return ""
     most, few = ("bright", "dark") if lean > 0 else ("dark", "bright")
-    remedy = "leave --invert out" if all(one.inverted for one in statistics) else "try --invert"
     return (
         f"Most of what the network saw is {most}, with less that is {few}; in the images that the "
         f"model was trained on it was the other way round. If objects are {few}, and labels look "
-        f"wrong, {remedy}."
+        f"wrong, {_other_light(statistics)}."
     )
+
+
+def _other_light(statistics: Sequence[Statistics]) -> str:
+    """What makes the network see bright and dark the other way round."""
+    return "leave --invert out" if all(one.inverted for one in statistics) else "try --invert"
 
 
 def _lean(one: Statistics, step: float) -> float:

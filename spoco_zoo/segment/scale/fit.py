@@ -19,18 +19,25 @@ if TYPE_CHECKING:
     from spoco_zoo.ngff import Image
 
 __all__ = [
-    "DOUBTFUL",
     "Zoom",
     "choose_zoom",
+    "doubt",
     "hint_size",
     "stated_size",
 ]
 
 BELIEVABLE = 10.0
 """Beyond this factor the image's metadata are more likely wrong than its scale unusual."""
+INVENTED = 4.0
+"""The same where the metadata say 1 um along every axis, which mostly means that nobody knew: a
+stack would be resampled to a hundred times its voxels, and hours pass, for nothing."""
 DOUBTFUL = (
     "Exactly 1 um along every axis is what programs write that do not know the size: if it is not "
     "true, give the true one with --voxel-size, or --no-rescale."
+)
+DOUBTFUL_STEP = (
+    "Exactly 1 um from plane to plane is what is read, too, where nobody noted it (ImageJ leaves "
+    "it out): if it is not true, give the true size with --voxel-size."
 )
 
 
@@ -55,6 +62,7 @@ def choose_zoom(
     *,
     rescale: bool = True,
     zoom: float | None = None,
+    stated: bool = True,
 ) -> Zoom:
     """Decide whether an image must be resampled to the model's voxel size.
 
@@ -70,6 +78,8 @@ def choose_zoom(
         False: never, but say what is off.
     zoom : float, optional
         The user's own choice: 0.5 halves the image along the axes of the model.
+    stated : bool
+        Whether it is the image that says `size`, and not the user.
 
     Returns
     -------
@@ -116,22 +126,20 @@ def choose_zoom(
         return Zoom(same)
     learned = size_text(recipe.voxel_size)
     sizes = f"{size_text(size[lead:])} um a voxel, the model was trained at {learned} um"
+    factors = _factors(ratios)
     if not rescale:
         return Zoom(
             same,
-            f"Warning: the image has {sizes}: {_factors(ratios)}. Not rescaled, as asked; "
+            f"Warning: the image has {sizes}: {factors}. Not rescaled, as asked; "
             "expect worse labels.",
         )
-    if any(not 1 / BELIEVABLE <= ratio <= BELIEVABLE for ratio in ratios):
-        return Zoom(
-            same,
-            f"Warning: the image says {sizes}: {_factors(ratios)}. Not believed and not "
-            "rescaled. If it is true, convert the image to about the model's voxel size; if not, "
-            "give the true one with --voxel-size.",
-        )
+    invented = stated and set(size[lead:]) == {1.0}
+    limit = INVENTED if invented else BELIEVABLE
+    if any(not 1 / limit <= ratio <= limit for ratio in ratios):
+        return Zoom(same, _disbelief(sizes, factors, stated, invented))
     return Zoom(
         ratios,
-        f"The image has {sizes}: it is resampled for the network by {_factors(ratios)}, and the "
+        f"The image has {sizes}: it is resampled for the network by {factors}, and the "
         "labels come back at full size. --no-rescale takes it as it is.",
     )
 
@@ -151,9 +159,29 @@ def hint_size(image: Image, recipe: ModelRecipe, config: SegmentConfig, zoom: Zo
             f"{size_text(recipe.voxel_size)} um. If it is far from that, give it: "
             f"--voxel-size {','.join(image.spatial)} in um."
         )
-    if zoom.note and set(image.voxel_size() or ()) == {1.0}:
+    return doubt(image.voxel_size(), zoom)
+
+
+def doubt(size: Sequence[float] | None, zoom: Zoom) -> str:
+    """What is odd about a stated voxel size for which an image is resampled; mostly nothing.
+
+    Parameters
+    ----------
+    size : sequence of float or None
+        As long as ``zoom.factors``.
+    zoom : Zoom
+        What follows from it.
+
+    Returns
+    -------
+    str
+    """
+    if size is None or not zoom.needed:
+        return ""
+    if set(size) == {1.0}:
         return DOUBTFUL
-    return ""
+    far = not are_near(zoom.factors[:1], (1.0,))
+    return DOUBTFUL_STEP if len(size) == 3 and size[0] == 1 and far else ""
 
 
 def stated_size(image: Image, level: int, recipe: ModelRecipe) -> tuple[float, ...] | None:
@@ -164,6 +192,27 @@ def stated_size(image: Image, level: int, recipe: ModelRecipe) -> tuple[float, .
     flat = image.voxel_size(level, slice(-recipe.net.ndim, None))
     unknown = (float("nan"),) * (len(image.spatial) - recipe.net.ndim)
     return image.voxel_size(level) or (flat and (*unknown, *flat))
+
+
+def _disbelief(sizes: str, factors: str, stated: bool, invented: bool) -> str:
+    """Why an image is taken as it is, and what to do if that is wrong."""
+    if invented:
+        return (
+            f"Warning: the image says {sizes}: {factors}. Not believed and not rescaled: exactly "
+            "1 um along every axis is what programs write that do not know the size. Give the "
+            "true one with --voxel-size, or that one if it is true."
+        )
+    if not stated:
+        return (
+            f"Warning: --voxel-size says {sizes}: {factors}. Not believed and not rescaled. It is "
+            "in micrometres, along z first. If it is true, convert the image to about the "
+            "model's voxel size."
+        )
+    return (
+        f"Warning: the image says {sizes}: {factors}. Not believed and not rescaled. If it is "
+        "true, convert the image to about the model's voxel size; if not, give the true one with "
+        "--voxel-size."
+    )
 
 
 def _factors(ratios: Sequence[float]) -> str:

@@ -51,6 +51,18 @@ def test_light_the_other_way_round_is_told(trained, leans, inverted, said) -> No
     assert bool(found) == bool(said)
 
 
+def test_a_model_that_does_not_know_its_light_advised_to_zoom_an_inverted_image(tmp_path) -> None:
+    """Nuclei of nuclei-confocal-3d, dark on bright: five objects, none of them right."""
+    known = recipe().model_copy(update={"lean": None, "object_size": (40.0, 400.0, 2000.0)})
+    plan = planned(tmp_path / "a.tif", known)
+    lost = BlockTally(dropped=49, dropped_voxels=2814, kept_voxels=1500)
+    for lean, tally, said in ((0.2, lost, True), (-0.2, lost, False), (0.2, BlockTally(), False)):
+        found = hint(plan, {"256": 5}, [Statistics(0, 20, lean=lean)], tally)
+        assert ("try --invert" in found) is said
+    turned = hint_light([Statistics(0, 20, lean=-0.2, inverted=True)], known, odd=True)
+    assert "leave --invert out" in turned
+
+
 def test_rounding_and_ground_that_was_left_out_say_nothing_of_light() -> None:
     known = recipe().model_copy(update={"lean": -0.4})
     rounded = Statistics(99.5, 2, lean=0.25)  # of a ground of 100 with noise of 2, cut to integers
