@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from spoco_zoo.intensities import divisor
+from spoco_zoo.segment.scale.fit import stated_size
+from spoco_zoo.sizes import are_near, equivalent_diameter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,12 +26,17 @@ __all__ = [
     "hint_dropped",
     "hint_few",
     "hint_light",
+    "hint_merged",
     "hint_nothing",
+    "hint_scale",
     "hint_sizes",
+    "hint_thin",
 ]
 
 LEAN = 0.1
 """An image leans to the other side than those of the training if both do by as much as this."""
+MERGED = 4
+"""Times the size that 95 % of the training's objects do not reach; nothing is as large."""
 ENOUGH = 10
 """Objects that tell of which size they are."""
 SPECK = 8
@@ -59,16 +67,108 @@ def hint(
     blocks : BlockTally
         What the blocks counted.
     """
-    network = plan.image.spatial_scale(plan.level)[-1]
-    zoom = plan.source.spatial_scale(plan.config.level)[-1] / network
-    sizes = ""
-    # Who asks for larger objects knows that small ones are dropped.
-    if plan.clustering.min_size <= plan.recipe.clustering.min_size:
-        sizes = hint_dropped(bins, blocks, plan.recipe, zoom)
-    sizes = sizes or hint_sizes(bins, plan.recipe, zoom) or hint_nothing(bins, statistics)
+    sizes = hint_scale(plan, bins, blocks) or hint_nothing(bins, statistics)
     step = float(plan.source.dtype.kind in "bui")
     light = hint_light(statistics, plan.recipe, step, odd=bool(sizes))
     return " ".join(filter(None, (sizes, light, hint_few(statistics))))
+
+
+def hint_scale(plan: Plan, bins: Mapping[str, int], blocks: BlockTally) -> str:
+    """What sizes of objects, and what was dropped, tell of the scale of an image.
+
+    Parameters
+    ----------
+    plan, bins, blocks
+        As for `hint`.
+
+    Returns
+    -------
+    str
+        Empty if that is nothing, also of stacks that a 2D model segments: their objects span
+        planes, those of the training are areas.
+    """
+    if plan.recipe.net.ndim < len(plan.region.shape) and plan.region.shape[0] > 1:
+        return ""
+    network = plan.image.spatial_scale(plan.level)[-1]
+    zoom = plan.source.spatial_scale(plan.config.level)[-1] / network
+    said = hint_merged(bins, prod(plan.region.shape), plan.recipe, plan.grid.times)
+    # Who asks for larger objects knows that small ones are dropped.
+    if not said and plan.clustering.min_size <= plan.recipe.clustering.min_size:
+        said = hint_dropped(bins, blocks, plan.recipe, zoom, known=_knows_scale(plan))
+    said = said or hint_sizes(bins, plan.recipe, zoom)
+    return (hint_thin(plan.region.shape, plan.recipe) or said) if said else ""
+
+
+def hint_merged(bins: Mapping[str, int], voxels: int, recipe: ModelRecipe, times: int = 1) -> str:
+    """What to tell a user of whose image most is one object, as where no outlines were seen.
+
+    Parameters
+    ----------
+    bins, recipe
+        As for `hint_sizes`.
+    voxels : int
+        Of one time point, as the network saw it.
+    times : int
+        How many time points there are; each may have one such object.
+
+    Returns
+    -------
+    str
+        Empty if there is nothing to tell.
+    """
+    if recipe.object_size is None or not bins:
+        return ""
+    top = max(bins, key=int)
+    largest = 1.5 * int(top)
+    if bins[top] > times or largest < max(voxels / 2, MERGED * recipe.object_size[2]):
+        return ""
+    # Without a background what lies outside of a tissue is an object, too.
+    outside = "" if recipe.background else ", or if it is no more than what lies around a tissue"
+    return (
+        f"One object holds some {min(largest / voxels, 1):.0%} of the image, {sum(bins.values())} "
+        f"objects all of it. Unless objects are that large{outside}, the network did not see "
+        "what lies between them: it may be the wrong channel (--channel), light (--invert) or "
+        "scale (--voxel-size, --zoom), or the image is overexposed."
+    )
+
+
+def hint_thin(shape: Sequence[int], recipe: ModelRecipe) -> str:
+    """What to tell a user whose stack is thinner than an object: sizes there say nothing.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Of what the network saw ([Z,] Y, X).
+    recipe : ModelRecipe
+
+    Returns
+    -------
+    str
+        Empty if it is thicker, or nothing is known of objects in 3D.
+    """
+    if recipe.object_size is None or recipe.net.ndim < 3:
+        return ""
+    voxel = recipe.voxel_size or (1.0, 1.0, 1.0)
+    thick = equivalent_diameter(recipe.object_size[1] * prod(voxel), 3) / voxel[0]
+    if shape[0] >= thick:
+        return ""
+    return (
+        f"The network saw a stack of {shape[0]} planes; an object of its training has some "
+        f"{thick:.0f}. Objects that are cut off above and below are unlike those that it knows: "
+        "if labels look wrong, compare with a 2D model."
+    )
+
+
+def _knows_scale(plan: Plan) -> bool:
+    """Whether a 3D network saw the image at the voxel size of its training, as far as is stated.
+
+    In 2D objects that are smaller at the same pixel size are found better if they are enlarged.
+    """
+    size = plan.config.voxel_size or stated_size(plan.source, plan.config.level, plan.recipe)
+    learned, asked = plan.recipe.voxel_size, plan.config.zoom
+    if size is None or learned is None or asked is not None or len(learned) < 3:
+        return False
+    return plan.rescaled or are_near(size[-len(learned) :], learned)
 
 
 def hint_sizes(bins: Mapping[str, int], recipe: ModelRecipe, zoom: float = 1.0) -> str:
@@ -106,7 +206,12 @@ def hint_sizes(bins: Mapping[str, int], recipe: ModelRecipe, zoom: float = 1.0) 
 
 
 def hint_dropped(
-    bins: Mapping[str, int], blocks: BlockTally, recipe: ModelRecipe, zoom: float = 1.0
+    bins: Mapping[str, int],
+    blocks: BlockTally,
+    recipe: ModelRecipe,
+    zoom: float = 1.0,
+    *,
+    known: bool = False,
 ) -> str:
     """What to tell a user whose objects may be too small for the model, and so are missed.
 
@@ -118,6 +223,9 @@ def hint_dropped(
         As for `hint_sizes`.
     blocks : BlockTally
         With what the clustering dropped.
+    known : bool
+        Whether voxel sizes have decided about the scale. Then no other is advised: enlarged four
+        times, a volume of which noise was dropped had but 0.01 of its AP@0.5 of 0.46 left.
 
     Returns
     -------
@@ -134,20 +242,31 @@ def hint_dropped(
     size = blocks.dropped_voxels / blocks.dropped
     if size < SPECK:
         return ""  # noise: enlarged it becomes thousands of objects
+    why = "smaller than --min-size"
+    if recipe.clustering.scoring is not None:
+        why = "unlike the objects of the training"
+    count = sum(bins.values())
+    found = (
+        f"{blocks.dropped} regions of some {size:.0f} voxels were dropped, because they are "
+        f"{why}; {count} objects were kept."
+    )
+    if known:
+        if blocks.dropped <= count:
+            return ""
+        return (
+            f"{found} By what is stated, the network saw voxels of the size of its training, so "
+            "the image may be noisier, or its objects others. If these regions are objects, "
+            "annotate some and go on with the training: spoco-zoo train --init."
+        )
     low = str(2 ** int(np.log2(size)))
     typical = _median({**bins, low: bins.get(low, 0) + blocks.dropped})
     larger = min(
         max(zoom * (middle / typical) ** (1 / recipe.net.ndim), 2), max(zoom, LARGEST_ZOOM)
     )
-    why = "smaller than --min-size"
-    if recipe.clustering.scoring is not None:
-        why = "unlike the objects of the training"
     return (
-        f"{blocks.dropped} regions of some {size:.0f} voxels were dropped, because they are "
-        f"{why}; {sum(bins.values())} objects were kept. If these regions are "
-        "objects, they are smaller in this image than the model knows them: try "
-        f"--zoom {_one_digit(larger)}. If they are pieces of objects, these are larger: try "
-        f"--zoom {_one_digit(zoom / 2)}."
+        f"{found} If these regions are objects, they are smaller in this image than the model "
+        f"knows them: try --zoom {_one_digit(larger)}. If they are pieces of objects, these are "
+        f"larger: try --zoom {_one_digit(zoom / 2)}."
     )
 
 
