@@ -68,8 +68,9 @@ def _from_imagej(tiff: tifffile.TiffFile) -> tuple[dict[str, float], tuple[str, 
         return sizes, ()
     # Axes may have units of their own.
     sizes |= _resolution(tiff, unit, _unit(header.get("yunit")) or unit)
-    # ImageJ leaves a spacing of 1 out.
-    _set(sizes, "z", header.get("spacing", 1.0), _unit(header.get("zunit")) or unit)
+    # ImageJ leaves a spacing of 1 out, and some microscopes count planes downwards, below 0.
+    step = str(header.get("spacing", 1.0)).removeprefix("-")
+    _set(sizes, "z", step, _unit(header.get("zunit")) or unit)
     labels = header.get("Labels")
     return sizes, tuple(str(label) for label in labels) if isinstance(labels, list) else ()
 

@@ -152,8 +152,9 @@ def hint_thin(shape: Sequence[int], recipe: ModelRecipe) -> str:
     thick = equivalent_diameter(recipe.object_size[1] * prod(voxel), 3) / voxel[0]
     if shape[0] >= thick:
         return ""
+    planes = "1 plane" if shape[0] == 1 else f"{shape[0]} planes"
     return (
-        f"The network saw a stack of {shape[0]} planes; an object of its training has some "
+        f"The network saw a stack of {planes}; an object of its training has some "
         f"{thick:.0f}. Objects that are cut off above and below are unlike those that it knows: "
         "if labels look wrong, compare with a 2D model."
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from spoco_zoo.errors import ConfigError
-from spoco_zoo.sizes import are_near, size_text
+from spoco_zoo.sizes import FAR, are_near, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -146,7 +146,9 @@ def choose_zoom(
 
 def hint_size(image: Image, recipe: ModelRecipe, config: SegmentConfig, zoom: Zoom) -> str:
     """What is odd about the voxel size that an image states, if that is the one that is used."""
-    if config.voxel_size is not None or config.zoom is not None:
+    if config.voxel_size is not None:
+        return _doubt_order(config.voxel_size)
+    if config.zoom is not None:
         return ""
     if image.incomplete:
         return (
@@ -160,6 +162,17 @@ def hint_size(image: Image, recipe: ModelRecipe, config: SegmentConfig, zoom: Zo
             f"--voxel-size {','.join(image.spatial)} in um."
         )
     return doubt(image.voxel_size(), zoom)
+
+
+def _doubt_order(given: Sequence[float]) -> str:
+    """Whether a voxel size seems to be given as x, y, z, as many programs show it."""
+    if len(given) != 3 or given[0] != given[1] or given[2] <= FAR * given[0]:
+        return ""
+    turned = ",".join(f"{size:g}" for size in reversed(given))
+    return (
+        f"--voxel-size is z,y,x, so pixels of a plane are {given[1]:g} x {given[2]:g} um. If they "
+        f"are square, give {turned}."
+    )
 
 
 def doubt(size: Sequence[float] | None, zoom: Zoom) -> str:

@@ -95,11 +95,17 @@ def test_voxel_size_comes_from_imagej(tmp_path: Path) -> None:
     )
     assert open_image(tmp_path / "a.tif").voxel_size() == pytest.approx((1.5, 0.25, 0.2))
     # ImageJ does not write a spacing of 1.
-    about = {"unit": "um", "axes": "ZYX"}
+    about: dict[str, object] = {"unit": "um", "axes": "ZYX"}
     tifffile.imwrite(
         tmp_path / "b.tif", ramp((3, 8, 8)), imagej=True, resolution=(5, 4), metadata=about
     )
     assert open_image(tmp_path / "b.tif").voxel_size() == pytest.approx((1.0, 0.25, 0.2))
+    # Of a stage that went down; such sizes were taken for none.
+    about["spacing"] = -0.5
+    tifffile.imwrite(
+        tmp_path / "c.tif", ramp((3, 8, 8)), imagej=True, resolution=(5, 4), metadata=about
+    )
+    assert open_image(tmp_path / "c.tif").voxel_size() == pytest.approx((0.5, 0.25, 0.2))
 
 
 def test_screen_resolution_is_no_voxel_size(tmp_path: Path) -> None:

@@ -140,6 +140,20 @@ def test_slices_saved_as_something_else_were_advised_to_a_2d_model(
         make_plan(ngff.open_image(path), recipe(size=(1, 1, 1)), SegmentConfig())
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [((0.127, 0.127, 0.284), True), ((0.284, 0.127, 0.127), False), ((0.2, 0.2, 0.2), False)],
+)
+def test_a_voxel_size_in_the_order_x_y_z_was_taken_without_a_word(tmp_path: Path, given, said):
+    """AP@0.5 of 0.45 for 0.69."""
+    path, metadata = tmp_path / "a.tif", {"axes": "ZYX"}
+    tifffile.imwrite(path, np.zeros((10, 16, 16), np.uint8), imagej=True, metadata=metadata)
+    known, settings = recipe(size=(0.284, 0.127, 0.127)), SegmentConfig(voxel_size=given)
+    output = tmp_path / "a.zarr"
+    notes = make_plan(ngff.open_image(path), known, settings, output=output).notes
+    assert any("If they are square, give 0.284,0.127,0.127." in note for note in notes) is said
+
+
 def test_a_size_of_the_user_that_is_not_believed_is_not_the_images() -> None:
     note = choose_zoom((284.0, 127.0), recipe(), "yx", stated=False).note
     assert "--voxel-size says 284 x 127 um" in note
