@@ -156,9 +156,16 @@ def hint_size(image: Image, recipe: ModelRecipe, config: SegmentConfig, zoom: Zo
             f"Give all of it: --voxel-size {','.join(image.spatial)} in um."
         )
     if recipe.voxel_size and config.rescale and stated_size(image, config.level, recipe) is None:
+        taken = f"it is taken for the model's, {size_text(recipe.voxel_size)} um"
+        bare = image.spatial_scale(config.level)
+        if set(image.spatial_scale(0)) != {1.0}:
+            return (
+                f"The image states voxels of {size_text(bare)} without a unit of length that is "
+                f"known: {taken}. If they are um, say so: "
+                f"--voxel-size {','.join(f'{step:.6g}' for step in bare)}."
+            )
         return (
-            f"The image states no voxel size: it is taken for the model's, "
-            f"{size_text(recipe.voxel_size)} um. If it is far from that, give it: "
+            f"The image states no voxel size: {taken}. If it is far from that, give it: "
             f"--voxel-size {','.join(image.spatial)} in um."
         )
     return doubt(image.voxel_size(), zoom)
