@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +70,7 @@ class SegmentResult:
     blocks: int
     resumed: int
     """Blocks that an earlier, unfinished run had done."""
-    summary: dict[str, Any]
+    summary: dict[str, Any] = field(repr=False)
     """Content of the report."""
 
 

@@ -147,8 +147,8 @@ def start_cluster(
             )
     except RuntimeError as error:
         raise SpocoError(
-            f"the worker processes did not start ({reason_of(innermost(error))}); "
-            "workers=0 does without them"
+            f"the worker processes did not start ({reason_of(innermost(error))}); a script must "
+            'start them below `if __name__ == "__main__":`; workers=0 does without them'
         ) from None
     started.callback(cluster.close)
     return Client(cluster), cluster  # type: ignore[no-untyped-call]
