@@ -33,7 +33,7 @@ from spoco_zoo.train.momentum import make_momentum, momentum_at, update_momentum
 from spoco_zoo.train.objective import Objective
 from spoco_zoo.train.parallel import Ranks, average_buffers, leave, share_of_batch, wrap
 from spoco_zoo.train.schedule import learning_rate
-from spoco_zoo.train.steady import hold_statistics
+from spoco_zoo.train.steady import clustering_stays, hold_statistics
 from spoco_zoo.train.validate import Case, embed_cases, roughly_tuned
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from spoco_zoo.train.data import Sample, Split
     from spoco_zoo.train.setup import Setup
 
-__all__ = ["Trainer", "learning_rate"]
+__all__ = ["Trainer"]
 
 REPORT_EVERY = 50
 STOPPING = "stopping after this step, and the validation if one is due; Ctrl-C again stops at once"
@@ -376,7 +376,7 @@ class Trainer:
             self.background,
             delta_var=self.config.loss.delta_var,
             delta_dist=self.config.loss.delta_dist,
-            fixed=bool(self.start),
+            fixed=clustering_stays(self.start, self.clustering),
         )
         return *found, cases
 

@@ -16,7 +16,7 @@ from spoco_zoo.replacing import replacing
 from spoco_zoo.train.checkpoint import RunFolder
 from spoco_zoo.train.data import object_sizes
 from spoco_zoo.train.momentum import make_momentum
-from spoco_zoo.train.steady import FEW_OBJECTS, choose_steady, halfway
+from spoco_zoo.train.steady import FEW_OBJECTS, choose_steady, clustering_stays, halfway
 from spoco_zoo.train.validate import Tuning, choose_by_scores, embed_cases, score_cases, tune
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def settle_clustering(
     config, loss = trainer.config, trainer.config.loss
     cases = trainer.embed(network, momentum, tuning_images(trainer.split))
     clusterer, background = trainer.clusterer, trainer.background
-    if trainer.start:
+    if clustering_stays(trainer.start, trainer.clustering):
         found = score_cases(cases, clusterer, trainer.clustering, background)
         return Tuning(trainer.clustering, found, ((trainer.clustering, found),))
     tuned = tune(

@@ -21,7 +21,15 @@ from spoco_zoo.train.prepare import prepare
 from spoco_zoo.train.publish import TUNED_ON, TrainResult, finished_result, publish
 from spoco_zoo.train.remarks import remarks
 from spoco_zoo.train.setup import check_network, check_statistics, resolve
-from spoco_zoo.train.steady import FEW_OBJECTS, STEADY, UNCHANGED, is_steady, known_clustering
+from spoco_zoo.train.steady import (
+    FEW_OBJECTS,
+    HELD,
+    STEADY,
+    UNCHANGED,
+    clustering_stays,
+    is_steady,
+    known_clustering,
+)
 from spoco_zoo.train.validate import score_cases
 
 if TYPE_CHECKING:
@@ -167,12 +175,13 @@ def train(
             folder.trim_log(trainer.step)
         before = None
         if initial is not None and state is not None:
-            before = as_it_is(trainer, initial)
-            tell = say if ranks.main else lambda text: None
+            if ranks.main:
+                before = as_it_is(trainer, initial)
             if before is not None:
-                tell(f"The model to start from has a validation AP@0.5 of {before:.3f} as it is.")
-            if is_steady(split.train, config, before):
-                tell(STEADY.format(FEW_OBJECTS))
+                say(f"The model to start from has a validation AP@0.5 of {before:.3f} as it is.")
+            # Where the background means something else, neither border nor weights can stay.
+            alike = initial.background == trainer.background
+            if ranks.agree(alike and is_steady(split.train, config, before), chosen):
                 trainer.keep(
                     state,
                     known_clustering(
@@ -182,6 +191,9 @@ def train(
                         scoring=config.scoring,
                     ),
                 )
+                if ranks.main:
+                    stays = clustering_stays(trainer.start, trainer.clustering)
+                    say((STEADY if stays else HELD).format(FEW_OBJECTS))
         ranks.wait()
         try:
             trainer.run(listen, say)

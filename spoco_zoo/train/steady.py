@@ -27,9 +27,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FEW_OBJECTS",
+    "HELD",
     "STEADY",
     "UNCHANGED",
     "choose_steady",
+    "clustering_stays",
     "halfway",
     "hold_statistics",
     "is_steady",
@@ -43,9 +45,15 @@ LEAST = 0.25
 FEW_OBJECTS = 50
 """Objects fewer of which say too little to tune by."""
 STEADY = (
-    "Fewer than {} objects are annotated, and the model finds some of them: its normalisation and "
-    "clustering stay, and so do its weights unless training finds more of the annotated objects."
+    "Fewer than {} objects are annotated to train on, and the model finds some of them: its "
+    "normalisation and clustering stay, and so do its weights unless training finds more of the "
+    "annotated objects."
 )
+HELD = (
+    "Fewer than {} objects are annotated to train on, and the model finds some of them: its "
+    "normalisation stays."
+)
+"""The same where another method makes labels than the model's."""
 UNCHANGED = (
     "Training finds no more of the annotated objects than the model did as it was: it is given "
     "back unchanged. Annotate more objects that it misses, splits or joins, or 50 of all kinds."
@@ -65,6 +73,19 @@ def is_steady(samples: Sequence[Sample], config: TrainConfig, before: float | No
     """
     few = config.sparse and sum(len(sample.centres) for sample in samples) < FEW_OBJECTS
     return few and before is not None and before >= LEAST
+
+
+def clustering_stays(start: Mapping[str, Tensor], clustering: ClusteringConfig) -> bool:
+    """Whether a clustering is that of a model which keeps what it knows, and is not to be tuned.
+
+    Parameters
+    ----------
+    start : mapping
+        Weights of that model, if there is one. It has the instance method (`known_clustering`).
+    clustering : ClusteringConfig
+        Of another method if the user asked for that.
+    """
+    return bool(start) and clustering.method == "instance"
 
 
 def hold_statistics(network: nn.Module) -> None:

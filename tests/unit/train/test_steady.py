@@ -15,6 +15,7 @@ from spoco_zoo.config import ClusteringConfig, TrainConfig
 from spoco_zoo.nets.model import load_run
 from spoco_zoo.segment.cluster import cluster
 from spoco_zoo.train.journal import Progress
+from spoco_zoo.train.parallel import Ranks
 from spoco_zoo.train.publish import TrainResult
 from spoco_zoo.train.run import Initial, train
 from spoco_zoo.train.steady import choose_steady, halfway, known_clustering
@@ -179,3 +180,41 @@ def test_the_clustering_of_a_model_stays_for_objects_as_small_as_are_annotated()
     assert known_clustering(None, first, smallest=12, scoring=True) == first
     other = first.model_copy(update={"method": "hdbscan"})
     assert known_clustering(KNOWN, other, smallest=12, scoring=True) == other
+
+
+def test_another_method_of_clustering_is_tuned(
+    data: Path, initial: Initial, tmp_path: Path
+) -> None:
+    """What a model knows of the distances of one method says nothing of another's."""
+    said: list[str] = []
+    options = {"annotation": "sparse", "clustering": "meanshift", "say": said.append}
+    result = run(data, tmp_path / "run", initial, **options)
+    assert moved(tmp_path / "run", initial, "network") == 0
+    assert result.metrics["validation"]["ap50"] > 0.5
+    assert any(text.endswith("its normalisation stays.") for text in said)
+
+
+def test_a_model_without_background_is_trained_wholly_where_there_is_one(
+    data: Path, initial: Initial, tmp_path: Path
+) -> None:
+    """Its clustering has no border, as that of ``cells-confocal-3d``."""
+    start = replace(initial, background=None)
+    result = run(data, tmp_path / "run", start, annotation="sparse")
+    assert moved(tmp_path / "run", initial, "network") > 0.001
+    assert result.recipe.clustering.foreground != KNOWN.foreground
+
+
+def test_what_the_first_process_found_counts_for_all(
+    data: Path, initial: Initial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Devices may compute otherwise, and half of the processes hold the statistics then."""
+    asked: list[bool] = []
+
+    def agree(ranks: Ranks, flag: bool, device: torch.device) -> bool:
+        asked.append(flag)
+        return False if len(asked) == 1 else flag
+
+    monkeypatch.setattr(Ranks, "agree", agree)
+    run(data, tmp_path / "run", initial, annotation="sparse")
+    assert asked[0]
+    assert moved(tmp_path / "run", initial, "network") > 0.001
