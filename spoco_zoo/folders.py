@@ -229,8 +229,14 @@ def segment_folder(
 
 
 def folder_of(source: str, output: str | None) -> Path:
-    """Where table and page of all images are; for one run at a time."""
-    return Path(f"{os.path.realpath(output or source)}{RUN_ENDING}")
+    """Where table and page of all images are; for one run at a time.
+
+    Raises
+    ------
+    ConfigError
+        If labels cannot go to `output`.
+    """
+    return Path(f"{os.path.realpath(_folder_for(output) or source)}{RUN_ENDING}")
 
 
 def _folder_for(output: str | None) -> Path | None:

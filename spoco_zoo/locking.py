@@ -132,7 +132,7 @@ class RunLock:
 
 @contextlib.contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Make a folder and keep other processes out of it; if nothing is left in it, remove it.
+    """Make a folder and keep other processes out of it; of what was made, remove what stays empty.
 
     Parameters
     ----------
@@ -145,6 +145,7 @@ def alone_in(folder: Path) -> Iterator[None]:
     StoreError
         If something else has its name.
     """
+    made = [parent for parent in folder.parents if not parent.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
@@ -156,7 +157,8 @@ def alone_in(folder: Path) -> Iterator[None]:
             yield
     finally:
         with contextlib.suppress(OSError):  # not empty, or another process is at work there
-            folder.rmdir()
+            for place in (folder, *made):
+                place.rmdir()
 
 
 @contextlib.contextmanager

@@ -17,8 +17,9 @@ from test_annotated import write_pair
 
 from spoco_zoo.bundle.export import ExportOptions, export
 from spoco_zoo.complete import complete_annotation
-from spoco_zoo.errors import LedgerError, StoreError
-from spoco_zoo.locking import FORMER, WORK, workplace
+from spoco_zoo.errors import ConfigError, LedgerError, StoreError
+from spoco_zoo.folders import folder_of
+from spoco_zoo.locking import FORMER, WORK, alone_in, workplace
 from spoco_zoo.ngff import convert, open_image
 
 KILLED = """
@@ -140,3 +141,18 @@ def test_links_stay_and_what_they_lead_to_is_replaced(tmp_path: Path) -> None:
     convert(tmp_path / "a.tif", tmp_path / "link.ome.zarr", overwrite=True)
     assert (tmp_path / "link.ome.zarr").is_symlink()
     assert open_image(tmp_path / "b.ome.zarr").spatial_shape() == (4, 4)
+
+
+def test_a_folder_that_was_made_in_vain_goes_with_its_parents(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    with alone_in(tmp_path / "mine" / "deep" / "run"):
+        assert (tmp_path / "mine" / "deep" / "run").is_dir()
+    assert list((tmp_path / "mine").iterdir()) == []
+    with alone_in(tmp_path / "deep" / "run"):
+        (tmp_path / "deep" / "run" / "table").touch()
+    assert (tmp_path / "deep" / "run" / "table").exists()
+
+
+def test_there_is_no_folder_beside_labels_in_an_object_store() -> None:
+    with pytest.raises(ConfigError, match="local folder"):
+        folder_of("plate", "s3://bucket/labels")

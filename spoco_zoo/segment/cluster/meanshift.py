@@ -236,6 +236,11 @@ def clusters(
     flat, last = labels.reshape(-1), 0
     for number, box in enumerate(ndimage.find_objects(labels), start=1):
         mine = labels[box] == number
+        if background is not None and np.count_nonzero(mine) < config.min_size:
+            # It is dropped whatever it is; noise has thousands of such parts.
+            last += 1
+            labels[box][mine] = -last
+            continue
         picks = draw_sample(mine, MANY, config.seed)
         rows = field.tensor_rows(_moved(picks, mine.shape, box, labels.shape))
         modes = find_modes(rows, config.bandwidth, config.sample, config.seed)
