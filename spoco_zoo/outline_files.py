@@ -179,7 +179,7 @@ def write_outlines(
     try:
         with replacing(path) as unfinished:
             geo = path.suffix.lower() == ".geojson"
-            channels = owner is not None and owner.n_channels > 1
+            channels = owner is not None and owner.n_channels > 1 and not owner.colour
             with (
                 GeoJson(unfinished, kind) if geo else RoiZip(unfinished, hyperstack=channels)
             ) as writer:

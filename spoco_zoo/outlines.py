@@ -135,7 +135,8 @@ def trace_labels(
         If the labels cannot be read.
     """
     place = _Placement.on(labels, image)
-    shape = labels.spatial_shape()
+    whole = (labels if image is None else image).spatial_shape()
+    stack = len(labels.spatial) == len(whole) == 3 and whole[0] > 1
     for time in range(labels.n_times):
         found = sum_objects(labels, time, partial(tell, "find"))
         done = 0
@@ -145,7 +146,7 @@ def trace_labels(
                 yield Outline(
                     label,
                     time if labels.n_times > 1 else None,
-                    place.plane(plane) if len(shape) == 3 and shape[0] > 1 else None,
+                    place.plane(plane) if stack else None,
                     tuple(tuple(place.vertices(ring, corner) for ring in p) for p in pieces),
                 )
             done += len(rows)

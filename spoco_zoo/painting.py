@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ __all__ = ["BACKGROUND_LABEL", "Painted", "check_target", "paint", "paint_file"]
 
 BACKGROUND_LABEL = 65535
 """Usual value of known background."""
+NUMBER = re.compile(r"[0-9]{1,1000}")
+"""A name that is a number of an object; Python reads no longer ones than a few thousand digits."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,8 @@ def paint(
 
     Raises
     ------
+    ConfigError
+        If the value of known background is none of a voxel.
     DataError
         If the file cannot be read, holds no object, or shapes lie in planes that are not there.
     StoreError
@@ -111,9 +116,7 @@ def paint(
 
 def _numbers(shapes: Sequence[Shape], background_label: int) -> list[int]:
     """The value of each shape."""
-    named = [
-        int(shape.name) if shape.name.isascii() and shape.name.isdigit() else 0 for shape in shapes
-    ]
+    named = [int(shape.name) if NUMBER.fullmatch(shape.name) else 0 for shape in shapes]
     following = max(named, default=0) + 1
     numbers = []
     for shape, number in zip(shapes, named, strict=True):
@@ -124,8 +127,12 @@ def _numbers(shapes: Sequence[Shape], background_label: int) -> list[int]:
         else:
             numbers.append(following)
             following += 1
+    if background_label >= 2**32:
+        raise ConfigError(
+            "--background-label must be below 2^32", str(background_label), "Choose a smaller one."
+        )
     most = max((n for n, s in zip(numbers, shapes, strict=True) if not s.background), default=0)
-    if most >= min(background_label, 2**32):
+    if most >= background_label:
         raise DataError(
             "numbers of objects must be below that of known background",
             f"{most} and {background_label}",
@@ -139,7 +146,8 @@ def _place(shape: Shape, image: Image, depth: int) -> tuple[int, int]:
     time, plane = shape.time, shape.plane
     if shape.position is not None and (time, plane) == (None, None):
         # Slices of ImageJ: channels follow each other first, then planes, then times.
-        rest = shape.position // image.n_channels
+        # Red, green and blue of a photograph are one slice.
+        rest = shape.position // (1 if image.colour else image.n_channels)
         time, plane = rest // depth, rest % depth
     several = image.n_times > 1, depth > 1
     if (several[0] and time is None) or (several[1] and plane is None):
@@ -149,7 +157,7 @@ def _place(shape: Shape, image: Image, depth: int) -> tuple[int, int]:
             "In Fiji: ROI Manager, More, Options, tick 'Associate with slices', and add it again.",
         )
     where = (time or 0, plane or 0)
-    if where[0] >= image.n_times or where[1] >= depth:
+    if not (0 <= where[0] < image.n_times and 0 <= where[1] < depth):
         raise DataError(
             "shapes must lie in planes of their image",
             f"{shape.name!r} at time {where[0]} and plane {where[1]} (from 0), of "

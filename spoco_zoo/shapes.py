@@ -30,12 +30,15 @@ DAMAGE = (
     LookupError,
     TypeError,
     AttributeError,
+    ArithmeticError,
     RuntimeError,
     struct.error,
     zipfile.BadZipFile,
     zlib.error,
 )
 """What reading a damaged file raises."""
+FARTHEST = 2.0**40
+"""Voxels from the corner of an image."""
 IGNORED = "*"
 """QuPath's mark at the end of classes that are no objects, as in ``Region*``."""
 
@@ -79,7 +82,7 @@ def read_shapes(path: Path) -> tuple[list[Shape], int]:
     -------
     shapes : list of Shape
     left_out : int
-        Points, lines, and shapes of a class that QuPath ignores.
+        Points, lines, shapes without vertices, and those of a class that QuPath ignores.
 
     Raises
     ------
@@ -124,8 +127,12 @@ def _features(path: Path) -> Iterator[Shape | None]:
         if geometry["type"] == "Polygon":
             polygons = [polygons]
         plane = geometry.get("plane") or {}
+        rings = tuple(_ring(ring) for polygon in polygons for ring in polygon)
+        if not rings:
+            yield None
+            continue
         yield Shape(
-            tuple(_ring(ring) for polygon in polygons for ring in polygon),
+            rings,
             name,
             background,
             # QuPath leaves the first out.
@@ -171,7 +178,8 @@ def _ring(points: Any) -> NDArray[np.float64]:
     ring = np.asarray(points, np.float64)
     if ring.ndim != 2 or ring.shape[1] < 2 or not np.isfinite(ring).all():
         raise ValueError("a ring that is no list of points")
-    return ring[:, :2]
+    # Far outside of any image; beyond, whole numbers would overflow.
+    return ring[:, :2].clip(-FARTHEST, FARTHEST)
 
 
 def _is_background(name: str) -> bool:

@@ -146,6 +146,27 @@ def test_labels_of_a_region_of_a_coarser_level_lie_on_their_image(tmp_path: Path
     np.testing.assert_array_equal(painted([feature], expected.shape), expected)
 
 
+def test_labels_of_one_plane_lie_in_it(tmp_path: Path) -> None:
+    pixels, axes = np.zeros((20, 32, 32), np.uint16), {"axes": "ZYX"}
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="minisblack", metadata=axes)
+    convert(tmp_path / "a.tif", tmp_path / "a.ome.zarr")
+    image = open_image(tmp_path / "a.ome.zarr")
+    place = tmp_path / "part.ome.zarr"
+    roi = ((7, 8), (8, 24), (8, 24))
+    target = ngff.plan_label(image, name="part", output=place, roi=roi)
+    ngff.create_label(target, dtype=np.uint32, shard=(1, 16, 16), chunk=(1, 16, 16))
+    labels = np.zeros((1, 16, 16), np.uint32)
+    labels[0, 2:5, 2:5] = 3
+    ngff.open_label_array(target, 0)[...] = labels
+    ngff.publish_label(target)
+    write_outlines(place, tmp_path / "a.geojson", image=image.uri)
+    (feature,) = read_geojson(tmp_path / "a.geojson")
+    assert feature["geometry"]["plane"]["z"] == 7
+    write_outlines(place, tmp_path / "a.zip", image=image.uri)
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        assert ImagejRoi.frombytes(archive.read("3.roi")).position == 8
+
+
 def test_rois_of_imagej_name_object_and_slice(tmp_path: Path) -> None:
     labels = np.zeros((3, 20, 20), np.uint16)
     labels[1, 2:8, 3:9], labels[2, 2:8, 3:9], labels[2, 12:15, 12:15] = 5, 5, 7

@@ -184,3 +184,34 @@ def test_damaged_rois_and_other_files_are_refused(tmp_path: Path) -> None:
         paint(tmp_path / "a.svg", raw)
     with pytest.raises(ConfigError, match="must be named"):
         paint_file(tmp_path / "a.roi", raw, tmp_path / "masks.png")
+
+
+def test_slices_of_a_stack_in_colours_are_not_counted_per_colour(tmp_path: Path) -> None:
+    colours = np.zeros((6, 20, 20, 3), np.uint8)
+    tifffile.imwrite(tmp_path / "rgb.tif", colours, imagej=True, metadata={"axes": "ZYXS"})
+    roi = ImagejRoi.frompoints(np.array(square(2, 2, 6)[:-1]))
+    roi.position = 5
+    roi.tofile(tmp_path / "one.roi")
+    labels = paint(tmp_path / "one.roi", tmp_path / "rgb.tif").labels
+    assert np.flatnonzero(labels.any((1, 2))).tolist() == [4]
+
+
+def test_odd_shapes_and_numbers(tmp_path: Path) -> None:
+    stack = image(tmp_path / "stack.tif", (5, 20, 20), "ZYX")
+
+    def painted(*features: dict[str, Any], **options: Any) -> Any:
+        return paint(write(tmp_path / "odd.geojson", list(features)), stack, **options)
+
+    whole = feature(square(2, 2, 6))
+    empty = feature([]) | {"geometry": {"type": "Polygon", "coordinates": []}}
+    assert (painted(empty, whole).objects, painted(empty, whole).left_out) == (1, 1)
+    assert painted(feature(square(2, 2, 6), name="9" * 5000)).labels.max() == 1
+    assert painted(feature(square(-1e300, -1e300, 2e300))).labels[0].all()
+    with pytest.raises(DataError, match="planes of their image"):
+        painted(feature(square(2, 2, 6), z=-1))
+    path = write(tmp_path / "far.geojson", [feature(square(2, 2, 6), z=7)])
+    path.write_text(path.read_text().replace('"z": 7', '"z": 1e400'))
+    with pytest.raises(DataError, match="cannot be read"):
+        paint(path, stack)
+    with pytest.raises(ConfigError, match=r"below 2\^32"):
+        painted(whole, feature(square(9, 9, 6), name="background"), background_label=2**32)
