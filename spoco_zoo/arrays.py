@@ -76,7 +76,9 @@ def write_array(array: Any, axes: str, path: Path) -> None:
     import tifffile
 
     values = np.asarray(array)
-    if values.dtype.kind not in "buif" or values.size == 0:
+    if values.size == 0:
+        raise DataError("an image must have voxels", described(values), "Give another.")
+    if values.dtype.kind not in "buif":
         raise DataError(
             "an image must hold real numbers",
             f"{described(values)} of type {values.dtype}",

@@ -36,6 +36,8 @@ __all__ = ["Outline", "trace", "trace_labels"]
 
 TILE_VOXELS = 2**24
 """Objects that begin in one such piece are read together."""
+READ_VOXELS = 2**28
+"""Read at a time at most, though never less than a plane of all objects of a piece."""
 LEVEL = 0.5
 """Between 0 outside and 1 inside."""
 
@@ -170,13 +172,14 @@ def _by_tile(labels: Image, found: Sums) -> Iterator[tuple[tuple[int, ...], list
 def _masks(
     labels: Image, time: int, found: Sums, rows: Sequence[int]
 ) -> Iterator[tuple[int, int, tuple[int, int], NDArray[np.bool_]]]:
-    """Yield plane, label, first pixel (Y, X) and mask, the planes of a chunk at a time."""
+    """Yield plane, label, first pixel (Y, X) and mask, reading the planes of a chunk at a time."""
     flat = len(labels.spatial) == 2
-    thick = 1 if flat else int(labels.chunks()[-3])
     # (object, Z Y X), as if a plane were a stack of one.
     lead = ((0, 0), (int(flat), 0))
     low, high = np.pad(found.low[rows], lead), np.pad(found.high[rows], lead) + 1
     first, last = low.min(0), high.max(0)
+    fitting = max(1, READ_VOXELS // int((last - first)[1:].prod()))
+    thick = 1 if flat else min(int(labels.chunks()[-3]), fitting)
     for start in range(int(first[0]) // thick * thick, int(last[0]), thick):
         top, bottom = max(start, int(first[0])), min(start + thick, int(last[0]))
         sides = [slice(int(a), int(b)) for a, b in zip(first[1:], last[1:], strict=True)]

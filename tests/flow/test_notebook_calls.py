@@ -78,7 +78,7 @@ def test_labels_of_an_array_are_those_of_its_file(cells: Path) -> None:
         (np.zeros((3, 9, 9)), "yx", "'yx' for an array of shape (3, 9, 9)"),
         (np.zeros((9, 9)), "xz", "y and x among them"),
         (np.zeros((9, 9)), 2, "y and x among them"),
-        (np.zeros((9, 0)), None, "an image must hold real numbers"),
+        (np.zeros((9, 0)), None, "an image must have voxels"),
         (np.zeros((9, 9), complex), None, "of type complex128"),
         (np.full((9, 9), "a"), None, "an image must hold real numbers"),
         ("image.tif", None, "Files go to `spoco_zoo.segment`"),

@@ -19,7 +19,7 @@ from roifile import ImagejRoi
 from skimage.draw import disk
 from typer.testing import CliRunner
 
-from spoco_zoo import ngff, outlines
+from spoco_zoo import label_sums, ngff, outlines
 from spoco_zoo.cli import app
 from spoco_zoo.errors import ConfigError, DataError
 from spoco_zoo.ngff import convert, open_image
@@ -144,6 +144,30 @@ def test_labels_of_a_region_of_a_coarser_level_lie_on_their_image(tmp_path: Path
     expected = np.zeros((1, 600, 700), np.uint16)
     expected[0, 46:50, 34:36] = 9
     np.testing.assert_array_equal(painted([feature], expected.shape), expected)
+
+
+def test_an_object_as_wide_as_its_image_is_read_in_few_planes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All planes of a chunk, of an image of 20,000 x 20,000 pixels, fill any memory."""
+    labels = np.ones((16, 40, 50), np.uint16)
+    labels[:, 5:9, 5:9] = 2
+    tifffile.imwrite(tmp_path / "a.tif", labels, metadata={"axes": "ZYX"})
+    convert(tmp_path / "a.tif", tmp_path / "a.ome.zarr", labels=True, chunk=(16, 16, 16))
+    monkeypatch.setattr(outlines, "READ_VOXELS", 3 * 40 * 50)
+    found = open_image(tmp_path / "a.ome.zarr")
+    read, sizes = type(found).read, []
+
+    def watched(*args: Any) -> NDArray[Any]:
+        sizes.append(read(*args).size)
+        return read(*args)
+
+    monkeypatch.setattr(type(found), "read", watched)
+    monkeypatch.setattr(outlines, "sum_objects", lambda *args: summed)
+    summed = label_sums.sum_objects(found, 0, lambda done, total: None)
+    sizes.clear()
+    assert len(list(outlines.trace_labels(found, None, lambda *told: None))) == 32
+    assert max(sizes) == 3 * 40 * 50
 
 
 def test_labels_of_one_plane_lie_in_it(tmp_path: Path) -> None:
