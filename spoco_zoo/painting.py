@@ -106,7 +106,9 @@ def paint(
         raise DataError(
             "shapes must enclose voxels of their image",
             f"{len(shapes)} shapes in {path}, none of which does in {source.uri}",
-            "Give the image that they were drawn on, at the size that it had.",
+            "Give the image that they were drawn on, at the size that it had."
+            if shapes
+            else "Outline objects: points and lines enclose nothing.",
         )
     kept = [n > 1 or axis in "yx" for axis, n in zip("tzyx", labels.shape, strict=True)]
     axes = "".join(axis for axis, keep in zip("TZYX", kept, strict=True) if keep)

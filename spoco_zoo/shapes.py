@@ -170,7 +170,9 @@ def _entries(path: Path) -> Iterator[tuple[str, bytes]]:
         return
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
-            if info.filename.lower().endswith(".roi"):
+            # Archives made on a Mac hold a "._a.roi" beside each "a.roi", which is none.
+            hidden = info.filename.rpartition("/")[2].startswith("._")
+            if info.filename.lower().endswith(".roi") and not hidden:
                 yield info.filename[:-4], archive.read(info)
 
 

@@ -196,6 +196,20 @@ def test_slices_of_a_stack_in_colours_are_not_counted_per_colour(tmp_path: Path)
     assert np.flatnonzero(labels.any((1, 2))).tolist() == [4]
 
 
+def test_what_a_mac_puts_into_archives_is_no_roi(tmp_path: Path) -> None:
+    roi = ImagejRoi.frompoints(np.array(square(2, 2, 6)[:-1]))
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("rois/a.roi", roi.tobytes())
+        archive.writestr("__MACOSX/rois/._a.roi", b"Mac OS X")
+    assert paint(tmp_path / "a.zip", image(tmp_path / "a.tif", (20, 20), "YX")).objects == 1
+
+
+def test_points_alone_are_told_to_enclose_nothing(tmp_path: Path) -> None:
+    point = feature([1, 2]) | {"geometry": {"type": "Point", "coordinates": [1, 2]}}
+    with pytest.raises(DataError, match="points and lines enclose nothing"):
+        paint(write(tmp_path / "a.geojson", [point]), image(tmp_path / "a.tif", (20, 20), "YX"))
+
+
 def test_odd_shapes_and_numbers(tmp_path: Path) -> None:
     stack = image(tmp_path / "stack.tif", (5, 20, 20), "ZYX")
 
