@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from spoco_zoo.cli.app import LOOK, app, check_file, display, exit_codes, show
+from spoco_zoo.cli.app import LOOK, Overwrite, app, check_file, display, exit_codes, show
+from spoco_zoo.errors import ConfigError
 
 __all__ = ["outlines"]
 
@@ -28,6 +29,7 @@ def outlines(
         bool,
         typer.Option("--annotations", help="For QuPath, objects to be edited: not detections."),
     ] = False,
+    overwrite: Overwrite = False,
 ) -> Path:
     """Write the outlines of objects for QuPath, ImageJ and Fiji.
 
@@ -37,6 +39,12 @@ def outlines(
 
     check_path(out)
     check_file(out, "--out", *SUFFIXES)
+    if out.exists() and not overwrite:  # it may have been mended by hand
+        raise ConfigError(
+            "an existing file of outlines is not replaced",
+            str(out),
+            "Choose another --out, or add --overwrite.",
+        )
     with display() as shown:
         count = write_outlines(
             labels,

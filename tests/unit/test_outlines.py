@@ -230,6 +230,9 @@ def test_no_object_is_an_empty_collection(tmp_path: Path) -> None:
     assert json.loads(done.stdout)["count"] == 0
     assert read_geojson(tmp_path / "a.geojson") == []
     assert (tmp_path / "a.geojson.config.yaml").is_file()
+    again = ["outlines", str(tmp_path / "a.tif"), "--out", str(tmp_path / "a.geojson")]
+    assert CliRunner().invoke(app, again).exit_code == 2
+    assert CliRunner().invoke(app, [*again, "--overwrite"]).exit_code == 0
 
 
 def test_what_cannot_be_traced_is_refused(tmp_path: Path) -> None:
