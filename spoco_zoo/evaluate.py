@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spoco_zoo.errors import DataError
+from spoco_zoo.label_sums import check_one_channel
 from spoco_zoo.metrics import Contingency, Scores, best_ious, mean, pooled, score_counts
 from spoco_zoo.naming import by_name, stem, visible
 from spoco_zoo.ngff import find_labels
@@ -229,12 +230,7 @@ def _count(
 
 def _shape_of(image: Image) -> tuple[int, ...]:
     """Shape along `_kept`; the channel axis must have length 1."""
-    if image.n_channels != 1:
-        raise DataError(
-            "a label image must have one channel",
-            f"{image.n_channels} in {image.uri}",
-            "Save the labels as one channel; an RGB picture of labels is no label image.",
-        )
+    check_one_channel(image)
     return tuple(n for n, kept in zip(image.levels[0].shape, _kept(image), strict=True) if kept)
 
 

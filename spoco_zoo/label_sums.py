@@ -100,7 +100,8 @@ def check_one_channel(labels: Image) -> None:
         raise DataError(
             "a label image must have one channel",
             f"{labels.n_channels} in {labels.uri}",
-            "Save each channel's labels as an image of their own.",
+            "Save each channel's labels as an image of their own; an RGB picture of labels is no "
+            "label image.",
         )
 
 

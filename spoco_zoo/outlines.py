@@ -142,7 +142,7 @@ def trace_labels(
     for time in range(labels.n_times):
         found = sum_objects(labels, time, partial(tell, "find"))
         done = 0
-        for _, rows in _by_tile(labels, found):
+        for rows in _by_tile(labels, found):
             for plane, label, corner, mask in _masks(labels, time, found, rows):
                 pieces = trace(mask)
                 yield Outline(
@@ -155,7 +155,7 @@ def trace_labels(
             tell("trace", time * len(found.ids) + done, labels.n_times * len(found.ids))
 
 
-def _by_tile(labels: Image, found: Sums) -> Iterator[tuple[tuple[int, ...], list[int]]]:
+def _by_tile(labels: Image, found: Sums) -> Iterator[list[int]]:
     """Rows of the objects that begin in the same piece of the image, piece after piece."""
     shape = labels.spatial_shape()
     chunk = labels.chunks()[-len(shape) :]
@@ -165,8 +165,8 @@ def _by_tile(labels: Image, found: Sums) -> Iterator[tuple[tuple[int, ...], list
     def tile(row: int) -> tuple[int, ...]:
         return tuple(int(a) // n for a, n in zip(found.low[row], side, strict=True))
 
-    for where, rows in groupby(sorted(range(len(found.ids)), key=tile), key=tile):
-        yield where, list(rows)
+    for _, rows in groupby(sorted(range(len(found.ids)), key=tile), key=tile):
+        yield list(rows)
 
 
 def _masks(

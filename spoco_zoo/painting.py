@@ -89,8 +89,17 @@ def paint(
     StoreError
         If the image cannot be read.
     """
+    return _painted(path, open_image(image), background_label, on_shape)
+
+
+def _painted(
+    path: Path,
+    source: Image,
+    background_label: int,
+    on_shape: Callable[[int, int], None] | None,
+) -> Painted:
+    """Paint shapes into labels of the size of an image that is open; see `paint`."""
     shapes, left_out = read_shapes(path)
-    source = open_image(image)
     n_times, spatial = source.n_times, source.spatial_shape()
     depth = spatial[0] if len(spatial) == 3 else 1
     numbers = _numbers(shapes, background_label)
@@ -222,8 +231,8 @@ def paint_file(
         See `paint`.
     """
     check_target(out)
-    done = paint(path, image, background_label=background_label, on_shape=on_shape)
     source = open_image(image)
+    done = _painted(path, source, background_label, on_shape)
     sizes = source.known_sizes()[-sum(axis in "ZYX" for axis in done.axes) :]
     write_label_tiff(out, done.labels, sizes, axes=done.axes, interval=source.interval)
     return done

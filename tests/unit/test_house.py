@@ -52,7 +52,7 @@ MAY_IMPORT = {
     "train": {"config", "intensities", "metrics", "naming", "nets", "ngff"},
     "bundle": {"config", "nets", "ngff", "report", "values"},
     "segment": {"config", "intensities", "nets", "ngff"},
-    "evaluate": {"metrics", "naming", "ngff"},
+    "evaluate": {"label_sums", "metrics", "naming", "ngff"},
     "annotated": {"config", "ngff", "segment", "train"},
     "tuning": {*PARTS, "annotated", "report"},
     "complete": {*PARTS, "annotated", "metrics"},
