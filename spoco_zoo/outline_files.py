@@ -16,14 +16,19 @@ from spoco_zoo.outlines import trace_labels
 from spoco_zoo.replacing import replacing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    from numpy.typing import NDArray
+    from roifile import ImagejRoi
 
     from spoco_zoo.outlines import Outline
 
 __all__ = ["SUFFIXES", "check_path", "write_outlines"]
 
 SUFFIXES = (".geojson", ".zip")
+MOVE_TO, LINE_TO, CLOSE = 0, 1, 4
+"""Of java.awt.geom.PathIterator, as ImageJ writes them."""
 
 
 class GeoJson:
@@ -69,7 +74,7 @@ class GeoJson:
 
 
 class RoiZip:
-    """A set of ROIs as ImageJ's ROI Manager opens it; holes are left out, which it has not.
+    """A set of ROIs as ImageJ's ROI Manager opens it.
 
     Parameters
     ----------
@@ -90,23 +95,48 @@ class RoiZip:
         self._zip.close()
 
     def add(self, outline: Outline) -> None:
-        """Write a polygon for every piece, named after the label."""
-        from roifile import ROI_TYPE, ImagejRoi
+        """Write an object in one plane, named after its label."""
+        roi = _roi([ring.astype(np.float32) for piece in outline.pieces for ring in piece])
+        roi.name = str(outline.label)
+        if None not in (outline.plane, outline.time) or self._hyperstack:
+            roi.z_position, roi.t_position = (outline.plane or 0) + 1, (outline.time or 0) + 1
+        elif outline.plane is not None or outline.time is not None:
+            # A stack of one kind has slices only.
+            roi.position = (outline.plane or outline.time or 0) + 1
+        self._names[roi.name] += 1
+        count = self._names[roi.name]
+        # With the time of now no two files of the same labels would be equal.
+        entry = zipfile.ZipInfo(f"{roi.name}-{count}.roi" if count > 1 else f"{roi.name}.roi")
+        self._zip.writestr(entry, roi.tobytes(), zipfile.ZIP_DEFLATED)
 
-        for outer, *_ in outline.pieces:
-            roi = ImagejRoi.frompoints(outer.astype(np.float32))
-            roi.roitype = ROI_TYPE.POLYGON
-            roi.name = str(outline.label)
-            if None not in (outline.plane, outline.time) or self._hyperstack:
-                roi.z_position, roi.t_position = (outline.plane or 0) + 1, (outline.time or 0) + 1
-            elif outline.plane is not None or outline.time is not None:
-                # A stack of one kind has slices only.
-                roi.position = (outline.plane or outline.time or 0) + 1
-            self._names[roi.name] += 1
-            count = self._names[roi.name]
-            # With the time of now no two files of the same labels would be equal.
-            entry = zipfile.ZipInfo(f"{roi.name}-{count}.roi" if count > 1 else f"{roi.name}.roi")
-            self._zip.writestr(entry, roi.tobytes(), zipfile.ZIP_DEFLATED)
+
+def _roi(rings: Sequence[NDArray[np.float32]]) -> ImagejRoi:
+    """A polygon, or a composite where there are holes or several pieces."""
+    from roifile import ROI_TYPE, ImagejRoi
+
+    if len(rings) == 1:
+        roi = ImagejRoi.frompoints(rings[0])
+        roi.roitype = ROI_TYPE.POLYGON
+        return roi
+    points = np.concatenate(rings)
+    path = np.concatenate([_path(ring) for ring in rings])
+    (left, top), (right, bottom) = np.floor(points.min(0)), np.ceil(points.max(0))
+    return ImagejRoi(
+        roitype=ROI_TYPE.RECT,
+        left=int(left),
+        top=int(top),
+        right=int(right),
+        bottom=int(bottom),
+        shape_roi_size=len(path),
+        multi_coordinates=path,
+    )
+
+
+def _path(ring: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A ring as a composite holds it: x, y behind what to do, and that it is closed."""
+    steps = np.full((len(ring), 1), LINE_TO, np.float32)
+    steps[0] = MOVE_TO
+    return np.append(np.hstack([steps, ring]), np.float32(CLOSE))
 
 
 def check_path(path: Path) -> None:

@@ -39,6 +39,8 @@ DAMAGE = (
 """What reading a damaged file raises."""
 FARTHEST = 2.0**40
 """Voxels from the corner of an image."""
+BENDS = 32
+"""Vertices of a curve for each that it goes through."""
 IGNORED = "*"
 """QuPath's mark at the end of classes that are no objects, as in ``Region*``."""
 
@@ -143,12 +145,14 @@ def _features(path: Path) -> Iterator[Shape | None]:
 
 def _rois(path: Path) -> Iterator[Shape | None]:
     """Shapes of ImageJ, None for what is left out."""
-    from roifile import ROI_TYPE, ImagejRoi
+    from roifile import ROI_OPTIONS, ROI_TYPE, ImagejRoi
 
     flat = (ROI_TYPE.POINT, ROI_TYPE.LINE, ROI_TYPE.POLYLINE, ROI_TYPE.FREELINE, ROI_TYPE.ANGLE)
     for entry, data in _entries(path):
         roi = ImagejRoi.frombytes(data)
         rings = tuple(_ring(ring) for ring in roi.coordinates(multi=True))
+        if roi.options & ROI_OPTIONS.SPLINE_FIT:
+            rings = tuple(map(_bent, rings))
         if roi.roitype in flat or not rings:
             yield None
             continue
@@ -182,6 +186,15 @@ def _ring(points: Any) -> NDArray[np.float64]:
         raise ValueError("a ring that is no list of points")
     # Far outside of any image; beyond, whole numbers would overflow.
     return ring[:, :2].clip(-FARTHEST, FARTHEST)
+
+
+def _bent(ring: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The closed curve through the vertices that ImageJ's *Fit Spline* shows in their place."""
+    from scipy.interpolate import CubicSpline
+
+    closed = np.concatenate([ring, ring[:1]])
+    curve = CubicSpline(np.arange(len(closed)), closed, bc_type="periodic")
+    return np.asarray(curve(np.arange(len(ring) * BENDS) / BENDS))
 
 
 def _is_background(name: str) -> bool:

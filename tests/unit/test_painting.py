@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
-from roifile import ROI_TYPE, ImagejRoi
+from roifile import ROI_OPTIONS, ROI_TYPE, ImagejRoi
 from scipy import ndimage
 from typer.testing import CliRunner
 
@@ -65,10 +65,8 @@ def test_labels_come_back_from_their_outlines(
     tmp_path: Path, axes: str, shape: tuple[int, ...], ending: str
 ) -> None:
     rng = np.random.default_rng(0)
-    # Without holes, which a ROI has not.
     noise = ndimage.gaussian_filter(rng.normal(size=shape), 3) > 0.02
-    noise = np.stack([ndimage.binary_fill_holes(p) for p in noise.reshape(-1, *shape[-2:])])
-    labels = ndimage.label(noise.reshape(shape))[0].astype(np.uint16)
+    labels = ndimage.label(noise)[0].astype(np.uint16)
     tifffile.imwrite(tmp_path / "l.tif", labels, photometric="minisblack", metadata={"axes": axes})
     write_outlines(tmp_path / "l.tif", tmp_path / f"l.{ending}")
     raw = image(tmp_path / "raw.tif", shape, axes)
@@ -126,6 +124,18 @@ def test_rois_of_the_roi_manager(tmp_path: Path) -> None:
     assert set(disc[1]) == {1}
     assert len(disc[0]) == pytest.approx(np.pi * 25, rel=0.05)
     assert done.left_out == 1
+
+
+def test_a_fitted_spline_is_filled_as_the_curve_that_it_shows(tmp_path: Path) -> None:
+    raw = image(tmp_path / "raw.tif", (60, 60), "YX")
+    corners = [[50, 30], [30, 50], [10, 30], [30, 10]]
+    roi = ImagejRoi.frompoints(np.array(corners, np.float32), name="1")
+    (tmp_path / "a.roi").write_bytes(roi.tobytes())
+    assert (paint(tmp_path / "a.roi", raw).labels == 1).sum() == pytest.approx(2 * 20**2, rel=0.05)
+    roi.options |= ROI_OPTIONS.SPLINE_FIT
+    (tmp_path / "a.roi").write_bytes(roi.tobytes())
+    disc = (paint(tmp_path / "a.roi", raw).labels == 1).sum()
+    assert disc == pytest.approx(np.pi * 20**2, rel=0.05)
 
 
 def test_the_command_writes_what_train_reads(tmp_path: Path) -> None:
