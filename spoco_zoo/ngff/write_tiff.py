@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ LABEL_MARK = "spoco-zoo labels"
 """Software that label images name: a file with this name may be replaced by new labels."""
 SLAB_BYTES = 2**28
 """Most bytes that are read at once."""
+LARGEST_RATIONAL = 2**31
+"""That a tag of two 32-bit numbers holds."""
 TILE = 1024
 """Sides of the tiles of planes that exceed a slab."""
 
@@ -148,7 +150,9 @@ def write_ome_tiff(
     what = f"{axes} {tuple(shape)} {dtype} ".encode() + os.fsencode(Path(path).absolute())
     unique = UUID(bytes=hashlib.sha256(what).digest()[:16], version=5)
     metadata: dict[str, Any] = {"axes": axes, "UUID": f"urn:uuid:{unique}"}
-    for axis, size in zip([a for a in axes if a in "ZYX"], scale or (), strict=scale is not None):
+    spatial = [axis for axis in axes if axis in "ZYX"]
+    sizes = dict(zip(spatial, scale or (), strict=scale is not None))
+    for axis, size in sizes.items():
         if size is not None:
             metadata |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": "µm"}
     if interval is not None:
@@ -170,6 +174,7 @@ def write_ome_tiff(
                 bigtiff=size > 2**32 - 2**25,
                 compression="zlib",
                 photometric="minisblack",
+                **_resolution(sizes),
                 software=software,
                 metadata=metadata,
             )
@@ -177,6 +182,14 @@ def write_ome_tiff(
         raise StoreError(
             "the output must be writable", str(error), "Choose another place."
         ) from error
+
+
+def _resolution(sizes: Mapping[str, float | None]) -> dict[str, Any]:
+    """Tags for programs that read no OME-XML, as ImageJ without Bio-Formats: pixels per cm."""
+    x, y = sizes.get("X"), sizes.get("Y")
+    if not x or not y or 1e4 / min(x, y) > LARGEST_RATIONAL:
+        return {}
+    return {"resolution": (1e4 / x, 1e4 / y), "resolutionunit": "CENTIMETER"}
 
 
 def choose_tile(shape: Sequence[int], dtype: np.dtype[Any]) -> tuple[int, int] | None:

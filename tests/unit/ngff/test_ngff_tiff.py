@@ -262,6 +262,21 @@ def test_label_tiffs_come_back(tmp_path: Path, shape: tuple[int, ...], top: int)
     assert [file.name for file in tmp_path.iterdir()] == ["labels.tif"]
 
 
+@pytest.mark.parametrize(
+    ("scale", "pixels"), [((0.3, 0.2, 0.1), (1e5, 5e4)), ((None, 1e-7, 1e-7), None), (None, None)]
+)
+def test_programs_without_ome_xml_find_the_pixel_size(
+    tmp_path: Path, scale: tuple[float, ...] | None, pixels: tuple[float, float] | None
+) -> None:
+    write_label_tiff(tmp_path / "a.tif", np.ones((2, 3, 4), np.uint8), scale)
+    with tifffile.TiffFile(tmp_path / "a.tif") as tiff:
+        page = tiff.pages.first
+        in_cm = page.tags["ResolutionUnit"].value == 3
+        assert in_cm == (pixels is not None)
+        if pixels:
+            assert page.get_resolution("CENTIMETER") == pytest.approx(pixels)
+
+
 def test_stored_labels_are_written_without_holding_all_of_them(tmp_path: Path) -> None:
     labels = zarr.create_array(
         tmp_path / "l.zarr", shape=(2, 48, 256, 256), chunks=(1, 5, 64, 64), dtype="uint64"
