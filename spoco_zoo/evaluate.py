@@ -19,6 +19,7 @@ from spoco_zoo.naming import by_name, stem, visible
 from spoco_zoo.ngff import find_labels
 from spoco_zoo.ngff.opening import is_plain_folder
 from spoco_zoo.ngff.store import whole_chunks
+from spoco_zoo.object_ids import check_ids
 from spoco_zoo.verbs import make_verb
 
 if TYPE_CHECKING:
@@ -211,17 +212,15 @@ def _count(
         )
     done = 0
     every = n_times * sum(1 for _ in _regions(truth, shapes[1], 0 if n_times > 1 else None))
+    sides = (prediction, truth)
+    told = [False, False]
     for time in range(n_times):
         table = Contingency(ignore=ignore)
         for region in _regions(truth, shapes[1], time if n_times > 1 else None):
-            table.update(
-                *(
-                    image.read_region(0, _full_region(image, region)).reshape(
-                        [part.stop - part.start for part in region]
-                    )
-                    for image in (prediction, truth)
-                )
-            )
+            shape = [part.stop - part.start for part in region]
+            ids = [i.read_region(0, _full_region(i, region)).reshape(shape) for i in sides]
+            table.update(*ids)
+            told = [t or check_ids(i, s.uri) for t, i, s in zip(told, ids, sides, strict=True)]
             done += 1
             if on_region is not None and every > 1:
                 on_region(done, every)

@@ -9,6 +9,7 @@ import numpy as np
 
 from spoco_zoo.errors import DataError
 from spoco_zoo.ngff.store import whole_chunks
+from spoco_zoo.object_ids import check_ids
 from spoco_zoo.sums import empty, joined, sum_voxels
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def sum_objects(labels: Image, when: int, on_block: Callable[[int, int], None]) 
     Raises
     ------
     DataError
-        If ids are negative or too large.
+        If ids are negative or too large, or grey values.
     StoreError
         If the labels cannot be read.
     """
@@ -76,9 +77,11 @@ def sum_blocks(
     count = sum(1 for _ in boxes())  # a list would grow with the image
     parts = [empty(len(shape), channels)]
     merged = rows = 0
+    told = False
     for number, where in enumerate(boxes(), start=1):
         ids = labels.read(0, when, None, where)[0]
-        _check_ids(ids, labels.uri)
+        _check_range(ids, labels.uri)
+        told = told or check_ids(ids, labels.uri)
         if ids.any():
             parts.append(sum_voxels(ids, values(where), [w.start for w in where]))
             rows += len(parts[-1].ids)
@@ -105,7 +108,7 @@ def check_one_channel(labels: Image) -> None:
         )
 
 
-def _check_ids(ids: NDArray[Any], where: str) -> None:
+def _check_range(ids: NDArray[Any], where: str) -> None:
     for odd in (ids.min(), ids.max()):
         if not 0 <= odd < 2**63:
             raise DataError(

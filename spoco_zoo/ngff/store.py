@@ -44,7 +44,7 @@ def is_tiff_name(place: str | Path) -> bool:
 
 
 def local_path(uri: str | Path) -> str:
-    """Absolute path of a local `uri`; a remote one is returned without its last slash."""
+    """Absolute path of a local `uri`, ``~/`` for home; a remote one without its last slash."""
     if not isinstance(uri, str | os.PathLike):
         remedy = (
             "Give its path" if hasattr(uri, "output") else "Save it as a TIFF, and give its path"
@@ -57,7 +57,7 @@ def local_path(uri: str | Path) -> str:
     if text.startswith("file://"):
         # Addresses write a space as %20.
         text = unquote(text.removeprefix("file://").removeprefix("localhost"))
-    return os.path.abspath(text)
+    return os.path.abspath(os.path.expanduser(text) if text.startswith("~/") else text)
 
 
 def open_group(uri: str, *, storage_options: Mapping[str, Any] | None = None) -> zarr.Group:

@@ -33,6 +33,7 @@ from spoco_zoo.intensities import (
     restored,
     statistics_of,
 )
+from spoco_zoo.object_ids import check_ids
 from spoco_zoo.train.layouts import read_pair
 
 if TYPE_CHECKING:
@@ -182,6 +183,7 @@ def integer_labels(
             f"shape {array.shape} in {name}",
             odd_labels(array, ndim),
         )
+    check_ids(array, name)
     values, inverse = np.unique(array, return_inverse=True)
     strokes = values == config.background_label
     if (odd := values[(values < 0) & ~strokes]).size:
