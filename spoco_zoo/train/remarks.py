@@ -16,6 +16,7 @@ from spoco_zoo.sizes import are_near, size_text
 from spoco_zoo.train.crops import teaches_background
 from spoco_zoo.train.data import BACKGROUND
 from spoco_zoo.train.setup import fitting_crop
+from spoco_zoo.train.unannotated import remark_unannotated
 from spoco_zoo.train.validate import MAX_VOXELS
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ def remarks(split: Split, config: TrainConfig, setup: Setup) -> list[str]:
             )
         if not marked:
             found.append(remark_strokes(samples))
+    else:
+        found.append(remark_unannotated(split.train))
     if config.ndim == 3:
         found.append(remark_planes(samples, sparse=config.annotation == "sparse"))
     if config.crop is None:
