@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import ndimage
-from skimage import measure
 
 from spoco_zoo import ngff
 from spoco_zoo.errors import InputError
@@ -15,6 +12,7 @@ from spoco_zoo.nets.receptive import pooling_factor
 from spoco_zoo.sizes import are_near, size_text
 from spoco_zoo.train.crops import teaches_background
 from spoco_zoo.train.data import BACKGROUND
+from spoco_zoo.train.misread import remark_masks, remark_planes, remark_strokes, remark_turned
 from spoco_zoo.train.setup import fitting_crop
 from spoco_zoo.train.unannotated import remark_unannotated
 from spoco_zoo.train.validate import MAX_VOXELS
@@ -23,49 +21,34 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
     from spoco_zoo.config import TrainConfig
     from spoco_zoo.ngff import Image
     from spoco_zoo.train.data import Sample, Split
     from spoco_zoo.train.files import Pair
-    from spoco_zoo.train.setup import Setup
+from spoco_zoo.train.setup import Setup
 
 __all__ = [
     "described",
     "remark_crop",
     "remark_few",
-    "remark_masks",
-    "remark_planes",
     "remark_scale",
-    "remark_strokes",
     "remarks",
     "stated_voxel_size",
 ]
 
-PIECES = 3
-"""Separate pieces of an object, in the mean, from which they are likely objects themselves."""
-CRUMB = 0.1
-"""Pieces of less than this share of the largest one do not count."""
-THICK = 4
-"""Planes from which a stack has objects that go through several."""
 ALIKE = 1.05
 """Voxel sizes within this factor are of one scale."""
 FEW = 20
 """Validation objects from which their scores are taken as they are."""
 SHRUNK = 1.5
 """Factor by which most images could have larger crops than the smallest."""
-NUMBER = (
-    "If each piece is an object, number them: skimage.measure.label(mask > 0) in Python, or "
-    "MorphoLibJ's Connected Components Labeling in Fiji; save 16-bit TIFFs, and train again."
-)
 GIVE = "--voxel-size gives it to the model, which else cannot know the scale of other images."
 
 
 def remarks(split: Split, config: TrainConfig, setup: Setup) -> list[str]:
     """All that training data may not be meant to be, one text each, for a run so set up."""
     samples = [*split.train, *split.val]
-    found = [*split.remarks, remark_masks(samples)]
+    found = [*split.remarks, remark_masks(samples), remark_turned(samples)]
     if config.annotation == "sparse":
         marked = any((sample.labels == BACKGROUND).any() for sample in samples)
         if config.background_label is not None and not marked:
@@ -88,47 +71,6 @@ def remarks(split: Split, config: TrainConfig, setup: Setup) -> list[str]:
         found.append(remark_twins(split) or few)
     found.append(remark_large([*split.val, *split.test]))
     return [text for text in found if text]
-
-
-def remark_masks(samples: Sequence[Sample]) -> str:
-    """What to tell a user whose label files seem to be masks: one value for all objects.
-
-    Parameters
-    ----------
-    samples : sequence of Sample
-
-    Returns
-    -------
-    str
-        Empty if images have several objects, or one in one piece or two.
-    """
-    annotated = _annotated(samples)
-    counts = [_large_pieces(labels) for labels in annotated if not (labels > 1).any()]
-    if len(counts) == len(annotated):  # some may hold one object or two
-        counts = counts if sum(counts) >= PIECES * len(counts) else []
-    else:
-        counts = [count for count in counts if count >= PIECES]
-    if counts:
-        files = "every label file has" if len(counts) == len(annotated) else "label files have"
-        return (
-            f"Warning: {files} one value for all objects, which lie in {sum(counts)} separate "
-            f"pieces in {len(counts)} images: each image is trained on as one object. {NUMBER}"
-        )
-    filled = [labels for labels in annotated if labels.min() > 0 and labels.max() == 2]
-    classes = sum(int(_pieces(labels).max() >= PIECES) for labels in filled)
-    if not classes:
-        return ""
-    return (
-        f"Warning: {classes} label files hold two values and no 0, one of them in {PIECES} pieces "
-        "or more, as where 1 is background and 2 all objects: both are trained on as objects. "
-        f"{NUMBER}"
-    )
-
-
-def _large_pieces(labels: NDArray[np.int32]) -> int:
-    """Number of connected pieces of all objects together, without crumbs."""
-    sizes = np.bincount(ndimage.label(labels > 0)[0].ravel())[1:]
-    return int((sizes >= CRUMB * sizes.max()).sum())
 
 
 def remark_empty(samples: Sequence[Sample], *, background: bool) -> str:
@@ -203,81 +145,6 @@ def remark_few(samples: Sequence[Sample], *, sparse: bool) -> str:
         f"Scores are of {count} validation object{plural} only: 1.0 is soon reached and proves "
         f"little.{rest} Judge by preview.png, and by `spoco-zoo segment` on another image."
     )
-
-
-def remark_strokes(samples: Sequence[Sample]) -> str:
-    """What to tell a user whose strokes over the background are read as one more object.
-
-    Parameters
-    ----------
-    samples : sequence of Sample
-        With sparse annotation, and no label said to be background.
-
-    Returns
-    -------
-    str
-        Empty unless in most images one object of several, and one alone, lies in pieces.
-    """
-    annotated = _annotated(samples)
-    alone = 0
-    for labels in annotated:
-        pieces = _pieces(labels)
-        alone += len(pieces) > 1 and int((pieces >= PIECES).sum()) == 1
-    if 2 * alone <= len(annotated):
-        return ""
-    return (
-        f"Warning: in {alone} of {len(annotated)} images one label lies in {PIECES} pieces or "
-        "more, and is trained on as one object. If these are strokes over the background, say so: "
-        "--background-label and their value."
-    )
-
-
-def remark_planes(samples: Sequence[Sample], *, sparse: bool) -> str:
-    """What to tell a user of whose stacks single planes seem to be annotated.
-
-    Parameters
-    ----------
-    samples : sequence of Sample
-        Labels (Z, Y, X).
-    sparse : bool
-        Whether planes without objects may not be annotated. Of those with objects, what lies
-        above and below is taught to be no part of them all the same.
-
-    Returns
-    -------
-    str
-        Empty if an object is thicker than a plane, or a stack is nearly a plane itself.
-    """
-    annotated = _annotated(samples)
-    if not annotated or min(len(labels) for labels in annotated) < THICK:
-        return ""
-    if any(((a > 0) & (a == b)).any() for s in annotated for a, b in pairwise(s)):
-        return ""
-    planes = sum(int((labels > 0).any((1, 2)).sum()) for labels in annotated)
-    total = sum(map(len, annotated))
-    what = "what lies above and below is" if sparse else "all others are"
-    taught = "no part of the objects" if sparse else "background"
-    return (
-        f"Warning: every object is one plane thick, and only {planes} of {total} planes hold any: "
-        f"{what} trained on as {taught}. If the objects are thicker, annotate each in all of its "
-        "planes: a few whole objects of a stack (--annotation sparse), or all objects of parts of "
-        "a few planes, saved as stacks of their own."
-    )
-
-
-def _annotated(samples: Sequence[Sample]) -> list[NDArray[np.int32]]:
-    """Labels of the images that have objects."""
-    return [sample.labels for sample in samples if len(sample.centres)]
-
-
-def _pieces(labels: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Number of connected pieces of each object that there is."""
-    objects = np.maximum(labels, 0)
-    parts = measure.label(objects, background=0)
-    owner = np.zeros(int(parts.max()) + 1, np.int64)
-    owner[parts] = objects
-    counts = np.bincount(owner[1:])
-    return counts[counts > 0]
 
 
 def remark_crop(samples: Sequence[Sample], crop: Sequence[int], factor: Sequence[int]) -> str:

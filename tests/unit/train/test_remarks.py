@@ -17,11 +17,11 @@ from spoco_zoo.config import TrainConfig
 from spoco_zoo.nets.receptive import pooling_factor
 from spoco_zoo.train.data import Sample, Split, load_samples, make_sample
 from spoco_zoo.train.files import Pair, pair_files
+from spoco_zoo.train.misread import remark_masks
 from spoco_zoo.train.remarks import (
     remark_crop,
     remark_few,
     remark_large,
-    remark_masks,
     remark_twins,
     stated_voxel_size,
 )

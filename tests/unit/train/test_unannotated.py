@@ -1,4 +1,4 @@
-"""Sparse annotation that is trained on as dense is told of, and nothing else is."""
+"""Labels that lack objects, or lie turned on their image, are told of, and no others are."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from spoco_zoo.cli import app
 from spoco_zoo.demo.synth import crowded_cells
 from spoco_zoo.train.data import BACKGROUND, Sample, make_sample
+from spoco_zoo.train.misread import TURNS, remark_turned
 from spoco_zoo.train.unannotated import count_alike, remark_unannotated
 
 
@@ -35,8 +36,8 @@ def sample(image: NDArray[np.float32], labels: NDArray[np.int32]) -> Sample:
 
 
 def some_of(labels: NDArray[np.int32], every: int) -> NDArray[np.int32]:
-    kept = np.where(labels % every == 1, labels // every + 1, 0)
-    return kept.astype(np.int32)
+    kept = (labels % every == 1 % every) & (labels > 0)
+    return np.where(kept, labels // every + 1, 0).astype(np.int32)
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
@@ -65,6 +66,24 @@ def test_noise_textures_and_tissue_are_not_taken_for_objects() -> None:
     everywhere = np.ones_like(labels)
     assert count_alike(sample(image, everywhere)) == (0, 1)
     assert count_alike(sample(image, 0 * labels)) == (0, 0)
+    for seed in range(9):
+        texture = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=labels.shape), 4)
+        assert remark_turned([sample(texture.astype(np.float32), labels)]) == ""
+    assert remark_turned([sample(image, 0 * labels), sample(image, everywhere)]) == ""
+
+
+@pytest.mark.parametrize("every", [1, 4])
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_turned_labels_are_told_of(ndim: int, every: int) -> None:
+    drawn = [nuclei(ndim, seed) for seed in range(4)]
+    side = 200 if ndim == 2 else 70
+    for name, turn in TURNS.items():
+        # Square, so that rows and columns can be taken for each other.
+        square = [(i[..., :side, :side], some_of(a, every)[..., :side, :side]) for i, a in drawn]
+        assert remark_turned([sample(i, a) for i, a in square]) == ""
+        said = remark_turned([sample(i, turn(a)) for i, a in square])
+        assert f"labels lie better on their images {name}" in said
+    assert remark_turned([sample(i, some_of(a, every)) for i, a in drawn]) == ""
 
 
 @pytest.mark.parametrize(("annotation", "told"), [("dense", True), ("sparse", False)])
