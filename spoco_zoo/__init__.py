@@ -42,6 +42,12 @@ __all__ = [
 
 __version__ = "0.1.0"
 
+if os.name == "nt":
+    raise ImportError(
+        "spoco-zoo needs the file locks and signals of Linux; found Windows; install it in WSL 2 "
+        "(wsl --install, then as on Linux)"
+    )
+
 # Its library would tell its maker's server about this machine, and keep a number for it in HOME.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 

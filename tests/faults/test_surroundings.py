@@ -111,3 +111,11 @@ def test_a_user_without_a_home(run: Run, tmp_path: Path) -> None:
     done = run("convert", "a.tif", "b.ome.zarr", before=f'set -- {user} "$@"; ', HOME=None)
     assert done.returncode == 2
     assert done.stderr.startswith("spoco-zoo: the target must be writable"), done.stderr
+
+
+def test_windows_ended_the_import_in_a_module_that_it_has_not() -> None:
+    told = "import os; os.name = 'nt'; import spoco_zoo"
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("ImportError: spoco-zoo needs ")
+    assert "WSL 2" in done.stderr
