@@ -50,6 +50,15 @@ MUCH = 0.07
 
 In images of nuclei at their own size it was above this in 1 of 47; at half the size in all 9
 of 14 in which so many nuclei were missed that enlarging the image helped."""
+STATED = (
+    "By what is stated, the network saw voxels of the size of its training, so the image may be "
+    "noisier, or its objects others. If these regions are objects, annotate some and go on with "
+    "the training: spoco-zoo train --init."
+)
+UNSURE = (
+    "The network saw planes as 1 um apart, which may not be true: if it is not, give the true "
+    "voxel size with --voxel-size."
+)
 
 
 def hint(
@@ -94,7 +103,7 @@ def hint_scale(plan: Plan, bins: Mapping[str, int], blocks: BlockTally) -> str:
     said = hint_merged(bins, prod(plan.region.shape), plan.recipe, plan.grid.times)
     # Who asks for larger objects knows that small ones are dropped.
     if not said and plan.clustering.min_size <= plan.recipe.clustering.min_size:
-        said = hint_dropped(bins, blocks, plan.recipe, zoom, known=_knows_scale(plan))
+        said = hint_dropped(bins, blocks, plan.recipe, zoom, _known_scale(plan))
     said = said or hint_sizes(bins, plan.recipe, zoom)
     return (hint_thin(plan.region.shape, plan.recipe) or said) if said else ""
 
@@ -160,16 +169,20 @@ def hint_thin(shape: Sequence[int], recipe: ModelRecipe) -> str:
     )
 
 
-def _knows_scale(plan: Plan) -> bool:
-    """Whether a 3D network saw the image at the voxel size of its training, as far as is stated.
+def _known_scale(plan: Plan) -> str:
+    """What follows if a 3D network saw the image at the voxel size of its training, else nothing.
 
     In 2D objects that are smaller at the same pixel size are found better if they are enlarged.
     """
     size = plan.config.voxel_size or stated_size(plan.source, plan.config.level, plan.recipe)
     learned, asked = plan.recipe.voxel_size, plan.config.zoom
     if size is None or learned is None or asked is not None or len(learned) < 3:
-        return False
-    return plan.rescaled or are_near(size[-len(learned) :], learned)
+        return ""
+    if not plan.rescaled and not are_near(size[-len(learned) :], learned):
+        return ""
+    if plan.rescaled and plan.config.voxel_size is None and size[0] == 1:
+        return UNSURE
+    return STATED
 
 
 def hint_sizes(bins: Mapping[str, int], recipe: ModelRecipe, zoom: float = 1.0) -> str:
@@ -211,8 +224,7 @@ def hint_dropped(
     blocks: BlockTally,
     recipe: ModelRecipe,
     zoom: float = 1.0,
-    *,
-    known: bool = False,
+    known: str = "",
 ) -> str:
     """What to tell a user whose objects may be too small for the model, and so are missed.
 
@@ -224,9 +236,9 @@ def hint_dropped(
         As for `hint_sizes`.
     blocks : BlockTally
         With what the clustering dropped.
-    known : bool
-        Whether voxel sizes have decided about the scale. Then no other is advised: enlarged four
-        times, a volume of which noise was dropped had but 0.01 of its AP@0.5 of 0.46 left.
+    known : str
+        What to say if voxel sizes have decided about the scale. Then no other is advised: enlarged
+        four times, a volume of which noise was dropped had but 0.01 of its AP@0.5 of 0.46 left.
 
     Returns
     -------
@@ -254,11 +266,7 @@ def hint_dropped(
     if known:
         if blocks.dropped <= count:
             return ""
-        return (
-            f"{found} By what is stated, the network saw voxels of the size of its training, so "
-            "the image may be noisier, or its objects others. If these regions are objects, "
-            "annotate some and go on with the training: spoco-zoo train --init."
-        )
+        return f"{found} {known}"
     low = str(2 ** int(np.log2(size)))
     typical = _median({**bins, low: bins.get(low, 0) + blocks.dropped})
     larger = min(

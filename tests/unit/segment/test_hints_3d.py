@@ -64,6 +64,19 @@ def test_a_zoom_was_advised_where_voxel_sizes_are_known(tmp_path: Path, stated) 
     assert hint(plan, {"2048": 80}, SEEN, LOST) == "", "fewer than are found"
 
 
+def test_planes_that_are_1_um_apart_for_want_of_a_better_number_were_called_stated(
+    tmp_path: Path,
+) -> None:
+    """Half of the stack's nuclei were dropped, and a training was advised."""
+    said = hint(stack(tmp_path / "a.ome.tif", nuclei(), (1.0, 0.254, 0.254)), KEPT, SEEN, LOST)
+    assert "planes as 1 um apart" in said
+    assert "--voxel-size" in said
+    assert "train --init" not in said
+    given = {"voxel_size": (1.0, 0.254, 0.254)}
+    sure = stack(tmp_path / "b.ome.tif", nuclei(), (1.0, 0.254, 0.254), **given)
+    assert "train --init" in hint(sure, KEPT, SEEN, LOST)
+
+
 def test_a_zoom_is_advised_where_nothing_is_known_of_sizes(tmp_path: Path) -> None:
     for name, known, stated, asked in (
         ("a", nuclei(), None, {}),
