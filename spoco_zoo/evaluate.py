@@ -31,6 +31,10 @@ __all__ = ["Evaluation", "ImageScores", "evaluate"]
 
 # Voxels read at once from each of the two images.
 REGION = 1 << 23
+MANY = 2
+"""Times the true objects, from which there are more predicted ones than a bad model makes ..."""
+FOUND = 0.5
+"""... that finds this share of the true ones."""
 SUFFIXES = (".tiff", ".tif", ".png", ".zarr")
 UNREAD = {".npy", ".npz", ".h5", ".hdf5"}
 """What training reads as labels: left out in silence, they would make a score of the others."""
@@ -67,6 +71,18 @@ class Evaluation:
     pooled: Scores
     iou_histogram: tuple[int, ...]
     without_truth: tuple[str, ...] = ()
+
+    @property
+    def hint(self) -> str:
+        """What to say of a truth that seems to hold some objects only; mostly nothing."""
+        scores = self.pooled
+        if scores.n_predicted < MANY * scores.n_truth or scores.recall < FOUND:
+            return ""
+        return (
+            f"There are {scores.n_predicted} predicted objects and {scores.n_truth} true ones, of "
+            f"which {scores.recall:.0%} are found. If only some objects are annotated in the "
+            "truth, look at recall: AP and precision count all others as wrong."
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """All of it in plain values, ready for JSON."""

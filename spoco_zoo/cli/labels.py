@@ -48,6 +48,8 @@ def evaluate(
                 f"Predictions without a truth are left out: {len(result.without_truth)}, such as "
                 f"{result.without_truth[0]!r}."
             )
+        if result.hint:
+            shown.note(result.hint)
     values = result.to_dict()
     if json_file is not None:
         with replacing(json_file) as partial:

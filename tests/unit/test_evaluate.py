@@ -202,3 +202,18 @@ def test_axes_of_one_entry_do_not_count(tmp_path: Path) -> None:
     convert(tmp_path / "deep.ome.tif", tmp_path / "deep.ome.zarr", labels=True)
     for one, other in (("flat.tif", "deep.ome.zarr"), ("deep.ome.zarr", "flat.tif")):
         assert evaluate(tmp_path / one, tmp_path / other).mean.ap50 == 1
+
+
+def test_a_truth_of_some_objects_is_told_of(tmp_path: Path, images) -> None:
+    whole = images[0][1].astype(np.uint16)
+    some = np.where(whole % 4 == 1, whole, 0)
+    for name, labels in (("whole", whole), ("some", some)):
+        write(tmp_path / f"{name}.tif", labels)
+    told = []
+    for prediction, truth in (("whole", "some"), ("whole", "whole"), ("some", "whole")):
+        done = CliRunner().invoke(
+            app, ["evaluate", *(str(tmp_path / f"{name}.tif") for name in (prediction, truth))]
+        )
+        assert done.exit_code == 0
+        told.append("of which 100% are found" in " ".join(done.stderr.split()))
+    assert told == [True, False, False]
