@@ -144,13 +144,12 @@ def trace_labels(
         done = 0
         for rows in _by_tile(labels, found):
             for plane, label, corner, mask in _masks(labels, time, found, rows):
-                pieces = trace(mask)
-                yield Outline(
-                    label,
-                    time if labels.n_times > 1 else None,
-                    place.plane(plane) if stack else None,
-                    tuple(tuple(place.vertices(ring, corner) for ring in p) for p in pieces),
+                pieces = tuple(
+                    tuple(place.vertices(ring, corner) for ring in p) for p in trace(mask)
                 )
+                moment = time if labels.n_times > 1 else None
+                for at in place.planes(plane, whole[0]) if stack else [None]:
+                    yield Outline(label, moment, at, pieces)
             done += len(rows)
             tell("trace", time * len(found.ids) + done, labels.n_times * len(found.ids))
 
@@ -215,9 +214,12 @@ class _Placement:
         shift = np.subtract(own.translation[-n:], finest.translation[-n:]) / scale
         return cls(factor, shift + factor * offset)
 
-    def plane(self, index: int) -> int:
-        """Of the image, for one of the labels."""
-        return int(np.rint(index * self.factor[0] + self.shift[0]))
+    def planes(self, index: int, count: int) -> range:
+        """Of an image of so many, those whose middle lies within one of the labels."""
+        ends = (index + np.array([-0.5, 0.5])) * self.factor[0] + self.shift[0]
+        # Sizes and places of levels are rounded.
+        first, last = np.ceil(np.round(ends, 3)).astype(int).clip(0, count)
+        return range(first, last)
 
     def vertices(self, ring: NDArray[np.float64], corner: tuple[int, int]) -> NDArray[np.float64]:
         """Of the image, for x, y from the corner of a pixel (Y, X) of the labels."""

@@ -146,6 +146,29 @@ def test_labels_of_a_region_of_a_coarser_level_lie_on_their_image(tmp_path: Path
     np.testing.assert_array_equal(painted([feature], expected.shape), expected)
 
 
+def test_every_plane_that_a_coarse_one_covers_has_its_outline(tmp_path: Path) -> None:
+    """Only every second had one."""
+    about = {"axes": "ZYX", "spacing": 1.0, "unit": "um"}
+    pixels = np.zeros((60, 600, 600), np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, imagej=True, resolution=(1, 1), metadata=about)
+    convert(tmp_path / "a.tif", tmp_path / "a.ome.zarr")
+    image = open_image(tmp_path / "a.ome.zarr")
+    assert image.levels[1].shape == (30, 300, 300)
+    place = tmp_path / "part.ome.zarr"
+    roi = ((10, 30), (0, 32), (0, 32))
+    target = ngff.plan_label(image, name="part", output=place, roi=roi, level=1)
+    ngff.create_label(target, dtype=np.uint32, shard=(20, 32, 32), chunk=(20, 32, 32))
+    labels = np.zeros((20, 32, 32), np.uint32)
+    labels[3:5, 7, 9] = 9
+    ngff.open_label_array(target, 0)[...] = labels
+    ngff.publish_label(target)
+    assert write_outlines(place, tmp_path / "a.geojson", image=image.uri) == 4
+    expected = np.zeros(pixels.shape, np.uint16)
+    expected[26:30, 14:16, 18:20] = 9
+    painted_again = painted(read_geojson(tmp_path / "a.geojson"), expected.shape)
+    np.testing.assert_array_equal(painted_again, expected)
+
+
 def test_an_object_as_wide_as_its_image_is_read_in_few_planes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
