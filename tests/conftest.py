@@ -12,10 +12,12 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 from hypothesis import HealthCheck, settings
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -45,6 +47,27 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the real data are not beside the repository (../shared/data)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def draw_pairs() -> Callable[[Path, int, int], Path]:
+    """Writes so many images of two squares each, of so many pixels a side, with labels."""
+
+    def draw(folder: Path, count: int, side: int) -> Path:
+        rng = np.random.default_rng(0)
+        part = side // 16
+        labels = np.zeros((side, side), np.uint16)
+        labels[2 * part : 6 * part, 2 * part : 6 * part] = 1
+        labels[8 * part : 14 * part, 7 * part : 13 * part] = 2
+        for name in ("images", "labels"):
+            (folder / name).mkdir()
+        for n in range(count):
+            image = labels * 60 + rng.integers(0, 20, labels.shape)
+            tifffile.imwrite(folder / "images" / f"{n}.tif", image.astype(np.float32))
+            tifffile.imwrite(folder / "labels" / f"{n}.tif", labels)
+        return folder
+
+    return draw
 
 
 @pytest.fixture(scope="module")

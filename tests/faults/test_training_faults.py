@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -61,18 +62,10 @@ SETTINGS = TrainConfig(
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pairs")
-    rng = np.random.default_rng(0)
-    for name in ("images", "labels"):
-        (folder / name).mkdir()
-    for n in range(4):
-        labels = np.zeros((48, 48), np.uint16)
-        labels[4:18, 4:18], labels[24:40, 20:40] = 1, 2
-        image = labels * 60 + rng.integers(0, 20, labels.shape)
-        tifffile.imwrite(folder / "images" / f"{n}.tif", image.astype(np.uint8))
-        tifffile.imwrite(folder / "labels" / f"{n}.tif", labels)
-    return folder
+def data(
+    draw_pairs: Callable[[Path, int, int], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    return draw_pairs(tmp_path_factory.mktemp("pairs"), 4, 48)
 
 
 def launch(data: Path, out: Path, *, resume: bool, by: str = "") -> subprocess.Popen[str]:

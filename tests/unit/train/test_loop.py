@@ -40,18 +40,10 @@ TINY = TrainConfig(
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pairs")
-    rng = np.random.default_rng(0)
-    for name in ("images", "labels"):
-        (folder / name).mkdir()
-    for n in range(3):
-        labels = np.zeros((32, 32), np.uint16)
-        labels[4:12, 4:12], labels[16:28, 14:26] = 1, 2
-        image = labels * 60 + rng.integers(0, 20, labels.shape)
-        tifffile.imwrite(folder / "images" / f"{n}.tif", image.astype(np.float32))
-        tifffile.imwrite(folder / "labels" / f"{n}.tif", labels)
-    return folder
+def data(
+    draw_pairs: Callable[[Path, int, int], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    return draw_pairs(tmp_path_factory.mktemp("pairs"), 3, 32)
 
 
 def run(
