@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,13 +44,29 @@ def find_images(folder: Path) -> tuple[list[Path], str]:
             f"labels alone in {folder}",
             "Check the path.",
         )
-    by_name(((stem(path), path) for path in images), "images of a folder")
     labels = len(found) - len(images)
+    images, parts = _whole(images)
+    by_name(((stem(path), path) for path in images), "images of a folder")
     deeper = sum(path.is_dir() and not _is_known(path) for path in visible(folder.iterdir()))
     notes = [f"Labels among the images are left out: {labels}."] if labels else []
+    if parts:
+        notes.append(
+            f"Files that are parts of an image, which is read with another of its files: {parts}."
+        )
     if deeper:
         notes.append(f"Folders in {folder} are left out: {deeper}. Give each by itself.")
     return images, " ".join(notes)
+
+
+def _whole(paths: list[Path]) -> tuple[list[Path], int]:
+    """One file for each image that lies in several, and how many others these are."""
+    others: dict[str, Path] = {}
+    for path in paths:
+        if path.is_file() and os.path.abspath(path) not in others:
+            with suppress(InputError):  # what cannot be read is told of when its turn comes
+                others |= {file: path for file in open_image(path).files if file not in others}
+    kept = [path for path in paths if others.get(os.path.abspath(path), path) == path]
+    return kept, len(paths) - len(kept)
 
 
 def _is_known(folder: Path) -> bool:

@@ -71,7 +71,9 @@ def convert(
     ome_zarr_version: Annotated[str, typer.Option(help="0.4 or 0.5.")] = "0.5",
     chunk: Annotated[str | None, typer.Option(help="Chunk per spatial axis.")] = None,
     level: Annotated[int, typer.Option(help="Level of the source.")] = 0,
-    series: Annotated[int, typer.Option(help="Image of a TIFF that holds several.")] = 0,
+    series: Annotated[
+        int | None, typer.Option(help="Image of a TIFF that holds several; its first by default.")
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Convert TIFF to OME-Zarr with a pyramid, block by block, and back.

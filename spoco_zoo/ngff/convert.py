@@ -29,7 +29,7 @@ def convert(
     version: str = "0.5",
     labels: bool = False,
     level: int = 0,
-    series: int = 0,
+    series: int | None = None,
     overwrite: bool = False,
     storage_options: Mapping[str, Any] | None = None,
     on_note: Callable[[str], None] | None = None,
@@ -55,8 +55,8 @@ def convert(
         the mean. Implied by a source that says so.
     level : int
         Level of the source to convert.
-    series : int
-        TIFF only: which image of a file that holds several.
+    series : int, optional
+        TIFF only: which image of a file that holds several, by default its first.
     overwrite : bool
         Replace an existing target of the same kind.
     storage_options : mapping, optional

@@ -44,7 +44,7 @@ def open_image(
     uri: str | Path,
     *,
     storage_options: Mapping[str, Any] | None = None,
-    series: int = 0,
+    series: int | None = None,
     numbers: bool = False,
 ) -> Image:
     """Open an OME-Zarr image, a TIFF or a picture; of the first two only metadata are read.
@@ -56,8 +56,8 @@ def open_image(
         (``s3://``, ``https://``), a TIFF file, or a PNG or JPEG.
     storage_options : mapping, optional
         Options for fsspec, remote stores only.
-    series : int
-        TIFF only: which image of a file that holds several.
+    series : int, optional
+        TIFF only: which image of a file that holds several, by default its first.
     numbers : bool
         Labels are wanted: of an indexed PNG its numbers, not their colours.
 
@@ -120,7 +120,7 @@ def _note_others(count: int) -> str:
     return f"The group lists {count + 1} multiscales; the first is taken." if count else ""
 
 
-def _open_file(path: str, series: int, numbers: bool) -> Image:
+def _open_file(path: str, series: int | None, numbers: bool) -> Image:
     """Open a single file by what it begins with, whatever it is called."""
     try:
         with open(path, "rb") as file:
@@ -166,7 +166,7 @@ def _open_picture(path: str, numbers: bool) -> Image:
     return image
 
 
-def _open_tiff(path: str, series: int) -> Image:
+def _open_tiff(path: str, series: int | None) -> Image:
     """Describe a TIFF series as an image; coarser levels are cells of the finest."""
     info = inspect_tiff(path, series)
     _check_tiff(info, path)
@@ -196,25 +196,28 @@ def _open_tiff(path: str, series: int) -> Image:
         name=Path(path).name.split(".")[0],
         colour=_is_colour(names),
         incomplete=info.incomplete,
-        series=series,
+        series=info.number,
+        files=info.files,
         guessed=info.guessed,
         indexed=info.indexed,
         dark_is_high=info.dark_is_high,
-        series_note=_note_series(info, series, path),
+        series_note="" if series is not None else _note_series(info, path),
     )
 
 
-def _note_series(info: TiffInfo, series: int, path: str) -> str:
-    """Tell of further images in a file, unless one of them was asked for."""
-    count = len(info.series)
-    if count == 1 or series:
-        return ""
-    more = f"; and {count - SHOWN} more" if count > SHOWN else ""
-    return (
-        f"{Path(path).name} holds {count} images: {'; '.join(info.series[:SHOWN])}{more}. The "
-        "first is used; another has to be taken out of it before: "
-        "spoco-zoo convert IN.tif OUT.ome.zarr --series 1"
-    )
+def _note_series(info: TiffInfo, path: str) -> str:
+    """Tell of further images in a file, and of further files of an image."""
+    name, count, notes = Path(path).name, len(info.own), list[str]()
+    if len(info.files) > 1:
+        notes.append(f"{name} is one of {len(info.files)} files of one image: all are read.")
+    if count > 1:
+        more = f"; and {count - SHOWN} more" if count > SHOWN else ""
+        listed = "; ".join(info.series[i] for i in info.own[:SHOWN])
+        notes.append(
+            f"{name} holds {count} images: {listed}{more}. The first is used; another has to be "
+            f"taken out of it before: spoco-zoo convert IN.tif OUT.ome.zarr --series {info.own[1]}"
+        )
+    return " ".join(notes)
 
 
 def _check_tiff(info: TiffInfo, path: str) -> None:

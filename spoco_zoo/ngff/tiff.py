@@ -22,6 +22,7 @@ from spoco_zoo.ngff.calibration import calibration, incomplete
 from spoco_zoo.ngff.colours import check_colours, is_indexed
 from spoco_zoo.ngff.metadata import AXES
 from spoco_zoo.ngff.missing import check_complete
+from spoco_zoo.ngff.tiff_set import files_of, open_tiff, own_series
 
 __all__ = [
     "TiffArray",
@@ -63,6 +64,12 @@ class TiffInfo:
     """Whether values are numbers of colours in a palette, and not as bright as they are high."""
     dark_is_high: bool = False
     """Whether the file says that 0 is white."""
+    number: int = 0
+    """Of the series among those of the file."""
+    own: tuple[int, ...] = (0,)
+    """Series with planes in this file; of a set of files others may have theirs elsewhere."""
+    files: tuple[str, ...] = ()
+    """All that hold planes of the series."""
 
 
 class TiffArray:
@@ -73,16 +80,17 @@ class TiffArray:
     """
 
     def __init__(self, path: str, series: int, level: int) -> None:
-        tiff = tifffile.TiffFile(path)
+        tiff = open_tiff(path)
         self._close = weakref.finalize(self, tiff.close)
         chosen = tiff.series[series].levels[level]
         self.order = _axis_order(chosen.axes, chosen.shape, path)[1]
-        self.mapped = chosen.dataoffset is not None and level == 0
+        files = files_of(chosen)  # of a set it may be another one, or several
+        self.mapped = chosen.dataoffset is not None and level == 0 and len(files) == 1
         self.source: Any
         if self.mapped:
             dtype = np.dtype(chosen.dtype).newbyteorder(tiff.byteorder)
             offset = int(chosen.dataoffset or 0)
-            self.source = np.memmap(path, dtype, "r", offset, tuple(chosen.shape))
+            self.source = np.memmap(files[0], dtype, "r", offset, tuple(chosen.shape))
             self._close()
         else:
             # The finest level by itself would give all levels, as a group.
@@ -130,15 +138,16 @@ def open_tiff_level(path: str, series: int, level: int) -> TiffArray:
         ) from error
 
 
-def inspect_tiff(path: str | Path, series: int = 0) -> TiffInfo:
+def inspect_tiff(path: str | Path, series: int | None = None) -> TiffInfo:
     """Describe one series of a TIFF file without reading its pixels.
 
     Parameters
     ----------
     path : path
         TIFF, BigTIFF, OME-TIFF or ImageJ hyperstack.
-    series : int
-        Which image of the file; the first holds the data in all common files.
+    series : int, optional
+        Which image of the file; by default the first with planes in it, which holds the data in
+        all common files.
 
     Returns
     -------
@@ -154,22 +163,24 @@ def inspect_tiff(path: str | Path, series: int = 0) -> TiffInfo:
     """
     path = str(path)
     try:
-        with tifffile.TiffFile(path) as tiff:
+        with open_tiff(path) as tiff:
             if not tiff.series:
                 raise StoreError("a TIFF must hold an image", f"none in {path}", "Export it again.")
             listed = tuple(f"{i}: {s.axes} {s.shape}" for i, s in enumerate(tiff.series))
-            if not 0 <= series < len(listed):
+            own = own_series(tiff, path) or (0,)
+            number = own[0] if series is None else series
+            if not 0 <= number < len(listed):
                 raise StoreError(
                     "the series must be one of the file's",
-                    f"{series} for {path}",
+                    f"{number} for {path}",
                     f"Choose from {'; '.join(listed)}.",
                 )
-            chosen = tiff.series[series]
+            chosen = tiff.series[number]
             check_colours(chosen.keyframe, path)
             check_complete(tiff, chosen, path)
             axes, order = _axis_order(chosen.axes, chosen.shape, path)
             shapes = tuple(tuple(level.shape[i] for i in order) for level in chosen.levels)
-            sizes, names = calibration(tiff, series)
+            sizes, names = calibration(tiff, number)
             spatial = [axis for axis in axes if axis in "zyx"]
             known = all(sizes.get(axis) for axis in spatial)
             count = dict(zip(axes, shapes[0], strict=True)).get("c", 1)
@@ -188,6 +199,9 @@ def inspect_tiff(path: str | Path, series: int = 0) -> TiffInfo:
                 incomplete="" if known else incomplete(sizes, spatial),
                 indexed=is_indexed(chosen.keyframe),
                 dark_is_high=chosen.keyframe.photometric == tifffile.PHOTOMETRIC.MINISWHITE,
+                number=number,
+                own=own,
+                files=files_of(chosen),
             )
     except StoreError:
         raise
@@ -201,7 +215,7 @@ def inspect_tiff(path: str | Path, series: int = 0) -> TiffInfo:
 
 
 def read_tiff(
-    path: str | Path, series: int = 0
+    path: str | Path, series: int | None = None
 ) -> tuple[NDArray[Any], tuple[str, ...], tuple[float, ...] | None, tuple[str, ...]]:
     """Read one series of a TIFF file whole.
 
@@ -223,7 +237,7 @@ def read_tiff(
     """
     info = inspect_tiff(path, series)
     try:
-        whole = TiffArray(str(path), series, 0).read([slice(0, n) for n in info.shapes[0]])
+        whole = TiffArray(str(path), info.number, 0).read([slice(0, n) for n in info.shapes[0]])
     except Exception as error:
         raise StoreError(
             "the pixels of a TIFF must be readable",

@@ -168,18 +168,18 @@ def _read_tiff(path: Path, ndim: int, *, labels: bool) -> NDArray[Any]:
 
     Others of its shape are images too, smaller ones are thumbnails. Labels may have a palette.
     """
-    import tifffile
-
     from spoco_zoo.ngff.colours import check_colours, is_indexed, palette_error
     from spoco_zoo.ngff.missing import check_complete
+    from spoco_zoo.ngff.tiff_set import open_tiff, own_series, read_series
 
-    with tifffile.TiffFile(path) as file:
-        first = file.series[0]
+    with open_tiff(path) as file:
+        own = own_series(file, path) or (0,)
+        first = file.series[own[0]]
         check_complete(file, first, path.name)
         check_colours(first.keyframe, path.name)
         if not labels and is_indexed(first.keyframe):
             raise palette_error(path.name)
-        alike = sum(series.shape == first.shape for series in file.series)
+        alike = sum(file.series[i].shape == first.shape for i in own)
         if alike > 1:
             raise DataError(
                 "a training file must hold one image",
@@ -199,7 +199,7 @@ def _read_tiff(path: Path, ndim: int, *, labels: bool) -> NDArray[Any]:
                 "Save each, and its labels, as a file of its own"
                 + ("; or pass --ndim 3." if ndim == 2 else "."),
             )
-        array, axes = np.asarray(first.asarray()), first.axes
+        array, axes = read_series(file, own[0]), first.axes
     if axes.endswith("YXS"):
         full = np.iinfo(array.dtype).max if array.dtype.kind in "iu" else 1
         # tifffile calls the last of any four channels transparency, so only opaque ones are left.

@@ -1,0 +1,101 @@
+r"""Images and files of an OME-TIFF need not be the same: which file is whose.
+
+::
+
+    a_w1.tif --\                         Pos0.tif ----> image 0
+    a_w2.tif ----> one image             Pos1.tif ----> image 1
+    a_w3.tif --/                         Pos2.tif ----> image 2
+
+Either way each file may describe all, or one of them does and the others name it. A file stands for
+the images that have planes in it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from spoco_zoo.errors import StoreError
+
+__all__ = ["files_of", "open_tiff", "own_series", "read_series"]
+
+
+def open_tiff(path: str | Path) -> tifffile.TiffFile:
+    """Open a TIFF, or the file that describes its planes.
+
+    Raises
+    ------
+    StoreError
+        If that file is not there.
+    """
+    tiff = tifffile.TiffFile(path)
+    if tiff.is_ome and (name := _described_in(tiff)):
+        tiff.close()
+        place = os.path.join(os.path.dirname(os.path.abspath(path)), name)
+        if not os.path.exists(place):
+            raise StoreError(
+                "the file that describes an OME-TIFF must lie beside it",
+                f"no {name}, for {path}",
+                "Copy all files of the image into one folder.",
+            )
+        tiff = tifffile.TiffFile(place)
+    if tiff.is_ome and tiff.is_mmstack and "R" in tiff.series[0].axes:
+        # Micro-Manager's own words make all positions one array, its OME-XML an image of each.
+        place = tiff.filehandle.path
+        tiff.close()
+        tiff = tifffile.TiffFile(place, is_mmstack=False)
+    return tiff
+
+
+def own_series(tiff: tifffile.TiffFile, path: str | Path) -> tuple[int, ...]:
+    """Series that have planes in the file at `path`: all of them, but for sets of files."""
+    every = tuple(range(len(tiff.series)))
+    if not tiff.is_ome:
+        return every
+    here = os.path.abspath(path)
+    return tuple(
+        i
+        for i in every
+        if any(
+            page is not None and page.parent.filehandle.path == here
+            for page in tiff.series[i].pages
+        )
+    )
+
+
+def files_of(series: tifffile.TiffPageSeries) -> tuple[str, ...]:
+    """Absolute paths of the files that hold planes of a series, in order."""
+    if not series.is_multifile:
+        return (series.keyframe.parent.filehandle.path,)
+    return tuple(sorted({page.parent.filehandle.path for page in series.pages if page is not None}))
+
+
+def read_series(tiff: tifffile.TiffFile, number: int) -> NDArray[Any]:
+    """All pixels of a series of an open file."""
+    series = tiff.series[number]
+    if len(files_of(series)) > 1 or files_of(series)[0] == tiff.filehandle.path:
+        return np.asarray(series.asarray())
+    # tifffile would look for them in the file that was opened, where their offset leads to others.
+    file = series.keyframe.parent.filehandle
+    file.open()
+    try:
+        pages = [page.asarray() for page in series.pages if page is not None]
+    finally:
+        file.close()
+    return np.stack(pages).reshape(series.shape)
+
+
+def _described_in(tiff: tifffile.TiffFile) -> str:
+    """Name of the TIFF that describes this one; empty if it does so itself."""
+    for node in ElementTree.fromstring(tiff.ome_metadata or "<OME/>"):
+        if node.tag.endswith("BinaryOnly"):
+            name = os.path.basename(node.get("MetadataFile", ""))
+            # Another kind of file, of XML alone, cannot be opened as an image.
+            return name if name.lower().endswith((".tif", ".tiff")) else ""
+    return ""
