@@ -1,10 +1,13 @@
-"""A folder of images, segmented one after another.
+"""A folder of images, or a plate, segmented one after another.
 
 One command, files of each image and of all of them::
 
     images/a.tif          labels/a.tif           labels.spoco-run/images.csv
            b.tif   ---->         b.tif     and                    images.html, images.png
            c.ome.zarr            c.ome.zarr                       objects.csv (with tables)
+
+    plate.ome.zarr/A/1/0         labels/A_1_0.ome.zarr
+                  /B/1/0                B_1_0.ome.zarr
 
 Each image is segmented as it would be alone, with files of its own beside its labels. What is done
 is left as it is, so the same command goes on after a stop; one image that cannot be used does not
@@ -30,6 +33,7 @@ from spoco_zoo.errors import (
     RemoteError,
 )
 from spoco_zoo.image_folder import find_images
+from spoco_zoo.naming import stem
 from spoco_zoo.ngff import is_label_tiff, is_remote, is_tiff_name, open_image
 from spoco_zoo.ngff.target import state_of
 from spoco_zoo.run_folder import RUN_ENDING
@@ -63,7 +67,7 @@ class Row:
     """An image of the folder and what became of it."""
 
     image: str
-    """Name of its file."""
+    """Name of its file, or its path in a plate."""
     labels: str = ""
     """Where its labels are; empty if there are none."""
     objects: int = 0
@@ -137,13 +141,13 @@ def list_pending(
     pending: list[str] = []
     left: list[str] = []
     refused: dict[str, str] = {}
-    for image in find_images(Path(source))[0]:
+    for name, image in find_images(Path(source))[0].items():
         try:
-            had = _place(image, target, label_name, overwrite=overwrite)[1]
+            had = _place(name, image, target, label_name, overwrite=overwrite)[1]
         except InputError as error:
-            refused[image.name] = str(error)
+            refused[name] = str(error)
             continue
-        (pending if had is None else left).append(image.name)
+        (pending if had is None else left).append(name)
     return pending, left, refused
 
 
@@ -169,7 +173,7 @@ def segment_folder(
     Parameters
     ----------
     source : str
-        A local folder of OME-Zarr, TIFF, PNG and JPEG.
+        A local folder of OME-Zarr, TIFF, PNG and JPEG, or an OME-Zarr plate, well or collection.
     model, config, display, report
         See `spoco_zoo.workflow.segment_with_pictures`, as for further `options`.
     output : str, optional
@@ -209,17 +213,17 @@ def segment_folder(
     options |= dict(on_stop=lambda: asked.append(True))
     work = _Work(model, config, target, label_name, overwrite, report, measure, options)
     rows, failures = [], []
-    for done, image in enumerate(images):
+    for done, (name, image) in enumerate(images.items()):
         if asked:  # while the last phases of the image before were at work
             raise Interrupted("stopped; the same command goes on with the other images")
-        shown = _OfOne(display, image.name, done, len(images))
+        shown = _OfOne(display, name, done, len(images))
         try:
-            rows.append(work.row(image, shown))
+            rows.append(work.row(name, image, shown))
         except RemoteError:
             raise
         except (InputError, BlocksFailed) as error:
             failures.append(error)
-            rows.append(Row(image.name, note=str(error)))
+            rows.append(Row(name, note=str(error)))
             shown.note(str(error))
     display.update("images", len(images), len(images))
     left = sum(row.left for row in rows)
@@ -262,11 +266,13 @@ def _folder_for(output: str | None) -> Path | None:
 
 
 def _place(
-    path: Path, folder: Path | None, label_name: str, *, overwrite: bool
+    name: str, path: Path, folder: Path | None, label_name: str, *, overwrite: bool
 ) -> tuple[str | None, Row | None]:
     """Where the labels of an image go, and its row if they are there already."""
     image = open_image(path)
-    output = default_output(image, label_name, folder)
+    parts = name.split("/")
+    called = "_".join(stem(Path(part)) for part in parts) if len(parts) > 1 else ""
+    output = default_output(image, label_name, folder, called)
     run = run_folder(image, output, label_name)
     inside = os.path.join(path, "labels", label_name)
     if overwrite or is_unfinished(run) or not _are_labels(output or inside):
@@ -274,9 +280,9 @@ def _place(
     labels = os.path.realpath(output or inside)
     if done := _read_run(labels, run / REPORT):
         note = _told_before(done.summary)
-        return output, Row(path.name, labels, done.objects, note, left=True, report=done.report)
+        return output, Row(name, labels, done.objects, note, left=True, report=done.report)
     note = "How many objects it has is not known: its segment.json cannot be read."
-    return output, Row(path.name, labels, 0, note, left=True)
+    return output, Row(name, labels, 0, note, left=True)
 
 
 def _read_run(labels: str, report: Path) -> SegmentResult | None:
@@ -311,11 +317,11 @@ class _Work:
     measure: bool
     options: dict[str, Any]
 
-    def row(self, image: Path, shown: _OfOne) -> Row:
+    def row(self, name: str, image: Path, shown: _OfOne) -> Row:
         """Segment an image, or fill in what is missing beside labels that are there."""
-        place, had = _place(image, self.folder, self.label_name, overwrite=self.overwrite)
+        place, had = _place(name, image, self.folder, self.label_name, overwrite=self.overwrite)
         if had is None:
-            return self._segmented(image, place, shown)
+            return self._segmented(name, image, place, shown)
         known = had.beside(REPORT)
         if known and (done := _read_run(had.labels, known)):
             # The region is that of their run, whatever is asked for now.
@@ -336,7 +342,7 @@ class _Work:
         except InputError as error:
             shown.note(f"no table of its objects: {error}")
 
-    def _segmented(self, image: Path, place: str | None, shown: _OfOne) -> Row:
+    def _segmented(self, name: str, image: Path, place: str | None, shown: _OfOne) -> Row:
         result = segment_with_pictures(
             str(image),
             self.model,
@@ -351,7 +357,7 @@ class _Work:
         if self.measure:
             self._measure(image, result, self.config, shown)
         told = " ".join(shown.notes)
-        return Row(image.name, result.output, result.objects, told, report=result.report)
+        return Row(name, result.output, result.objects, told, report=result.report)
 
 
 class _OfOne:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from spoco_zoo.errors import DataError, InputError
 from spoco_zoo.naming import by_name, is_named_labels, stem, visible
 from spoco_zoo.ngff import is_label_tiff, open_image
+from spoco_zoo.ngff.collections import images_of
 from spoco_zoo.ngff.opening import holds_zarr, is_plain_folder
 from spoco_zoo.ngff.picture import PICTURE_SUFFIXES
 from spoco_zoo.ngff.store import TIFF_SUFFIXES
@@ -22,31 +23,48 @@ __all__ = ["find_images", "is_folder_of_images"]
 
 
 def is_folder_of_images(place: str) -> bool:
-    """Whether a local folder is no OME-Zarr itself and holds something that is an image by name."""
-    return is_plain_folder(place) and any(_candidates(Path(place)))
+    """Whether a local folder holds what is an image by name, or is a plate and the like."""
+    if is_plain_folder(place):
+        return any(_candidates(Path(place)))
+    return os.path.isdir(place) and images_of(place) is not None
 
 
-def find_images(folder: Path) -> tuple[list[Path], str]:
-    """The images of a folder, in order, and what to tell of the rest of it.
+def find_images(folder: Path) -> tuple[dict[str, Path], str]:
+    """The images of a folder, or of a plate, and what to tell of the rest of it.
 
     Labels are left out: those of this package, and what is named as Cellpose names masks.
+
+    Returns
+    -------
+    images : dict of str to Path
+        By name, in order. Those of a plate, well or collection are called by their path in it, as
+        ``A/1/0``, with its own name before if it lies in the folder.
+    note : str
 
     Raises
     ------
     DataError
         If there is none, or two differ in their ending alone.
     """
+    if holds_zarr(folder):
+        images, absent = _inside(folder, "")
+        return images, _note_absent(absent)
     found = sorted(_candidates(folder))
-    images = [path for path in found if not _holds_labels(path)]
-    if not images:
+    alone = [path for path in found if not _holds_labels(path)]
+    if not alone:
         raise DataError(
             "a folder to be segmented must hold images",
             f"labels alone in {folder}",
             "Check the path.",
         )
-    labels = len(found) - len(images)
-    images, parts = _whole(images)
-    by_name(((stem(path), path) for path in images), "images of a folder")
+    labels = len(found) - len(alone)
+    alone, parts = _whole(alone)
+    by_name(((stem(path), path) for path in alone), "images of a folder")
+    images, absent = {}, 0
+    for path in alone:
+        several, lost = _inside(path, f"{path.name}/") if path.is_dir() else ({}, 0)
+        images |= several or {path.name: path}
+        absent += lost
     deeper = sum(path.is_dir() and not _is_known(path) for path in visible(folder.iterdir()))
     notes = [f"Labels among the images are left out: {labels}."] if labels else []
     if parts:
@@ -55,7 +73,31 @@ def find_images(folder: Path) -> tuple[list[Path], str]:
         )
     if deeper:
         notes.append(f"Folders in {folder} are left out: {deeper}. Give each by itself.")
-    return images, " ".join(notes)
+    return images, " ".join([*notes, _note_absent(absent)]).strip()
+
+
+def _inside(place: Path, before: str) -> tuple[dict[str, Path], int]:
+    """Images of a plate, well or collection by name, and how many it lists that are not there."""
+    try:
+        found = images_of(str(place))
+    except InputError:
+        if not before:
+            raise
+        found = None  # told of when its turn comes
+    if found is None:
+        return {}, 0
+    names, absent = found
+    if not names and not before:
+        raise DataError(
+            "a plate, well or collection must hold images",
+            f"none of {absent} that are listed in {place}",
+            "Copy it again from its origin.",
+        )
+    return {before + name: place / name for name in names}, absent
+
+
+def _note_absent(count: int) -> str:
+    return f"Listed in the metadata, but not there: {count} wells or fields." if count else ""
 
 
 def _whole(paths: list[Path]) -> tuple[list[Path], int]:

@@ -34,7 +34,8 @@ CLUSTER, TILES = "From embeddings to objects", "Blocks and patches"
 @exit_codes
 def segment(
     source: Annotated[
-        str, typer.Argument(metavar="INPUT", help="OME-Zarr, TIFF, PNG, JPEG; or a folder.")
+        str,
+        typer.Argument(metavar="INPUT", help="OME-Zarr, TIFF, PNG, JPEG; a folder or a plate."),
     ],
     model: Annotated[str, typer.Option(help="Bundle, run, or id of a shipped model.")],
     output: Annotated[
@@ -145,7 +146,7 @@ def segment(
 ) -> None:
     """Segment an image of any size into one consistent label image.
 
-    Of a folder every image is segmented by itself.
+    Of a folder, and of a plate, every image is segmented by itself.
 
     Example: spoco-zoo segment big.ome.zarr --model nuclei.zip --workers 4
     """

@@ -16,11 +16,12 @@ __all__ = ["Multiscale", "ome_block", "parse_multiscale"]
 LARGEST = 1e100
 """Scale or translation; products of a few must stay finite."""
 
+_OR_ALL = "; `spoco-zoo segment` takes a local one whole."
 _OPEN_A_LEAF = {
-    "plate": "Give one field of the plate, e.g. STORE/A/1/0.",
-    "well": "Give one field of the well, e.g. STORE/0.",
+    "plate": f"Give one field of the plate, e.g. STORE/A/1/0{_OR_ALL}",
+    "well": f"Give one field of the well, e.g. STORE/0{_OR_ALL}",
     "labels": "Give one label of the group, e.g. STORE/NAME.",
-    "bioformats2raw.layout": "Give one image of the collection, e.g. STORE/0.",
+    "bioformats2raw.layout": f"Give one image of the collection, e.g. STORE/0{_OR_ALL}",
 }
 
 

@@ -201,3 +201,33 @@ def test_what_cannot_be_done_at_all_is_refused(images: Path, run: Path, tmp_path
     assert "a folder of them" in spoco_zoo("segment", empty, "--model", run, code=2).stderr
     shutil.copy(images / "a.tif", empty / "a_cp_masks.tif")
     assert "labels alone" in spoco_zoo("segment", empty, "--model", run, code=2).stderr
+
+
+def test_all_fields_of_a_plate_get_their_labels(images: Path, run: Path, tmp_path: Path) -> None:
+    plate = tmp_path / "plate.zarr"
+    for place, block in (
+        (plate, {"plate": {"wells": [{"path": "B/2"}]}}),
+        (plate / "B", {}),
+        (plate / "B" / "2", {"well": {"images": [{"path": "0"}, {"path": "1"}]}}),
+    ):
+        place.mkdir()
+        ome = {"attributes": {"ome": {"version": "0.5", **block}}}
+        (place / "zarr.json").write_text(
+            json.dumps({"zarr_format": 3, "node_type": "group", **ome})
+        )
+    for name in "01":
+        shutil.copytree(images / "c.ome.zarr", plate / "B" / "2" / name)
+    spoco_zoo("segment", plate, "--model", run, "--measure")
+    rows = rows_of(tmp_path / "plate.zarr.spoco-run")
+    assert list(rows) == ["B/2/0", "B/2/1"]
+    assert int(rows["B/2/1"]["objects"]) > 0
+    assert rows["B/2/1"]["labels"] == str(plate / "B" / "2" / "1" / "labels" / "spoco")
+    table = pd.read_csv(tmp_path / "plate.zarr.spoco-run" / "objects.csv")
+    assert set(table["image"]) == set(rows)
+    plan = json.loads(spoco_zoo("segment", plate, "--model", run, "--dry-run").stdout)
+    assert (plan["images"], plan["have_labels"]) == ([], ["B/2/0", "B/2/1"])
+    spoco_zoo("segment", plate, "--model", run, "--output", tmp_path / "labels", "--no-report")
+    assert {p.name for p in (tmp_path / "labels").glob("*.zarr")} == {
+        "B_2_0.ome.zarr",
+        "B_2_1.ome.zarr",
+    }

@@ -37,7 +37,9 @@ class TiffTarget:
     shape: tuple[int, ...]
 
 
-def default_output(image: Image, label_name: str, folder: Path | None = None) -> str | None:
+def default_output(
+    image: Image, label_name: str, folder: Path | None = None, name: str = ""
+) -> str | None:
     """Where the label goes if the user does not say: a new file beside a file.
 
     Parameters
@@ -46,6 +48,8 @@ def default_output(image: Image, label_name: str, folder: Path | None = None) ->
     label_name : str
     folder : Path, optional
         Where the labels of several images go: each has the name of its image there.
+    name : str, optional
+        Of the image among these, if it is not that of its file.
 
     Returns
     -------
@@ -63,7 +67,7 @@ def default_output(image: Image, label_name: str, folder: Path | None = None) ->
     ending = ".tif" if small and not inside else ".ome.zarr"
     if folder is None:
         return f"{stem}.{label_name}{ending}"
-    return str(folder / f"{Path(stem).name}{ending}")
+    return str(folder / f"{name or Path(stem).name}{ending}")
 
 
 def run_folder(image: Image, output: str | Path | None, label_name: str) -> Path:

@@ -99,7 +99,7 @@ def test_of_a_set_of_positions_each_file_is_its_own(
         np.testing.assert_array_equal(read_array(path), planes(i))
         # Another one of the set, wherever it lies.
         np.testing.assert_array_equal(pixels(path, series=1), planes(1))
-    assert find_images(tmp_path) == (files, "")
+    assert find_images(tmp_path) == ({path.name: path for path in files}, "")
     convert(files[0], tmp_path / "second.ome.zarr", series=1)
     np.testing.assert_array_equal(pixels(tmp_path / "second.ome.zarr"), planes(1))
 
@@ -119,7 +119,7 @@ def test_an_image_in_several_files_is_one_of_a_folder(tmp_path: Path) -> None:
         assert image.channel_names == NAMES
         assert image.notes == (f"{path.name} is one of 2 files of one image: all are read.",)
     images, note = find_images(tmp_path)
-    assert images == files[:1]
+    assert list(images.values()) == files[:1]
     assert "parts of an image, which is read with another of its files: 1." in note
     # Of files that do not tell of the others, too.
     for path in write_channels(tmp_path):
@@ -127,7 +127,7 @@ def test_an_image_in_several_files_is_one_of_a_folder(tmp_path: Path) -> None:
             part = f'<BinaryOnly MetadataFile="{files[1].name}" UUID="{PREFIX}1"/>'
             text = f'<OME xmlns="{SCHEMA}" UUID="{PREFIX}0">{part}</OME>'
             write(path, planes(0)[0], text)
-    assert find_images(tmp_path)[0] == files[:1]
+    assert list(find_images(tmp_path)[0].values()) == files[:1]
     np.testing.assert_array_equal(pixels(files[0]), planes(0))
 
 
@@ -140,7 +140,7 @@ def test_positions_of_micro_manager_are_images(tmp_path: Path) -> None:
         assert tiff.series[0].axes == "RCYX"
     for i, name in enumerate(files):
         np.testing.assert_array_equal(pixels(tmp_path / name), planes(i))
-    assert [path.name for path in find_images(tmp_path)[0]] == files
+    assert list(find_images(tmp_path)[0]) == files
 
 
 def as_micro_manager(path: Path, position: int, text: str) -> None:
