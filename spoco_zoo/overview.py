@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import json
+from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from spoco_zoo.folders import PICTURE
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
 
     from spoco_zoo.folders import FolderResult, Row
 
-__all__ = ["TABLE", "write_object_table", "write_overview"]
+__all__ = ["TABLE", "remark_zoom", "write_object_table", "write_overview"]
 
 TABLE, PAGE, SHEET = "images.csv", "images.html", "images.png"
 COLUMNS = ("image", "objects", "labels", "note")
@@ -53,7 +56,11 @@ def write_overview(result: FolderResult, title: str) -> Path:
         page,
         title,
         [
-            Section("Images", (_counted(result),), (COLUMNS, *rows)),
+            Section(
+                "Images",
+                tuple(filter(None, (_counted(result), remark_zoom(result)))),
+                (COLUMNS, *rows),
+            ),
             provenance(),
         ],
         _pictures(result),
@@ -84,6 +91,31 @@ def write_object_table(result: FolderResult) -> tuple[Path, int]:
     whole = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["image"])
     write_table(whole, result.folder / OBJECTS)
     return result.folder / OBJECTS, lacking
+
+
+def remark_zoom(result: FolderResult) -> str:
+    """What to tell of images that the network saw at different sizes; empty if it did not.
+
+    Each is looked at by itself, and fields of one plate may differ by what happens to lie in them.
+    Images without objects do not count.
+    """
+    zooms: Counter[float] = Counter()
+    for row in result.rows:
+        if row.objects and row.report is not None:
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                zooms[float(json.loads(row.report.read_text())["config"]["zoom"] or 1)] += 1
+    if len(zooms) < 2:
+        return ""
+    shown = [
+        f"{count} as they are" if zoom == 1 else f"{count} at {zoom:g} times their size"
+        for zoom, count in sorted(zooms.items())
+    ]
+    usual = zooms.most_common(1)[0][0]
+    return (
+        f"The network saw images at different sizes, by the look of their objects: "
+        f"{', '.join(shown)}. If all were taken alike, --zoom {usual:g} --overwrite treats them "
+        "alike."
+    )
 
 
 def _counted(result: FolderResult) -> str:

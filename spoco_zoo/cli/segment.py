@@ -290,12 +290,14 @@ def _segment_folder(
     """Every image of a folder, and what became of all of them."""
     from spoco_zoo.folders import folder_of, segment_folder
     from spoco_zoo.locking import alone_in
-    from spoco_zoo.overview import TABLE, write_object_table, write_overview
+    from spoco_zoo.overview import TABLE, remark_zoom, write_object_table, write_overview
 
     # Two runs would each lack the labels of the other in their tables.
     with alone_in(folder_of(source, options["output"])), display() as shown:
         result = segment_folder(source, model, settings, shown, **options)
         page = write_overview(result, f"Segmentation of the images in {source}")
+        if remark := remark_zoom(result):
+            shown.note(remark)
         values: dict[str, Any] = {
             "output": options["output"] or source,
             "images": len(result.rows),

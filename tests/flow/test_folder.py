@@ -22,7 +22,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "bundle"))
 from bundle_runs import disks, make_run
 
 from spoco_zoo.cli import app
+from spoco_zoo.folders import FolderResult, Row
 from spoco_zoo.ngff import convert, open_image
+from spoco_zoo.overview import remark_zoom
 from spoco_zoo.report.progress import printable
 
 BAD = "not an image"
@@ -231,3 +233,15 @@ def test_all_fields_of_a_plate_get_their_labels(images: Path, run: Path, tmp_pat
         "B_2_0.ome.zarr",
         "B_2_1.ome.zarr",
     }
+
+
+def test_images_that_were_seen_at_different_sizes_are_told_of(tmp_path: Path) -> None:
+    def row(name: str, objects: int, zoom: float | None) -> Row:
+        report = tmp_path / f"{name}.json"
+        report.write_text(json.dumps({"config": {"zoom": zoom}}))
+        return Row(name, name, objects, report=report)
+
+    same = (row("a", 3, None), row("b", 4, 1), row("empty", 0, 2), Row("lost"))
+    assert remark_zoom(FolderResult(tmp_path, same)) == ""
+    told = remark_zoom(FolderResult(tmp_path, (*same, row("c", 1, 2))))
+    assert "2 as they are, 1 at 2 times their size. If all were taken alike, --zoom 1 -" in told
