@@ -121,7 +121,12 @@ class FolderResult:
 
 
 def list_pending(
-    source: str, *, output: str | None = None, label_name: str = "spoco", overwrite: bool = False
+    source: str,
+    *,
+    only: str | None = None,
+    output: str | None = None,
+    label_name: str = "spoco",
+    overwrite: bool = False,
 ) -> tuple[list[str], list[str], dict[str, str]]:
     """What `segment_folder` would do with the same arguments; writes nothing.
 
@@ -141,7 +146,7 @@ def list_pending(
     pending: list[str] = []
     left: list[str] = []
     refused: dict[str, str] = {}
-    for name, image in find_images(Path(source))[0].items():
+    for name, image in find_images(Path(source), only)[0].items():
         try:
             had = _place(name, image, target, label_name, overwrite=overwrite)[1]
         except InputError as error:
@@ -157,6 +162,7 @@ def segment_folder(
     config: SegmentConfig,
     display: Display,
     *,
+    only: str | None = None,
     output: str | None = None,
     label_name: str = "spoco",
     overwrite: bool = False,
@@ -176,6 +182,8 @@ def segment_folder(
         A local folder of OME-Zarr, TIFF, PNG and JPEG, or an OME-Zarr plate, well or collection.
     model, config, display, report
         See `spoco_zoo.workflow.segment_with_pictures`, as for further `options`.
+    only : str, optional
+        Pattern of the names of images; see `spoco_zoo.image_folder.find_images`.
     output : str, optional
         Folder for the labels: TIFF, or OME-Zarr for an image that is one or is large.
     label_name : str
@@ -199,7 +207,7 @@ def segment_folder(
         If the work itself fails, for want of room above all, or is interrupted. Called again, it
         goes on.
     """
-    images, note = find_images(Path(source))
+    images, note = find_images(Path(source), only)
     target = _folder_for(output)
     # Faults of these are none of an image, and told of once.
     check_machines(workers, gpus, scheduler, device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,10 +30,16 @@ def is_folder_of_images(place: str) -> bool:
     return os.path.isdir(place) and images_of(place) is not None
 
 
-def find_images(folder: Path) -> tuple[dict[str, Path], str]:
+def find_images(folder: Path, only: str | None = None) -> tuple[dict[str, Path], str]:
     """The images of a folder, or of a plate, and what to tell of the rest of it.
 
     Labels are left out: those of this package, and what is named as Cellpose names masks.
+
+    Parameters
+    ----------
+    folder : Path
+    only : str, optional
+        Pattern of their names, with * for any letters, ? for one and [12] for some.
 
     Returns
     -------
@@ -48,7 +55,7 @@ def find_images(folder: Path) -> tuple[dict[str, Path], str]:
     """
     if holds_zarr(folder):
         images, absent = _inside(folder, "")
-        return images, _note_absent(absent)
+        return _chosen(images, only, folder), _note_absent(absent)
     found = sorted(_candidates(folder))
     alone = [path for path in found if not _holds_labels(path)]
     if not alone:
@@ -59,12 +66,14 @@ def find_images(folder: Path) -> tuple[dict[str, Path], str]:
         )
     labels = len(found) - len(alone)
     alone, parts = _whole(alone)
-    by_name(((stem(path), path) for path in alone), "images of a folder")
     images, absent = {}, 0
     for path in alone:
         several, lost = _inside(path, f"{path.name}/") if path.is_dir() else ({}, 0)
         images |= several or {path.name: path}
         absent += lost
+    images = _chosen(images, only, folder)
+    files = (path for name, path in images.items() if "/" not in name)
+    by_name(((stem(path), path) for path in files), "images of a folder")
     deeper = sum(path.is_dir() and not _is_known(path) for path in visible(folder.iterdir()))
     notes = [f"Labels among the images are left out: {labels}."] if labels else []
     if parts:
@@ -74,6 +83,20 @@ def find_images(folder: Path) -> tuple[dict[str, Path], str]:
     if deeper:
         notes.append(f"Folders in {folder} are left out: {deeper}. Give each by itself.")
     return images, " ".join([*notes, _note_absent(absent)]).strip()
+
+
+def _chosen(images: dict[str, Path], only: str | None, folder: Path) -> dict[str, Path]:
+    """Images whose names match a pattern, if there is one."""
+    if only is None:
+        return images
+    found = {name: path for name, path in images.items() if fnmatchcase(name, only)}
+    if not found:
+        raise DataError(
+            "--only must match the name of an image",
+            f"{only!r} for {len(images)} in {folder}, such as {next(iter(images))}",
+            "Mend the pattern, in quotes: * stands for any letters.",
+        )
+    return found
 
 
 def _inside(place: Path, before: str) -> tuple[dict[str, Path], int]:

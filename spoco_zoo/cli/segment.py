@@ -19,6 +19,7 @@ from spoco_zoo.cli.app import (
     say,
     show,
 )
+from spoco_zoo.errors import ConfigError
 from spoco_zoo.values import integers, numbers, region
 
 if TYPE_CHECKING:
@@ -79,6 +80,10 @@ def segment(
     ] = None,
     blend: Annotated[
         str | None, typer.Option(help="crop, linear or gaussian.", rich_help_panel=TILES)
+    ] = None,
+    only: Annotated[
+        str | None,
+        typer.Option(help="Of a folder, names that match, as '*_w1.tif'.", rich_help_panel=INPUT),
     ] = None,
     channel: Annotated[
         str | None, typer.Option(help="Name or index of the channel.", rich_help_panel=INPUT)
@@ -194,11 +199,13 @@ def segment(
 
         if is_folder_of_images(source):
             if dry_run:
-                _show_folder(source, target)
+                _show_folder(source, {**target, "only": only})
             else:
-                files = dict(report=report, measure=measure)
+                files = dict(only=only, report=report, measure=measure)
                 _segment_folder(source, model, settings, {**target, **machines, **files})
             return
+    if only is not None:
+        raise ConfigError("--only chooses images of a folder", f"one image, {source}", "Drop it.")
     if dry_run:
         _show_plan(source, model, settings, target, machines)
     else:
@@ -271,7 +278,7 @@ def _show_folder(source: str, target: dict[str, Any]) -> None:
     from spoco_zoo.folders import list_pending
 
     pending, left, refused = list_pending(
-        source, **{name: target[name] for name in ("output", "label_name", "overwrite")}
+        source, **{name: target[name] for name in ("only", "output", "label_name", "overwrite")}
     )
     show(
         {

@@ -245,3 +245,18 @@ def test_images_that_were_seen_at_different_sizes_are_told_of(tmp_path: Path) ->
     assert remark_zoom(FolderResult(tmp_path, same)) == ""
     told = remark_zoom(FolderResult(tmp_path, (*same, row("c", 1, 2))))
     assert "2 as they are, 1 at 2 times their size. If all were taken alike, --zoom 1 -" in told
+
+
+def test_only_names_that_match_are_segmented(images: Path, run: Path, tmp_path: Path) -> None:
+    for name in ("s_w1.TIF", "s_w2.TIF", "s_w1.png"):
+        shutil.copy(images / ("b.png" if name.endswith("png") else "a.tif"), images / name)
+    command = ("segment", images, "--model", run, "--output", tmp_path / "labels")
+    done = spoco_zoo(*command, "--only", "*_w1.TIF", "--no-report")
+    assert json.loads(done.stdout)["images"] == 1
+    assert [p.name for p in (tmp_path / "labels").glob("*.tif")] == ["s_w1.tif"]
+    plan = json.loads(spoco_zoo(*command, "--only", "[ab].*", "--dry-run").stdout)
+    assert plan["images"] == ["a.tif", "b.png"]
+    done = spoco_zoo(*command, "--only", "*w3*", code=2)
+    assert "found '*w3*' for 6 in" in done.stderr
+    one = spoco_zoo("segment", images / "a.tif", "--model", run, "--only", "*", code=2)
+    assert "--only chooses images of a folder" in one.stderr
