@@ -74,6 +74,9 @@ def convert(
     series: Annotated[
         int | None, typer.Option(help="Image of a TIFF that holds several; its first by default.")
     ] = None,
+    project: Annotated[
+        bool, typer.Option("--project", help="Of a stack, the brightest of all planes.")
+    ] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Convert TIFF to OME-Zarr with a pyramid, block by block, and back.
@@ -91,6 +94,7 @@ def convert(
             labels=labels,
             level=level,
             series=series,
+            projected=project,
             overwrite=overwrite,
             on_note=shown.note,
             progress=lambda done, total: shown.update("convert", done, total),

@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from spoco_zoo.errors import StoreError
+from spoco_zoo.errors import ConfigError, StoreError
 from spoco_zoo.locking import FORMER, put_in_place, workplace
 from spoco_zoo.ngff.convert_tiff import to_tiff
 from spoco_zoo.ngff.convert_zarr import Progress, plan_pyramid, to_zarr
 from spoco_zoo.ngff.image import Image
 from spoco_zoo.ngff.labels import label_names
 from spoco_zoo.ngff.opening import open_image
+from spoco_zoo.ngff.project import project
 from spoco_zoo.ngff.store import is_remote, is_tiff_name, local_path
 from spoco_zoo.ngff.target import check_outside, check_suffix
 
@@ -30,6 +31,7 @@ def convert(
     labels: bool = False,
     level: int = 0,
     series: int | None = None,
+    projected: bool = False,
     overwrite: bool = False,
     storage_options: Mapping[str, Any] | None = None,
     on_note: Callable[[str], None] | None = None,
@@ -57,6 +59,8 @@ def convert(
         Level of the source to convert.
     series : int, optional
         TIFF only: which image of a file that holds several, by default its first.
+    projected : bool
+        Of a stack the highest value of all planes at each pixel, an image without z.
     overwrite : bool
         Replace an existing target of the same kind.
     storage_options : mapping, optional
@@ -68,12 +72,19 @@ def convert(
 
     Raises
     ------
+    ConfigError
+        If labels are to be projected.
     StoreError
-        If the source cannot be read, or the target not be written or replaced.
+        If the source cannot be read, is to be projected and no stack, or the target not be
+        written or replaced.
     LedgerError
         If another process is making the same target.
     """
     image = open_image(source, storage_options=storage_options, series=series, numbers=labels)
+    if projected:
+        if labels:
+            raise ConfigError("labels are not projected", "--labels", "Leave one of both out.")
+        image = project(image)
     place = local_path(target)
     if not 0 <= level < len(image.levels):
         raise StoreError(

@@ -133,12 +133,15 @@ class Image:
             )
         if self.guessed:
             named = dict(zip(self.axes, self.levels[0].shape, strict=True))
-            taken, other = ("z", "channels") if self.guessed == "z" else ("channels", "z")
+            taken, other, axes = (
+                ("z", "channels or times", "CYX (or YXC) or TYX")
+                if self.guessed == "z"
+                else ("channels", "z", "ZYX")
+            )
             found.append(
                 f"{os.path.basename(self.uri)} does not name its axes: {named[self.guessed]} "
                 f"planes of {named['y']} x {named['x']} pixels are taken as {taken}. If they are "
-                f"{other}, "
-                f"save it with axes {'CYX (or YXC)' if taken == 'z' else 'ZYX'}."
+                f"{other}, save it with axes {axes}."
             )
         return tuple(found)
 

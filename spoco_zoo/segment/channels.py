@@ -1,4 +1,4 @@
-"""Which channels of an image a network gets.
+"""Which channels and planes of an image a network gets.
 
 Decisions only. Each comes with a sentence for the user, because none is made silently.
 """
@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from spoco_zoo.config import ModelRecipe
     from spoco_zoo.ngff import Image
 
-__all__ = ["COLOURS", "choose_axes", "choose_channels", "some_colours"]
+__all__ = ["COLOURS", "choose_axes", "choose_channels", "note_planes", "some_colours"]
 
 COLOURS = ("red", "green", "blue")
 
+FEW_PLANES = 12
+"""Stacks of no more are often one layer of objects, in and out of focus."""
 LOOK = 512
 """Edge of the part that decides between colours."""
 PLACES = ((1, 1), (0, 0), (2, 2), (0, 2), (2, 0))
@@ -36,6 +38,17 @@ def choose_axes(image: Image, recipe: ModelRecipe) -> Image:
     if image.guessed == "z" and net.ndim == 2 and 1 < net.in_channels == image.spatial_shape()[0]:
         return planes_as_channels(image)
     return image
+
+
+def note_planes(shape: Sequence[int], recipe: ModelRecipe) -> str:
+    """What to tell of a stack of few planes ([Z,] Y, X) that a 2D model segments."""
+    if recipe.net.ndim == len(shape) or not 1 < shape[0] <= FEW_PLANES:
+        return ""
+    return (
+        f"Each of {shape[0]} planes is labelled by itself, and objects that lie above each other "
+        "are joined. If the planes show one layer of objects, in and out of focus, project them "
+        "first, or some count twice: spoco-zoo convert IN OUT.ome.zarr --project"
+    )
 
 
 def choose_channels(

@@ -13,7 +13,7 @@ from spoco_zoo import __version__, ngff
 from spoco_zoo.config import ClusteringConfig, ModelRecipe, SegmentConfig
 from spoco_zoo.errors import ConfigError, StoreError
 from spoco_zoo.segment.blocks import BlockGrid, Box, make_box, make_grid
-from spoco_zoo.segment.channels import choose_axes, choose_channels
+from spoco_zoo.segment.channels import choose_axes, choose_channels, note_planes
 from spoco_zoo.segment.checks import check_planes, check_volume
 from spoco_zoo.segment.field import Field
 from spoco_zoo.segment.ledger import is_unfinished
@@ -241,6 +241,7 @@ def make_plan(
     target = choose_target(image, config, output, label_name, version, overwrite, source_region)
     folder = run_folder(image, output, label_name)
     odd = hint_size(image, recipe, config, zoom)
+    flat = note_planes(source_region.shape, recipe)
     plan = Plan(
         source=image,
         image=seen,
@@ -259,7 +260,10 @@ def make_plan(
         folder=folder,
         disk_free=_disk_free(folder),
         notes=tuple(
-            filter(None, (*image.notes, zoom_note or zoom.note, odd, channel_note or colour_note))
+            filter(
+                None,
+                (*image.notes, zoom_note or zoom.note, odd, channel_note or colour_note, flat),
+            )
         ),
     )
     # A run that goes on has used much of it already, and a full disk ends it in one line.

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from spoco_zoo import ngff
 from spoco_zoo.config import ClusteringConfig, ModelRecipe, NetConfig, SegmentConfig
 from spoco_zoo.errors import ConfigError, StoreError
-from spoco_zoo.segment.channels import choose_axes, choose_channels
+from spoco_zoo.segment.channels import choose_axes, choose_channels, note_planes
 from spoco_zoo.segment.cluster import cluster
 from spoco_zoo.segment.output.target import default_output
 from spoco_zoo.segment.plan import Plan, make_plan
@@ -124,7 +124,8 @@ def test_a_step_that_imagej_left_out_is_doubted_where_it_rescales(
     asked = SegmentConfig(voxel_size=(1, 0.125, 0.125))
     assert len(make_plan(image, three, asked, output=output).notes) == 1
     # To a 2D model the step does not matter.
-    assert len(make_plan(image, flat, SegmentConfig(), output=output).notes) == 1
+    notes = make_plan(image, flat, SegmentConfig(), output=output).notes
+    assert not any("from plane to plane" in note for note in notes)
 
 
 @pytest.mark.parametrize(("axes", "what"), [("TYX", "time points"), ("CYX", "channels")])
@@ -299,8 +300,8 @@ def open_planes(folder: Path, shape: tuple[int, ...], **options: object) -> ngff
 @pytest.mark.parametrize(
     ("shape", "said"),
     [
-        ((3, 60, 50), "3 planes of 60 x 50 pixels are taken as z. If they are channels, save it "),
-        ((60, 50, 5), "60 planes of 50 x 5 pixels are taken as z. If they are channels, save it "),
+        ((3, 60, 50), "3 planes of 60 x 50 pixels are taken as z. If they are channels or times, "),
+        ((60, 50, 5), "60 planes of 50 x 5 pixels are taken as z. If they are channels or times, "),
         ((60, 50, 2), "2 planes of 60 x 50 pixels are taken as channels. If they are z, save it "),
     ],
 )
@@ -326,6 +327,15 @@ def test_a_model_refused_the_kind_of_image_it_was_trained_on(tmp_path: Path) -> 
     assert choose_channels(seen, 0, None, recipe(channels=3)) == ((0, 1, 2), "")
     assert choose_axes(image, recipe(channels=2)) is image
     assert choose_axes(image, recipe()) is image
+
+
+@pytest.mark.parametrize(("planes", "said"), [(1, False), (2, True), (12, True), (13, False)])
+def test_blurred_planes_of_one_layer_were_counted_twice_without_a_word(
+    planes: int, said: bool
+) -> None:
+    note = note_planes((planes, 60, 50), recipe())
+    assert ("convert IN OUT.ome.zarr --project" in note) is said
+    assert note_planes((60, 50), recipe()) == ""
 
 
 def test_a_channel_of_an_image_without_channels_was_any_plane(tmp_path: Path) -> None:
