@@ -23,7 +23,10 @@ def outlines(
     label_name: Annotated[str | None, typer.Option(help="Which label, of several.")] = None,
     image: Annotated[
         str | None,
-        typer.Option(help="Whose pixels count, for labels of a region or a coarser level."),
+        typer.Option(
+            help="Whose pixels count, for labels of a region or a coarser level; "
+            "and whose channels, for ROIs of a film or stack."
+        ),
     ] = None,
     annotations: Annotated[
         bool,
