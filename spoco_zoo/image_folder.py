@@ -15,6 +15,7 @@ from spoco_zoo.ngff.collections import images_of
 from spoco_zoo.ngff.opening import holds_zarr, is_plain_folder
 from spoco_zoo.ngff.picture import PICTURE_SUFFIXES
 from spoco_zoo.ngff.store import TIFF_SUFFIXES
+from spoco_zoo.ngff.tiff_set import named_files
 from spoco_zoo.run_folder import RUN_ENDING
 
 if TYPE_CHECKING:
@@ -128,8 +129,7 @@ def _whole(paths: list[Path]) -> tuple[list[Path], int]:
     others: dict[str, Path] = {}
     for path in paths:
         if path.is_file() and os.path.abspath(path) not in others:
-            with suppress(InputError):  # what cannot be read is told of when its turn comes
-                others |= {file: path for file in open_image(path).files if file not in others}
+            others |= {file: path for file in named_files(path) if file not in others}
     kept = [path for path in paths if others.get(os.path.abspath(path), path) == path]
     return kept, len(paths) - len(kept)
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from spoco_zoo.errors import StoreError
 
-__all__ = ["files_of", "open_tiff", "own_series", "read_series"]
+__all__ = ["files_of", "named_files", "open_tiff", "own_series", "read_series"]
 
 
 def open_tiff(path: str | Path) -> tifffile.TiffFile:
@@ -74,6 +74,26 @@ def files_of(series: tifffile.TiffPageSeries) -> tuple[str, ...]:
     if not series.is_multifile:
         return (series.keyframe.parent.filehandle.path,)
     return tuple(sorted({page.parent.filehandle.path for page in series.pages if page is not None}))
+
+
+def named_files(path: str | Path) -> tuple[str, ...]:
+    """Absolute paths of the files of the image that a file stands for, by its own OME-XML.
+
+    None of the others is opened, of which each may name hundreds. Empty if the file names none,
+    or cannot be read.
+    """
+    here = os.path.abspath(path)
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            root = ElementTree.fromstring(tiff.ome_metadata or "<OME/>")
+    except Exception:  # told of where the image is opened; damaged files fail in many ways
+        return ()
+    for image in (node for node in root if node.tag.endswith("Image")):
+        uuids = (node for node in image.iter() if node.tag.endswith("UUID"))
+        named = {os.path.join(os.path.dirname(here), node.get("FileName", "")) for node in uuids}
+        if here in named:
+            return tuple(sorted(named))
+    return ()
 
 
 def read_series(tiff: tifffile.TiffFile, number: int) -> NDArray[Any]:
