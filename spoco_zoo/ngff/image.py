@@ -83,8 +83,6 @@ class Image:
     """What is stated of the voxel size, where that is not all of it; the size is unknown then."""
     series: int = 0
     """TIFF only: which series of the file."""
-    files: tuple[str, ...] = field(default=(), repr=False, compare=False)
-    """TIFF only: all that hold its planes; several where the file is one of a set."""
     guessed: str = ""
     """TIFF only: what the axis was taken for that the file does not name, z or c."""
     indexed: bool = False

@@ -197,7 +197,6 @@ def _open_tiff(path: str, series: int | None) -> Image:
         colour=_is_colour(names),
         incomplete=info.incomplete,
         series=info.number,
-        files=info.files,
         guessed=info.guessed,
         indexed=info.indexed,
         dark_is_high=info.dark_is_high,
@@ -214,8 +213,8 @@ def _note_series(info: TiffInfo, path: str) -> str:
         more = f"; and {count - SHOWN} more" if count > SHOWN else ""
         listed = "; ".join(info.series[i] for i in info.own[:SHOWN])
         notes.append(
-            f"{name} holds {count} images: {listed}{more}. The first is used; another has to be "
-            f"taken out of it before: spoco-zoo convert IN.tif OUT.ome.zarr --series {info.own[1]}"
+            f"{name} holds {count} images: {listed}{more}. The first is used; "
+            f"`spoco-zoo convert IN.tif OUT.ome.zarr --series {info.own[1]}` takes out another."
         )
     return " ".join(notes)
 

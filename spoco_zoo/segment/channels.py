@@ -46,8 +46,8 @@ def note_planes(shape: Sequence[int], recipe: ModelRecipe) -> str:
         return ""
     return (
         f"Each of {shape[0]} planes is labelled by itself, and objects that lie above each other "
-        "are joined. If the planes show one layer of objects, in and out of focus, project them "
-        "first, or some count twice: spoco-zoo convert IN OUT.ome.zarr --project"
+        "are joined. If the planes show one layer of objects, in and out of focus, some count "
+        "twice: `spoco-zoo convert IN OUT.ome.zarr --project` makes one plane of them."
     )
 
 
