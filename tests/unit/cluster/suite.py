@@ -153,7 +153,7 @@ class ClusteringSuite:
         field, _ = planted((48, 60), 4, background=False, noise=0.3)
         assert (self.run(field, background=False, min_size=30) > 0).all()
 
-    @pytest.mark.parametrize("value", [float("nan"), float("inf")])
+    @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
     def test_embeddings_that_are_not_finite_are_refused(self, value: float) -> None:
         field = torch.zeros((DIM, 9, 9))
         field[2, 4, 4] = value
