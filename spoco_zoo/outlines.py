@@ -40,6 +40,8 @@ READ_VOXELS = 2**28
 """Read at a time at most, though never less than a plane of all objects of a piece."""
 LEVEL = 0.5
 """Between 0 outside and 1 inside."""
+CROSS = ((0, 1, 0), (1, 1, 1), (0, 1, 0))
+"""Pixels that share a side with the middle one; without it every call would make it anew."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def trace(mask: NDArray[np.bool_]) -> tuple[tuple[NDArray[np.float64], ...], ...
     from scipy import ndimage
     from skimage.measure import find_contours
 
-    numbered, _ = ndimage.label(mask)
+    numbered, _ = ndimage.label(mask, CROSS)
     pieces = []
     for number, box in enumerate(ndimage.find_objects(numbered), start=1):
         padded = np.pad(numbered[box] == number, 1).astype(np.float32)
@@ -88,11 +90,13 @@ def trace(mask: NDArray[np.bool_]) -> tuple[tuple[NDArray[np.float64], ...], ...
             _without_straight(contour[:-1] + shift)[:, ::-1]
             for contour in find_contours(padded, LEVEL, fully_connected="low")
         ]
-        rings.sort(key=lambda ring: -abs(_area(ring)))  # a hole is smaller than what it is in
+        areas = [_area(ring) for ring in rings]
+        # A hole is smaller than what it is in.
+        order = sorted(range(len(rings)), key=lambda i: -abs(areas[i]))
         pieces.append(
             tuple(
-                ring if (_area(ring) > 0) == (place == 0) else ring[::-1]
-                for place, ring in enumerate(rings)
+                rings[i] if (areas[i] > 0) == (place == 0) else rings[i][::-1]
+                for place, i in enumerate(order)
             )
         )
     return tuple(pieces)
@@ -100,15 +104,17 @@ def trace(mask: NDArray[np.bool_]) -> tuple[tuple[NDArray[np.float64], ...], ...
 
 def _without_straight(ring: NDArray[np.float64]) -> NDArray[np.float64]:
     """A ring without the vertices that lie on a line between their neighbours."""
-    before, after = ring - np.roll(ring, 1, axis=0), np.roll(ring, -1, axis=0) - ring
+    closed = np.concatenate([ring[-1:], ring, ring[:1]])
+    steps = closed[1:] - closed[:-1]
+    before, after = steps[:-1], steps[1:]
     turns: NDArray[np.bool_] = before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]
     return ring[turns]
 
 
 def _area(ring: NDArray[np.float64]) -> float:
     """Of a ring (N, 2) of x, y; positive if counterclockwise where y points up."""
-    x, y = ring.T
-    return float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
+    x, y = np.concatenate([ring, ring[:1]]).T
+    return float(np.dot(x[:-1], y[1:]) - np.dot(y[:-1], x[1:])) / 2
 
 
 def trace_labels(
