@@ -39,7 +39,7 @@ from spoco_zoo.ngff.target import state_of
 from spoco_zoo.run_folder import RUN_ENDING
 from spoco_zoo.segment import SegmentResult, check_machines
 from spoco_zoo.segment.ledger import REPORT, is_unfinished
-from spoco_zoo.segment.network.models import read_model
+from spoco_zoo.segment.network.models import ModelRef, read_model
 from spoco_zoo.segment.output.target import default_output, run_folder
 from spoco_zoo.workflow import OBJECTS, measure_result, segment_with_pictures, write_beside
 
@@ -211,7 +211,7 @@ def segment_folder(
     target = _folder_for(output)
     # Faults of these are none of an image, and told of once.
     check_machines(workers, gpus, scheduler, device)
-    read_model(model, config.clustering)
+    loaded = read_model(model, config.clustering)
     if target is not None:
         target.mkdir(parents=True, exist_ok=True)
     if note:
@@ -219,7 +219,8 @@ def segment_folder(
     asked: list[bool] = []
     options |= dict(workers=workers, gpus=gpus, scheduler=scheduler, device=device)
     options |= dict(on_stop=lambda: asked.append(True))
-    work = _Work(model, config, target, label_name, overwrite, report, measure, options)
+    known = ModelRef(model, loaded.fingerprint, model=loaded)
+    work = _Work(known, config, target, label_name, overwrite, report, measure, options)
     rows, failures = [], []
     for done, (name, image) in enumerate(images.items()):
         if asked:  # while the last phases of the image before were at work
@@ -316,7 +317,7 @@ def _are_labels(place: str) -> bool:
 class _Work:
     """What is asked for of every image; see `segment_folder`."""
 
-    model: str
+    model: ModelRef
     config: SegmentConfig
     folder: Path | None
     label_name: str

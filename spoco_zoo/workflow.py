@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from spoco_zoo.nets.model import Model
     from spoco_zoo.report.progress import Display
     from spoco_zoo.segment import SegmentResult
+    from spoco_zoo.segment.network.models import ModelRef
     from spoco_zoo.segment.outcome import Event
     from spoco_zoo.train.data import Sample
     from spoco_zoo.train.journal import Progress
@@ -271,7 +272,7 @@ def _scores_section(metrics: Mapping[str, Any]) -> Section:
 
 def segment_with_pictures(
     source: str,
-    model: str | Path | Model,
+    model: str | Path | Model | ModelRef,
     config: SegmentConfig,
     display: Display,
     *,

@@ -73,7 +73,7 @@ MODEL = "model.pickle"
 
 def dry_run(
     source: str | Path,
-    model: str | Path | Model,
+    model: str | Path | Model | ModelRef,
     config: SegmentConfig | None = None,
     *,
     output: str | Path | None = None,
@@ -136,7 +136,7 @@ def _label_error(image: ngff.Image) -> ConfigError:
 
 def segment(
     source: str | Path,
-    model: str | Path | Model,
+    model: str | Path | Model | ModelRef,
     config: SegmentConfig | None = None,
     *,
     output: str | Path | None = None,
@@ -157,8 +157,9 @@ def segment(
     ----------
     source : str or path
         OME-Zarr (0.4, 0.5; local or remote) or TIFF.
-    model : str, path or Model
-        A bundle, a run, the id of a model, or a loaded model.
+    model : str, path, Model or ModelRef
+        A bundle, a run, the id of a model, or a loaded model; or both, which spares several runs
+        of one process to load it anew.
     config : SegmentConfig, optional
     output : str or path, optional
         A new OME-Zarr store, or a ``.tif``; by default the label goes into the
@@ -320,14 +321,17 @@ def _one_line() -> Iterator[None]:
         raise SpocoError(f"a file of the run could not be used: {reason}") from error
 
 
-def _share(model: str | Path | Model, loaded: Model, plan: Plan, executor: Executor) -> ModelRef:
+def _share(
+    model: str | Path | Model | ModelRef, loaded: Model, plan: Plan, executor: Executor
+) -> ModelRef:
     """How tasks get the model; one that exists in memory only is written for the workers."""
     remember_model(loaded)
     if not isinstance(model, Model):
         # Absolute where it is a path, because workers may run in another directory.
         from spoco_zoo.bundle.load import is_shipped
 
-        where = str(model) if is_shipped(str(model)) else os.path.abspath(model)
+        name = str(model.source if isinstance(model, ModelRef) else model)
+        where = name if is_shipped(name) else os.path.abspath(name)
         return ModelRef(where, loaded.fingerprint, missing=loaded.recipe.clustering)
     if isinstance(executor, InProcess):
         return ModelRef("", loaded.fingerprint, model=loaded)

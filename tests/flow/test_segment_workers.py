@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "segment"))
 from planted import (
@@ -21,10 +22,16 @@ from planted import (
 )
 
 from spoco_zoo.config import SegmentConfig
+from spoco_zoo.nets.model import Model
 from spoco_zoo.segment import dry_run, segment
 from spoco_zoo.segment.execute import InProcess
 from spoco_zoo.segment.ledger import Ledger
-from spoco_zoo.segment.network.models import ModelRef, remember_model
+from spoco_zoo.segment.network.models import (
+    ModelRef,
+    obtain_model,
+    read_model,
+    remember_model,
+)
 from spoco_zoo.segment.phases import Run
 from spoco_zoo.segment.run import _share
 
@@ -180,3 +187,23 @@ def test_workers_in_another_directory_did_not_find_the_model(
     monkeypatch.chdir(tmp_path)
     assert _share("bundle.zip", model, plan, InProcess()).source == str(tmp_path / "bundle.zip")
     assert _share("nuclei-fluo-2d", model, plan, InProcess()).source == "nuclei-fluo-2d"
+    # One that is loaded already stays out of what tasks carry to workers.
+    known = ModelRef("bundle.zip", model.fingerprint, model=model)
+    shared = _share(known, model, plan, InProcess())
+    assert (shared.source, shared.model) == (str(tmp_path / "bundle.zip"), None)
+
+
+def test_several_runs_with_one_model_make_it_ready_once() -> None:
+    model, other = (code_model(tissue((40, 90), 14, seed=seed)) for seed in (2, 3))
+    ref = ModelRef("bundle.zip", model.fingerprint, model=model)
+    assert read_model(ref) is model
+
+    def ready() -> Model:
+        return obtain_model(ref, torch.device("cpu"), "float32", graphs=False)
+
+    remember_model(model)
+    first = ready()
+    remember_model(model)
+    assert ready() is first
+    remember_model(other)
+    assert ready() is not first

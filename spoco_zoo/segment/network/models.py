@@ -36,7 +36,7 @@ class ModelRef:
     missing: ClusteringConfig | None = None
     """For a bundle of another author, which comes without a clustering."""
     model: Model | None = field(default=None, compare=False, repr=False)
-    """The model itself, for tasks of the process that has it."""
+    """The model itself, for tasks, or several runs, of the process that has it."""
 
     @property
     def named(self) -> str:
@@ -44,12 +44,14 @@ class ModelRef:
         return "" if self.pickled else self.source
 
 
-def read_model(source: str | Path | Model, missing: ClusteringConfig | None = None) -> Model:
+def read_model(
+    source: str | Path | Model | ModelRef, missing: ClusteringConfig | None = None
+) -> Model:
     """A model from a bundle, a run or an id; one that is loaded already as it is.
 
     Parameters
     ----------
-    source : str, path or Model
+    source : str, path, Model or ModelRef
     missing : ClusteringConfig, optional
         For a bundle of another author, which comes without a clustering.
 
@@ -60,6 +62,8 @@ def read_model(source: str | Path | Model, missing: ClusteringConfig | None = No
     """
     if isinstance(source, Model):
         return source
+    if isinstance(source, ModelRef):
+        return source.model or _loaded(source)
     from spoco_zoo.bundle.load import load_model
 
     model: Model = load_model(source, missing=missing)
@@ -89,6 +93,8 @@ def write_model(model: Model, path: Path) -> ModelRef:
 
 def remember_model(model: Model) -> None:
     """Keep a loaded model for the tasks of this process; one at a time."""
+    if _MODELS.get(model.fingerprint) is model:
+        return  # what was made ready of it for the run before is as good for the next
     _MODELS.clear()
     _READY.clear()
     _MODELS[model.fingerprint] = model
