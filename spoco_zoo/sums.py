@@ -91,12 +91,31 @@ def sum_voxels(ids: NDArray[Any], values: NDArray[Any], start: Sequence[int]) ->
     start : sequence of int
         Where the block begins in the whole.
     """
-    inside = np.nonzero(ids)
-    places = np.stack(inside, axis=1) + np.asarray(start, np.int64)
-    voxels = values[:, ids != 0].T.astype(np.float64)
-    ones = np.ones(len(places), np.int64)
-    zeros = np.zeros_like(voxels)
-    return Sums(ids[inside], ones, places, places, places, voxels, zeros, voxels, voxels).merged()
+    # Row by row along the last axis, where labels come in runs: of these there are 10 to 30 times
+    # fewer than of voxels.
+    new = np.ones(ids.shape, bool)
+    new[..., 1:] = ids[..., 1:] != ids[..., :-1]
+    starts = np.flatnonzero(new)
+    lengths = np.diff(starts, append=ids.size)
+    inside = ids.ravel()[starts] != 0
+    voxels = values.reshape(len(values), ids.size).astype(np.float64)
+
+    def over_runs(add: np.ufunc, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        found: NDArray[np.float64] = add.reduceat(values, starts, axis=1)
+        return found[:, inside].T
+
+    with np.errstate(invalid="ignore"):  # see `Sums.merged`
+        own = np.add.reduceat(voxels, starts, axis=1) / lengths
+        squares = over_runs(np.add, np.square(voxels - np.repeat(own, lengths, axis=1)))
+    total = over_runs(np.add, voxels)
+    least, most = over_runs(np.minimum, voxels), over_runs(np.maximum, voxels)
+    starts, lengths = starts[inside], lengths[inside]
+    low = np.stack(np.unravel_index(starts, ids.shape), axis=1) + np.asarray(start, np.int64)
+    high, places = low.copy(), low * lengths[:, None]
+    high[:, -1] += lengths - 1
+    places[:, -1] += lengths * (lengths - 1) // 2
+    found = ids.ravel()[starts]
+    return Sums(found, lengths, places, low, high, total, squares, least, most).merged()
 
 
 def empty(ndim: int, channels: int) -> Sums:
