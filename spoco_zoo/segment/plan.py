@@ -18,6 +18,7 @@ from spoco_zoo.segment.checks import check_planes, check_volume
 from spoco_zoo.segment.field import Field
 from spoco_zoo.segment.ledger import is_unfinished
 from spoco_zoo.segment.output.target import TiffTarget, choose_target, run_folder
+from spoco_zoo.segment.rereading import remark_rereading
 from spoco_zoo.segment.scale.fit import choose_zoom, hint_size, stated_size
 from spoco_zoo.segment.stitch import Rule
 from spoco_zoo.segment.tiling import (
@@ -242,6 +243,9 @@ def make_plan(
     folder = run_folder(image, output, label_name)
     odd = hint_size(image, recipe, config, zoom)
     flat = note_planes(source_region.shape, recipe)
+    grid = make_grid(region.shape, filled.block, filled.overlap, image.n_times)
+    field = tiling.field(shape, config.blend)
+    slow = remark_rereading(image, config.level, region, shape, field, grid)
     plan = Plan(
         source=image,
         image=seen,
@@ -250,8 +254,8 @@ def make_plan(
         channels=channels,
         region=region,
         source_region=source_region,
-        grid=make_grid(region.shape, filled.block, filled.overlap, image.n_times),
-        field=tiling.field(shape, config.blend),
+        grid=grid,
+        field=field,
         tiling=tiling,
         config=filled,
         clustering=filled.clustering,
@@ -262,7 +266,14 @@ def make_plan(
         notes=tuple(
             filter(
                 None,
-                (*image.notes, zoom_note or zoom.note, odd, channel_note or colour_note, flat),
+                (
+                    *image.notes,
+                    zoom_note or zoom.note,
+                    odd,
+                    channel_note or colour_note,
+                    flat,
+                    slow,
+                ),
             )
         ),
     )
