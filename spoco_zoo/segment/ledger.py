@@ -37,6 +37,8 @@ __all__ = [
 PROGRESS = "progress.jsonl"
 REPORT, DOUBTS = "segment.json", "doubts.npz"
 """What a run folder holds of a finished run."""
+VERSIONS = ("spoco-zoo", "format")
+"""Of a fingerprint, what no setting can bring back."""
 
 
 def is_unfinished(folder: Path) -> bool:
@@ -156,9 +158,15 @@ class Ledger:
                 "Start again with --overwrite.",
             )
         # What a setting is by default may follow from the model, and all from how runs are made.
-        first = {"format": 0, "model": 1}
-        for key in sorted({*earlier, *fingerprint}, key=lambda key: (first.get(key, 2), key)):
-            was, now = earlier.get(key, "absent"), fingerprint.get(key, "absent")
+        first = {key: place for place, key in enumerate((*VERSIONS, "model"))}
+        for key in sorted({*earlier, *fingerprint}, key=lambda key: (first.get(key, 9), key)):
+            was, now = str(earlier.get(key, "absent")), fingerprint.get(key, "absent")
+            if was != now and key in VERSIONS:
+                raise LedgerError(
+                    "an unfinished run can only go on with the version that began it",
+                    f"{key} was {was:.40} and is now {now} ({self.path.parent})",
+                    "Install that version to go on, or start again with --overwrite.",
+                )
             if was != now:
                 raise LedgerError(
                     "an unfinished run can only go on as it began",

@@ -166,7 +166,8 @@ class Plan:
         source = repr((image.uri, image.axes, image.levels, str(image.dtype)))
         settings = self.config.model_dump(mode="json")
         return {
-            "format": "6",
+            # Raised with every change that gives a voxel another label, or a file another content.
+            "format": "7",
             "spoco-zoo": __version__,
             "model": model,
             "source": hashlib.sha256(source.encode()).hexdigest(),

@@ -83,6 +83,17 @@ def test_other_settings_are_refused_by_name(tmp_path: Path, change: dict, name: 
         Ledger(tmp_path, {**KEYS, **change})
 
 
+def test_a_run_of_another_version_names_the_versions(tmp_path: Path) -> None:
+    """What its blocks hold may be otherwise, whatever the settings; these are not to blame."""
+    old = {**KEYS, "format": "5", "spoco-zoo": "0.1.0"}
+    with Ledger(tmp_path, old) as ledger:
+        ledger.append({"phase": "block", "n": 0})
+    with pytest.raises(LedgerError, match=r"format was 5 and is now 6 .* Install that version"):
+        Ledger(tmp_path, {**old, "format": "6", "model": "another"})
+    with pytest.raises(LedgerError, match=r"spoco-zoo was 0\.1\.0 and is now 0\.2\.0"):
+        Ledger(tmp_path, {**old, "format": "6", "spoco-zoo": "0.2.0"})
+
+
 def test_published_is_seen_in_an_unfinished_run_only(tmp_path: Path) -> None:
     assert not was_published(tmp_path)
     fill(tmp_path, 1)
