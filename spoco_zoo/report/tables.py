@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from spoco_zoo.report.progress import printable
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -34,7 +36,7 @@ def table_text(
     head : sequence of str
         Names of the columns.
     rows : sequence of sequence of str
-        Control characters are dropped, so that a cell cannot command the terminal.
+        Made `printable`, so that a cell cannot command the terminal.
     right, whole : sequence of str
         Columns that are flush right, and columns that are never wrapped.
     width : int, optional
@@ -51,7 +53,7 @@ def table_text(
     for name in head:
         table.add_column(name, justify="right" if name in right else "left", no_wrap=name in whole)
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     return _text(table, width)
 
 
@@ -62,7 +64,7 @@ def pairs_text(pairs: Mapping[str, str], *, width: int | None = None) -> str:
     table.add_column()
     for name, value in pairs.items():
         if value:
-            table.add_row(Text(name), Text(value))
+            table.add_row(Text(name), Text(printable(value)))
     return _text(table, width)
 
 

@@ -22,6 +22,7 @@ from spoco_zoo.cli.app import exit_codes
 from spoco_zoo.errors import ConfigError, Interrupted
 from spoco_zoo.report.page import Section, html_page
 from spoco_zoo.report.progress import progress
+from spoco_zoo.report.tables import pairs_text, table_text
 from spoco_zoo.settings_file import read_settings
 
 COMMANDS = (
@@ -186,6 +187,14 @@ def test_a_name_in_a_note_gave_the_terminal_a_command() -> None:
         display.update("blocks", 1, 2, "in \x1b]0;title\x07")
     assert "\x1b" not in shown.getvalue()
     assert "\\x1b[2J.tif" in shown.getvalue()
+
+
+def test_a_name_in_a_table_gave_the_terminal_a_command() -> None:
+    """`models` shows what the author of a bundle wrote."""
+    name = "cells \x1b]0;title\x07\x9b2J"
+    for text in (table_text(["name"], [[name]], width=80), pairs_text({"name": name}, width=80)):
+        assert "cells \\x1b]0;title\\x07\\x9b2J" in text
+        assert "".join(text.splitlines()).isprintable()
 
 
 def test_measure_said_that_planes_are_z_which_it_takes_for_channels(tmp_path: Path) -> None:
