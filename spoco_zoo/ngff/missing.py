@@ -13,7 +13,7 @@ import tifffile
 
 from spoco_zoo.errors import StoreError
 
-__all__ = ["check_complete"]
+__all__ = ["check_beside", "check_complete"]
 
 
 def check_complete(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries, path: str) -> None:
@@ -49,6 +49,37 @@ def check_complete(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries, pat
         raise _cut(f"{len(tiff.pages)} planes and a mark that more follow in {path}")
 
 
+def check_beside(tiff: tifffile.TiffFile, path: str) -> None:
+    """Refuse an OME-TIFF that names files elsewhere, before these are opened.
+
+    tifffile reads planes from whatever is named: another image of the user, or a pipe for ever.
+
+    Raises
+    ------
+    StoreError
+    """
+    if not tiff.is_ome:
+        return
+    root = _ome_root(tiff)
+    folder = os.path.dirname(tiff.filehandle.path)
+    for node in root.iter():
+        name = node.get("FileName")
+        if not name or not node.tag.endswith("UUID") or node.text == root.get("UUID"):
+            continue  # a file that was moved names itself by where it was
+        place = os.path.join(folder, name)
+        within = not os.path.isabs(name) and ".." not in name.split("/")
+        if os.path.lexists(place) and not (within and os.path.isfile(place)):
+            raise StoreError(
+                "the files that an OME-TIFF names must be files beside it",
+                f"{name!r:.200} for {path}",
+                "Export it again, with all its files in one folder.",
+            )
+
+
+def _ome_root(tiff: tifffile.TiffFile) -> ElementTree.Element:
+    return ElementTree.fromstring(tiff.ome_metadata or "<OME/>")
+
+
 def _cut(found: str) -> StoreError:
     return StoreError(
         "all planes that a TIFF names must be in it", found, "Copy or export it again."
@@ -67,8 +98,7 @@ def _leads_beyond(tiff: tifffile.TiffFile) -> bool:
 
 def _check_files(tiff: tifffile.TiffFile, path: str) -> None:
     """Refuse an image some of whose files, which its OME-XML names, are not beside it."""
-    root = ElementTree.fromstring(tiff.ome_metadata or "<OME/>")
-    uuids = (node for node in root.iter() if node.tag.endswith("UUID"))
+    uuids = (node for node in _ome_root(tiff).iter() if node.tag.endswith("UUID"))
     named = {name for node in uuids if (name := node.get("FileName"))}
     if len(named) < 2:
         return  # a single file that was renamed names itself by what it was called

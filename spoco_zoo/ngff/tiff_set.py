@@ -22,6 +22,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from spoco_zoo.errors import StoreError
+from spoco_zoo.ngff.missing import check_beside
 
 __all__ = ["files_of", "named_files", "open_tiff", "own_series", "read_series"]
 
@@ -32,19 +33,24 @@ def open_tiff(path: str | Path) -> tifffile.TiffFile:
     Raises
     ------
     StoreError
-        If that file is not there.
+        If that file is not there, or others that it names lie elsewhere.
     """
     tiff = tifffile.TiffFile(path)
     if tiff.is_ome and (name := _described_in(tiff)):
         tiff.close()
         place = os.path.join(os.path.dirname(os.path.abspath(path)), name)
-        if not os.path.exists(place):
+        if not os.path.isfile(place):
             raise StoreError(
                 "the file that describes an OME-TIFF must lie beside it",
                 f"no {name}, for {path}",
                 "Copy all files of the image into one folder.",
             )
         tiff = tifffile.TiffFile(place)
+    try:
+        check_beside(tiff, str(path))
+    except StoreError:
+        tiff.close()
+        raise
     if tiff.is_ome and tiff.is_mmstack and "R" in tiff.series[0].axes:
         # Micro-Manager's own words make all positions one array, its OME-XML an image of each.
         place = tiff.filehandle.path

@@ -1,0 +1,58 @@
+"""Images whose metadata reach for other files, or for time and memory."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from spoco_zoo.errors import InputError
+from spoco_zoo.ngff import open_image
+from spoco_zoo.train.files import read_array
+
+PLANE = np.arange(64, dtype=np.uint8).reshape(8, 8)
+OME = (
+    '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:1">'
+    '<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8" SizeX="8" '
+    'SizeY="8" SizeZ="2" SizeC="1" SizeT="1"><Channel ID="Channel:0" SamplesPerPixel="1"/>'
+    '<TiffData IFD="0" FirstZ="0" PlaneCount="1"><UUID FileName="a.ome.tif">urn:uuid:1</UUID>'
+    '</TiffData><TiffData IFD="0" FirstZ="1" PlaneCount="1"><UUID FileName="{other}">urn:uuid:2'
+    "</UUID></TiffData>"
+    "</Pixels></Image></OME>"
+)
+
+
+def write_pair(path: Path, other: str) -> Path:
+    """An OME-TIFF of two planes, the second of which lies in another file."""
+    tifffile.imwrite(path, PLANE, description=OME.format(other=other), metadata=None)
+    return path
+
+
+def write_other(path: Path) -> None:
+    uuid = '<OME UUID="urn:uuid:2"/>'
+    tifffile.imwrite(path, PLANE[::-1], description=uuid, metadata=None)
+
+
+@pytest.mark.parametrize("how", ["absolute", "above", "pipe"])
+def test_an_ome_tiff_read_whatever_it_named(how: str, tmp_path: Path) -> None:
+    """Another image of the user became a plane of this one; a pipe was waited for, for ever."""
+    folder = tmp_path / "given"
+    folder.mkdir()
+    write_other(tmp_path / "private.tif")
+    os.mkfifo(folder / "pipe")
+    other = {"absolute": str(tmp_path / "private.tif"), "above": "../private.tif", "pipe": "pipe"}
+    path = write_pair(folder / "a.ome.tif", other[how])
+    with pytest.raises(InputError, match="must be files beside it"):
+        open_image(path)
+    with pytest.raises(InputError, match="must be files beside it"):
+        read_array(path)
+
+
+def test_an_ome_tiff_of_two_files_is_read(tmp_path: Path) -> None:
+    write_other(tmp_path / "b.ome.tif")
+    image = open_image(write_pair(tmp_path / "a.ome.tif", "b.ome.tif"))
+    values = image.read(0, 0, None, [slice(0, 2), slice(0, 8), slice(0, 8)])
+    np.testing.assert_array_equal(values[0], [PLANE, PLANE[::-1]])
