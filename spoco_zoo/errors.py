@@ -38,6 +38,9 @@ __all__ = [
     "one_line",
 ]
 
+LONGEST = 500
+"""Letters of what another library says."""
+
 
 class SpocoError(Exception):
     """Base of every error that this package raises on purpose."""
@@ -128,8 +131,12 @@ def described(value: object) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """What an error of another library says, without line breaks; its kind if it says nothing."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """What an error of another library says, without line breaks; its kind if it says nothing.
+
+    At most `LONGEST` letters: some repeat all that they could not read.
+    """
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def is_denied(error: OSError) -> bool:

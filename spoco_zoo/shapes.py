@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spoco_zoo.errors import DataError
+from spoco_zoo.errors import DataError, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,6 +41,8 @@ FARTHEST = 2.0**40
 """Voxels from the corner of an image."""
 BENDS = 32
 """Vertices of a curve for each that it goes through."""
+MOST_BYTES = 2**24
+"""Of a ROI, a million vertices of a composite one; a small archive can unpack to any size."""
 IGNORED = "*"
 """QuPath's mark at the end of classes that are no objects, as in ``Region*``."""
 
@@ -103,7 +105,7 @@ def read_shapes(path: Path) -> tuple[list[Shape], int]:
     except DAMAGE as error:
         raise DataError(
             "shapes must be GeoJSON of QuPath or ROIs of ImageJ",
-            f"{path}, which cannot be read ({type(error).__name__}: {error})",
+            f"{path}, which cannot be read ({type(error).__name__}: {one_line(error)})",
             "Export them once more.",
         ) from error
     shapes = [shape for shape in found if shape is not None]
@@ -177,6 +179,8 @@ def _entries(path: Path) -> Iterator[tuple[str, bytes]]:
             # Archives made on a Mac hold a "._a.roi" beside each "a.roi", which is none.
             hidden = info.filename.rpartition("/")[2].startswith("._")
             if info.filename.lower().endswith(".roi") and not hidden:
+                if info.file_size > MOST_BYTES:
+                    raise ValueError(f"a ROI of {info.file_size:,} bytes")
                 yield info.filename[:-4], archive.read(info)
 
 

@@ -15,6 +15,8 @@ __all__ = ["Multiscale", "ome_block", "parse_multiscale"]
 
 LARGEST = 1e100
 """Scale or translation; products of a few must stay finite."""
+MOST_LEVELS = 100
+"""Each halves what can be counted; every one is opened."""
 
 _OR_ALL = "; `spoco-zoo segment` takes a local one whole."
 _OPEN_A_LEAF = {
@@ -121,6 +123,12 @@ def parse_multiscale(attributes: Mapping[str, Any], zarr_format: int, where: str
     if not isinstance(entries, Sequence) or not entries:
         raise StoreError(
             "a multiscale must list its `datasets`", f"none in {where}", "Rebuild the image."
+        )
+    if len(entries) > MOST_LEVELS:
+        raise StoreError(
+            f"a multiscale must not list over {MOST_LEVELS} `datasets`",
+            f"{len(entries):,} in {where}",
+            "Mend the metadata.",
         )
     datasets = tuple(_dataset(entry, outer, len(axes), where) for entry in entries)
     channels = _channels(block.get("omero"))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+import zarr
 
-from spoco_zoo.errors import InputError
+from spoco_zoo.errors import DataError, InputError, StoreError
 from spoco_zoo.ngff import open_image
+from spoco_zoo.shapes import MOST_BYTES, read_shapes
 from spoco_zoo.train.files import read_array
 
 PLANE = np.arange(64, dtype=np.uint8).reshape(8, 8)
@@ -56,3 +60,43 @@ def test_an_ome_tiff_of_two_files_is_read(tmp_path: Path) -> None:
     image = open_image(write_pair(tmp_path / "a.ome.tif", "b.ome.tif"))
     values = image.read(0, 0, None, [slice(0, 2), slice(0, 8), slice(0, 8)])
     np.testing.assert_array_equal(values[0], [PLANE, PLANE[::-1]])
+
+
+def test_a_small_archive_of_rois_took_all_memory(tmp_path: Path) -> None:
+    path = tmp_path / "rois.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.roi", bytes(MOST_BYTES + 1))
+    assert path.stat().st_size < MOST_BYTES // 500
+    with pytest.raises(DataError, match="a ROI of 16,777,217 bytes"):
+        read_shapes(path)
+
+
+def write_store(path: Path, levels: int) -> Path:
+    """OME-Zarr 0.4 that lists one array so many times."""
+    group = zarr.open_group(path, mode="w", zarr_format=2)
+    group.create_array("0", shape=(8, 8), dtype="uint8")
+    scale = [{"type": "scale", "scale": [1, 1]}]
+    group.attrs["multiscales"] = [
+        {
+            "version": "0.4",
+            "axes": [{"name": axis, "type": "space"} for axis in "yx"],
+            "datasets": [{"path": "0", "coordinateTransformations": scale}] * levels,
+        }
+    ]
+    return path
+
+
+def test_levels_without_number_were_all_opened(tmp_path: Path) -> None:
+    assert len(open_image(write_store(tmp_path / "a.zarr", 100)).levels) == 100
+    with pytest.raises(StoreError, match="must not list over 100 `datasets`; found 101"):
+        open_image(write_store(tmp_path / "b.zarr", 101))
+
+
+def test_a_reader_repeated_a_million_letters_in_its_error(tmp_path: Path) -> None:
+    described = write_store(tmp_path / "a.zarr", 1) / "0" / ".zarray"
+    described.write_text(
+        json.dumps({**json.loads(described.read_text()), "fill_value": "A" * 10**6})
+    )
+    with pytest.raises(StoreError) as caught:
+        open_image(tmp_path / "a.zarr")
+    assert len(str(caught.value)) < 1000
