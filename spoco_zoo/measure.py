@@ -32,9 +32,11 @@ if TYPE_CHECKING:
     from spoco_zoo.ngff import Image
     from spoco_zoo.sums import Sums
 
-__all__ = ["check_table_path", "measure", "write_table"]
+__all__ = ["FORMULA", "check_table_path", "measure", "write_table"]
 
 SUFFIXES = (".csv", ".parquet")
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet takes the rest of a cell for a formula after."""
 
 
 def measure(
@@ -324,8 +326,12 @@ def _columns(sums: Sums, labels: Image, channels: Sequence[str], sizes: _Sizes) 
 
 
 def _prefixes(channels: Sequence[str]) -> list[str]:
-    """What the columns of each channel begin with; a name that occurs again gets its index."""
+    """What the columns of each channel begin with; a name that occurs again gets its index.
+
+    No spreadsheet takes one for a formula.
+    """
     names = [f"channel{name}" if name.isdecimal() else name for name in channels]
+    names = [f"channel {name}" if name.startswith(FORMULA) else name for name in names]
     while len(set(names)) < len(names):
         names = [n if names.count(n) == 1 else f"{n}_{i}" for i, n in enumerate(names)]
     return names

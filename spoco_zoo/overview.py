@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from spoco_zoo.folders import PICTURE
-from spoco_zoo.measure import write_table
+from spoco_zoo.measure import FORMULA, write_table
 from spoco_zoo.replacing import replacing
 from spoco_zoo.report.figures import contact_sheet
 from spoco_zoo.report.page import Figure, Section, html_page
@@ -43,9 +43,8 @@ def write_overview(result: FolderResult, title: str) -> Path:
     result.folder.mkdir(exist_ok=True)
     if any(row.labels and row.beside(OBJECTS) is None for row in result.rows):
         (result.folder / OBJECTS).unlink(missing_ok=True)  # of labels that were replaced
-    # Names of files need not be text.
     rows = [
-        (printable(row.image), str(row.objects), printable(row.labels), printable(row.note))
+        (_named(row), str(row.objects), printable(row.labels), printable(row.note))
         for row in result.rows
     ]
     table = result.folder / TABLE
@@ -85,7 +84,7 @@ def write_object_table(result: FolderResult) -> tuple[Path, int]:
             lacking += bool(row.labels)
             continue
         table = pd.read_csv(path)
-        table.insert(0, "image", printable(row.image))
+        table.insert(0, "image", _named(row))
         tables.append(table)
     result.folder.mkdir(exist_ok=True)
     whole = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["image"])
@@ -116,6 +115,12 @@ def remark_zoom(result: FolderResult) -> str:
         f"{', '.join(shown)}. If all were taken alike, --zoom {usual:g} --overwrite treats them "
         "alike."
     )
+
+
+def _named(row: Row) -> str:
+    """The image's name in a table: text, though a file's need not be, and no formula."""
+    name = printable(row.image)
+    return f"./{name}" if name.startswith(FORMULA) else name
 
 
 def _counted(result: FolderResult) -> str:

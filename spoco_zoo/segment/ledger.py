@@ -157,16 +157,20 @@ class Ledger:
                 f"{earlier!r:.40} in {self.path}",
                 "Start again with --overwrite.",
             )
-        # What a setting is by default may follow from the model, and all from how runs are made.
-        first = {key: place for place, key in enumerate((*VERSIONS, "model"))}
-        for key in sorted({*earlier, *fingerprint}, key=lambda key: (first.get(key, 9), key)):
+        other = [
+            f"{key} was {earlier.get(key, 'not noted')!s:.40} and is now {fingerprint.get(key)}"
+            for key in VERSIONS
+            if earlier.get(key) != fingerprint.get(key)
+        ]
+        if other:
+            raise LedgerError(
+                "an unfinished run can only go on with the version that began it",
+                f"{', '.join(other)} ({self.path.parent})",
+                "Install that version to go on, or start again with --overwrite.",
+            )
+        # What a setting is by default may follow from the model.
+        for key in sorted({*earlier, *fingerprint}, key=lambda key: (key != "model", key)):
             was, now = str(earlier.get(key, "absent")), fingerprint.get(key, "absent")
-            if was != now and key in VERSIONS:
-                raise LedgerError(
-                    "an unfinished run can only go on with the version that began it",
-                    f"{key} was {was:.40} and is now {now} ({self.path.parent})",
-                    "Install that version to go on, or start again with --overwrite.",
-                )
             if was != now:
                 raise LedgerError(
                     "an unfinished run can only go on as it began",

@@ -260,3 +260,17 @@ def test_only_names_that_match_are_segmented(images: Path, run: Path, tmp_path: 
     assert "found '*w3*' for 6 in" in done.stderr
     one = spoco_zoo("segment", images / "a.tif", "--model", run, "--only", "*", code=2)
     assert "--only chooses images of a folder" in one.stderr
+
+
+def test_a_file_called_like_a_formula_is_no_formula_in_the_tables(
+    run: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name in ("=A1+1.tif", "b=1.tif"):
+        tifffile.imwrite(folder / name, disks(2)[0][0])
+    spoco_zoo("segment", folder, "--model", run, "--output", tmp_path / "labels", "--measure")
+    result = tmp_path / "labels.spoco-run"
+    assert set(rows_of(result)) == {"./=A1+1.tif", "b=1.tif"}
+    assert all((folder / name).is_file() for name in rows_of(result))
+    assert "\n=" not in (result / "objects.csv").read_text()

@@ -160,6 +160,15 @@ def test_channels_of_one_name_each_have_their_columns(tmp_path: Path, names: lis
     assert means == [10, 20, 30]
 
 
+def test_a_channel_called_like_a_formula_heads_no_column_as_one(tmp_path: Path) -> None:
+    metadata = {"axes": "YX", "Channel": {"Name": "=cmd|' /C calc'!A0"}}
+    tifffile.imwrite(tmp_path / "a.ome.tif", np.ones((8, 9), np.uint16), metadata=metadata)
+    tifffile.imwrite(tmp_path / "l.tif", np.ones((8, 9), np.uint8))
+    table = measure(tmp_path / "l.tif", tmp_path / "a.ome.tif")
+    assert "channel =cmd|' /C calc'!A0_mean" in table
+    assert not any(name.startswith("=") for name in table)
+
+
 @pytest.mark.parametrize("unit", ["meter", "micrometer"])
 def test_labels_of_a_level_are_measured_on_that_level(tmp_path: Path, unit: str) -> None:
     # Objects of 6 x 6 pixels, each as bright as its number.

@@ -90,7 +90,7 @@ def test_a_run_of_another_version_names_the_versions(tmp_path: Path) -> None:
         ledger.append({"phase": "block", "n": 0})
     with pytest.raises(LedgerError, match=r"format was 5 and is now 6 .* Install that version"):
         Ledger(tmp_path, {**old, "format": "6", "model": "another"})
-    with pytest.raises(LedgerError, match=r"spoco-zoo was 0\.1\.0 and is now 0\.2\.0"):
+    with pytest.raises(LedgerError, match=r"spoco-zoo was 0\.1\.0 and is now 0\.2\.0, format was"):
         Ledger(tmp_path, {**old, "format": "6", "spoco-zoo": "0.2.0"})
 
 
