@@ -25,13 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spoco_zoo.config import SegmentConfig
-from spoco_zoo.errors import (
-    BlocksFailed,
-    ConfigError,
-    InputError,
-    Interrupted,
-    RemoteError,
-)
+from spoco_zoo.errors import BlocksFailed, ConfigError, InputError, Interrupted, RemoteError
 from spoco_zoo.image_folder import find_images
 from spoco_zoo.naming import stem
 from spoco_zoo.ngff import is_label_tiff, is_remote, is_tiff_name, open_image
@@ -58,6 +52,8 @@ __all__ = [
 ]
 
 PICTURE = "segment.png"
+PLACE = ("channel", "level", "roi", "voxel_size")
+"""Settings that say what of an image was segmented."""
 NAMED = 5
 """So many images without labels are told of at the end; all are in the table."""
 
@@ -75,6 +71,8 @@ class Row:
     """What the run told of it, or why it has no labels."""
     left: bool = False
     """Whether it had its labels already."""
+    model: str = ""
+    """Fingerprint of the model that had made these, if it was noted."""
     report: Path | None = None
     """Its ``segment.json``, beside which lie picture, page and table."""
 
@@ -235,9 +233,12 @@ def segment_folder(
             rows.append(Row(name, note=str(error)))
             shown.note(str(error))
     display.update("images", len(images), len(images))
-    left = sum(row.left for row in rows)
-    if left:
-        display.note(f"Images that had labels are left as they are: {left} (--overwrite).")
+    if left := [row for row in rows if row.left]:
+        others = sum(row.model != loaded.fingerprint for row in left)
+        made = f"; made by another model or version: {others}" if others else ""
+        display.note(
+            f"Images that had labels are left as they are: {len(left)}{made} (--overwrite)."
+        )
     return FolderResult(folder_of(source, output), tuple(rows), tuple(failures))
 
 
@@ -289,7 +290,8 @@ def _place(
     labels = os.path.realpath(output or inside)
     if done := _read_run(labels, run / REPORT):
         note = _told_before(done.summary)
-        return output, Row(name, labels, done.objects, note, left=True, report=done.report)
+        model = dict(done.summary.get("model") or {}).get("fingerprint", "")
+        return output, Row(name, labels, done.objects, note, True, model, done.report)
     note = "How many objects it has is not known: its segment.json cannot be read."
     return output, Row(name, labels, 0, note, left=True)
 
@@ -306,6 +308,12 @@ def _told_before(summary: dict[str, Any]) -> str:
     """What a run told of its image, by its report."""
     said = summary.get("plan", {}).get("notes", "none"), summary.get("hint", "")
     return " ".join(text for text in said if text not in ("", "none"))
+
+
+def _what_was_seen(summary: dict[str, Any]) -> SegmentConfig:
+    """Settings that say so; the others may be called otherwise by the version that wrote them."""
+    settings = dict(summary.get("config") or {})
+    return SegmentConfig.checked({name: settings[name] for name in PLACE if name in settings})
 
 
 def _are_labels(place: str) -> bool:
@@ -334,7 +342,7 @@ class _Work:
         known = had.beside(REPORT)
         if known and (done := _read_run(had.labels, known)):
             # The region is that of their run, whatever is asked for now.
-            config = SegmentConfig.checked(done.summary["config"])
+            config = _what_was_seen(done.summary)
             if self.report and had.beside(PICTURE) is None:  # it was stopped before
                 write_beside(str(image), done, config, shown, report=True)
             if self.measure and had.beside(OBJECTS) is None:

@@ -165,6 +165,24 @@ def test_labels_that_are_there_are_measured_and_drawn_as_their_run_saw_the_image
     assert rows_of(tmp_path / "labels.spoco-run") == rows
 
 
+def test_labels_of_an_earlier_version_are_left_and_measured(
+    images: Path, run: Path, tmp_path: Path
+) -> None:
+    """Settings that are gone made them count as lacking, and the table had no object of them."""
+    command = ("segment", images, "--model", run, "--output", tmp_path / "labels")
+    first = spoco_zoo(*command)
+    for name in ("a.tif", "b.tif"):
+        report = tmp_path / "labels" / f"{name}.spoco-run" / "segment.json"
+        summary = json.loads(report.read_text())
+        summary["config"]["gone"] = 0
+        summary.pop("model")
+        report.write_text(json.dumps(summary))
+    done = spoco_zoo(*command, "--measure")
+    assert "left as they are: 3; made by another model or version: 2 (--overwrite)" in done.stderr
+    assert json.loads(done.stdout)["objects"] == json.loads(first.stdout)["objects"]
+    assert "a.tif,1," in (tmp_path / "labels.spoco-run" / "objects.csv").read_text()
+
+
 def test_without_a_folder_labels_lie_where_they_do_for_one_image(images: Path, run: Path) -> None:
     for note in ("images 3/3", "Labels among the images are left out: 2."):
         done = spoco_zoo("segment", images, "--model", run, "--no-report")
