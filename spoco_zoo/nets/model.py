@@ -234,7 +234,14 @@ def load_run(folder: Path) -> Model:
             f"neither or only one in {folder}",
             "Finish the training: spoco-zoo train ... --resume.",
         )
-    recipe = ModelRecipe.checked(_read_json(recipe_file))
+    try:
+        recipe = ModelRecipe.checked(_read_json(recipe_file))
+    except ConfigError as error:
+        raise BundleError(
+            f"a run must hold a recipe of this version ({error.rule})",
+            f"{error.found} in {recipe_file}",
+            "Install the spoco-zoo that trained it, or a newer one.",
+        ) from error
     try:
         states = load_tensors(weights, "cpu")
     except OUT_OF_MEMORY:

@@ -310,7 +310,7 @@ class RunFolder:
 
     def _load(self, name: str, device: torch.device) -> Checkpoint:
         try:
-            return Checkpoint(**load_tensors(self.path / name, device))
+            values = dict(load_tensors(self.path / name, device))
         except OUT_OF_MEMORY:
             raise
         except Exception as error:  # torch raises many kinds for a damaged file
@@ -319,3 +319,11 @@ class RunFolder:
                 f"{type(error).__name__} in {self.path / name}",
                 "Start the run again in a new folder.",
             ) from error
+        if unknown := sorted(map(str, values.keys() - Checkpoint.__dataclass_fields__.keys())):
+            raise StoreError(
+                "a checkpoint must be of this version, or of an earlier one",
+                f"{', '.join(unknown)[:80]} in {self.path / name}",
+                "Install the version that wrote it, or a newer one; the run goes on with it.",
+            )
+        with self.fitting(name):
+            return Checkpoint(**values)

@@ -156,6 +156,22 @@ def test_a_checkpoint_that_lacks_something_ended_in_a_traceback(
     assert str(run / name) in done.stderr
 
 
+def test_files_of_a_later_version_were_called_damaged(data: Path) -> None:
+    """`--resume` advised to throw the training away; a run as model did not name its file."""
+    run = data / "run"
+    recipe = json.loads((run / "model.json").read_text())
+    (run / "model.json").write_text(json.dumps({**recipe, "later": 1}))
+    done = CliRunner().invoke(app, ["segment", str(data / "images" / "0.tif"), "--model", str(run)])
+    assert done.exit_code == 2, done.output
+    assert f"found 1 in {run / 'model.json'}. Install the spoco-zoo" in done.stderr
+    (run / "model.json").unlink()
+    saved = torch.load(run / "last.pt", weights_only=True)
+    torch.save({**saved, "later": 1}, run / "last.pt")
+    done = train(data, "--resume")
+    assert done.exit_code == 2, done.output
+    assert f"found later in {run / 'last.pt'}. Install the version" in done.stderr
+
+
 def test_a_log_that_is_no_text_ended_in_a_traceback(data: Path) -> None:
     run = data / "run"
     (run / "model.json").unlink()
