@@ -277,4 +277,10 @@ def _choose(image: Image, name: str | None) -> Image:
             f"{asked} for {image.uri}, which lists {', '.join(names) or 'none'}",
             NAME_ONE,
         )
+    if ".." in name.split("/"):
+        raise StoreError(
+            "labels must lie inside of their image",
+            f"{name!r:.80} in {image.uri}",
+            "Mend the list.",
+        )
     return open_image(f"{place}/{name}", storage_options=image.storage_options)

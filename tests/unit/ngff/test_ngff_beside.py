@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from spoco_zoo.errors import StoreError
-from spoco_zoo.ngff import label_names, open_image, plan_label
+from spoco_zoo.ngff import find_labels, label_names, open_image, plan_label
 
 from .conftest import ramp
 from .test_ngff_write import write
@@ -35,6 +35,16 @@ def test_a_damaged_list_of_labels_is_not_taken_for_none(make_image: Make) -> Non
     listed.write_text(listed.read_text()[:40])
     with pytest.raises(StoreError, match=r"valid JSON.*labels"):
         label_names(open_image(path))
+
+
+def test_a_list_of_labels_leads_nowhere_else(make_image: Make, tmp_path: Path) -> None:
+    path = make_image([ramp((20, 20))], "yx", version="0.4")
+    write(plan_label(open_image(path), name="cells"))
+    (path / "labels" / "cells").rename(tmp_path / "private")
+    (path / "labels" / ".zattrs").write_text('{"labels": ["../../private"]}')
+    assert open_image(tmp_path / "private").is_label
+    with pytest.raises(StoreError, match="labels must lie inside of their image"):
+        find_labels(path)
 
 
 def test_a_folder_that_only_sounds_like_a_removed_label_is_kept(
