@@ -36,6 +36,8 @@ PATCH_VOXELS = 3 * 2**20
 LEAST_PATCH = 3
 """So many pooling factors leave a core between the narrowest halos."""
 LEAST_OVERLAP = {2: 16, 3: 8}
+MOST_OVERLAP = 2**28
+"""As long as an axis can be: sizes that are absurd give more than can be counted with."""
 LONGEST_ROW = 8
 """Blocks beside each other along the last axis that a worker is given at once, at most."""
 CHUNK = {2: 512, 3: 64}
@@ -158,7 +160,7 @@ def choose_overlap(recipe: ModelRecipe, voxel_size: Sequence[float]) -> tuple[in
         return (least,) * len(voxel_size)
     size = recipe.voxel_size or tuple(voxel_size)[-recipe.net.ndim :]
     diameter = equivalent_diameter(recipe.object_size[2] * prod(size), len(size))
-    overlap = tuple(max(ceil(diameter / s), least) for s in size)
+    overlap = tuple(max(ceil(min(diameter / s, MOST_OVERLAP)), least) for s in size)
     return (least,) * (len(voxel_size) - len(size)) + overlap
 
 

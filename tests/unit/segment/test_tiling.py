@@ -152,6 +152,14 @@ def test_the_overlap_is_the_diameter_of_a_large_object_along_each_axis() -> None
     assert choose_overlap(disc, (1.0, 1.0)) == (30, 30)
 
 
+@pytest.mark.parametrize("size", [(1e-30, 1e30), (1e-99, 1e99), (1e30, 1e-30)])
+def test_voxels_of_an_absurd_shape_ended_in_a_traceback(size: tuple[float, float]) -> None:
+    disc = FLAT.model_copy(update={"object_size": (1, 1, 1e30)})
+    overlap = choose_overlap(disc, size)
+    tiling = choose_tiling(FLAT, (64, 64), overlap)
+    assert min(choose_block((64, 64), tiling, overlap)) >= 64
+
+
 @pytest.fixture
 def image(tmp_path: Path) -> ngff.Image:
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((5, 90, 80), np.uint16), metadata={"axes": "ZYX"})
