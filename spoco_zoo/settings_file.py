@@ -33,7 +33,8 @@ def read_settings(file: Path) -> dict[str, Any]:
     """
     try:
         loaded = yaml.load(Path(file).read_text("utf-8-sig"), _Loader)
-    except (OSError, ValueError, yaml.YAMLError) as error:  # a date of no calendar
+    # A date of no calendar, and lists in lists without end.
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         reason = one_line(error)
         raise ConfigError(
             "a config file must be readable YAML", f"{reason} ({file})", "Mend the file."

@@ -245,7 +245,9 @@ def _compare_labels(
         return "not checked", ["labels: the bundle does not carry script and expected labels"]
     script = files.read(layout.CLUSTER_SCRIPT)
     if script != cluster_script() and not trust_code:
-        return "not checked", ["labels: the script is not ours; pass --trust-code to run it"]
+        return "not checked", [
+            "labels: the script is not that of this version; pass --trust-code to run it"
+        ]
     settings = description.spoco.get("cluster_script")
     parameters = settings.get("parameters") if isinstance(settings, dict) else None
     embeddings = read_array(files.read(layout.TEST_OUTPUT), layout.TEST_OUTPUT)

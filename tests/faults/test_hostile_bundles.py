@@ -257,7 +257,7 @@ def test_a_script_with_code_is_not_run(good: Members, tmp_path: Path) -> None:
     path = write(tmp_path / "b.zip", replaced(good, "spoco_cluster.py", code))
     report = check_bundle(path, trust_code=False)
     assert report.labels == "not checked"
-    assert any("script is not ours" in reason for reason in report.not_run)
+    assert any("script is not that of this version" in reason for reason in report.not_run)
     assert not marker.exists()
 
 

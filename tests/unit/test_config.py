@@ -102,6 +102,13 @@ def test_a_broken_file_is_named_in_one_line(tmp_path, text):
     assert "\n" not in str(caught.value)
 
 
+def test_lists_in_lists_ended_in_a_traceback(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text(f"crop: {'[' * 5000}{']' * 5000}")
+    with pytest.raises(ConfigError, match=r"readable YAML.*config\.yaml"):
+        TrainConfig.build(file)
+
+
 def test_a_date_of_no_calendar_ended_in_a_traceback(tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text("label_name: 2020-13-45\n")
