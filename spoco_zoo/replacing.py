@@ -33,6 +33,8 @@ def replacing(path: Path, *, shared: bool = False) -> Iterator[Path]:
     """
     path = Path(os.path.realpath(path))  # a link stays, and what it leads to is replaced
     partial = _beside(path) if shared else path.with_name(f"{path.name}.partial")
+    # A link that came with somebody's images would have the file that it leads to overwritten.
+    partial.unlink(missing_ok=True)
     try:
         yield partial
         partial.replace(path)

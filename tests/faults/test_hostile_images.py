@@ -14,6 +14,7 @@ import zarr
 
 from spoco_zoo.errors import DataError, InputError, StoreError
 from spoco_zoo.ngff import open_image
+from spoco_zoo.replacing import replacing
 from spoco_zoo.shapes import MOST_BYTES, read_shapes
 from spoco_zoo.train.files import read_array
 
@@ -100,3 +101,15 @@ def test_a_reader_repeated_a_million_letters_in_its_error(tmp_path: Path) -> Non
     with pytest.raises(StoreError) as caught:
         open_image(tmp_path / "a.zarr")
     assert len(str(caught.value)) < 1000
+
+
+def test_a_link_in_place_of_a_temporary_file_had_its_target_overwritten(tmp_path: Path) -> None:
+    private = tmp_path / "private.txt"
+    private.write_text("mine")
+    table = tmp_path / "images.csv"
+    table.with_name("images.csv.partial").symlink_to(private)
+    with replacing(table) as partial:
+        partial.write_text("image,objects")
+    assert private.read_text() == "mine"
+    assert table.read_text() == "image,objects"
+    assert not table.is_symlink()
