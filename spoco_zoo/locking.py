@@ -85,7 +85,8 @@ class RunLock:
 
     def _is_ours(self) -> bool:
         """Open and lock the file; False if it is no longer the one in the folder."""
-        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        # No link: what it led to would be overwritten.
+        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -12,7 +12,8 @@ import pytest
 import tifffile
 import zarr
 
-from spoco_zoo.errors import DataError, InputError, StoreError
+from spoco_zoo.errors import DataError, InputError, StoreError, is_denied
+from spoco_zoo.locking import LOCK, RunLock
 from spoco_zoo.ngff import open_image
 from spoco_zoo.replacing import replacing
 from spoco_zoo.shapes import MOST_BYTES, read_shapes
@@ -113,3 +114,13 @@ def test_a_link_in_place_of_a_temporary_file_had_its_target_overwritten(tmp_path
     assert private.read_text() == "mine"
     assert table.read_text() == "image,objects"
     assert not table.is_symlink()
+
+
+def test_a_link_in_place_of_a_lock_had_its_target_overwritten(tmp_path: Path) -> None:
+    private = tmp_path / "private.txt"
+    private.write_text("mine")
+    (tmp_path / LOCK).symlink_to(private)
+    with pytest.raises(OSError, match=LOCK) as caught, RunLock(tmp_path):
+        pass
+    assert is_denied(caught.value)
+    assert private.read_text() == "mine"
