@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
-from skimage import measure
+from skimage import draw, measure, segmentation
 from typer.testing import CliRunner
 
 from spoco_zoo.cli import app
@@ -54,6 +54,43 @@ def test_labels_are_taken(seed: int, pieces: int, dtype: Any) -> None:
     assert check_ids(points, "a.tif")
     # Classes, of which there are few.
     assert not check_ids((labels % 7).astype(dtype), "a.tif")
+
+
+def thin(kind: str) -> NDArray[np.int64]:
+    """Labels in many pieces, none of which lies close to one of another number."""
+    rng = np.random.default_rng(0)
+    labels = objects((400, 400))
+    if kind == "outlines":
+        return labels * segmentation.find_boundaries(labels, mode="inner")
+    if kind == "lines":
+        found = np.zeros_like(labels)
+        for number in range(1, 41):
+            found[draw.line(*rng.integers(0, 400, 4))] = number
+        return found
+    if kind == "dots on the background":
+        dots = np.where(labels > 30, 0, labels)
+        dots[(rng.random(labels.shape) < 0.003) & (dots == 0)] = 65535
+        return dots
+    cells = np.kron(np.arange(1, 37).reshape(6, 6), np.ones((70, 70), np.int64))[:400, :400]
+    if kind == "organelles by cell":
+        return cells * (ndimage.gaussian_filter(rng.normal(size=cells.shape), 1.5) > 0.1)
+    return cells * (rng.random(cells.shape) < (0.001 if kind == "few spots by cell" else 0.02))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "outlines",
+        "lines",
+        "dots on the background",
+        "organelles by cell",
+        "few spots by cell",
+        "many spots by cell",
+    ],
+)
+def test_pieces_that_lie_apart_are_no_grey_values(kind: str) -> None:
+    assert check_ids(thin(kind), "a.tif")
+    check_ids(np.repeat(thin(kind)[None, :150, :150], 3, 0), "a.tif")
 
 
 def test_the_middle_of_a_large_image_tells() -> None:
