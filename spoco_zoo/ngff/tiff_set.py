@@ -38,7 +38,7 @@ def open_tiff(path: str | Path) -> tifffile.TiffFile:
     tiff = tifffile.TiffFile(path)
     if tiff.is_ome and (name := _described_in(tiff)):
         tiff.close()
-        place = os.path.join(os.path.dirname(os.path.abspath(path)), name)
+        place = os.path.join(os.path.dirname(os.path.realpath(path)), name)
         if not os.path.isfile(place):
             raise StoreError(
                 "the file that describes an OME-TIFF must lie beside it",
@@ -64,7 +64,7 @@ def own_series(tiff: tifffile.TiffFile, path: str | Path) -> tuple[int, ...]:
     every = tuple(range(len(tiff.series)))
     if not tiff.is_ome:
         return every
-    here = os.path.abspath(path)
+    here = os.path.realpath(path)  # as tifffile names files
     return tuple(
         i
         for i in every

@@ -104,6 +104,19 @@ def test_of_a_set_of_positions_each_file_is_its_own(
     np.testing.assert_array_equal(pixels(tmp_path / "second.ome.zarr"), planes(1))
 
 
+@pytest.mark.parametrize("binary_only", [False, True])
+def test_links_lead_to_the_position_that_they_name(tmp_path: Path, binary_only: bool) -> None:
+    real = tmp_path / "real"
+    real.mkdir()
+    files = write_positions(real, binary_only=binary_only, compression="zlib")
+    (tmp_path / "folder").symlink_to(real)
+    for i, path in enumerate(files):
+        (tmp_path / f"{i}.tif").symlink_to(path)
+        for linked in (tmp_path / "folder" / path.name, tmp_path / f"{i}.tif"):
+            np.testing.assert_array_equal(pixels(linked), planes(i))
+            np.testing.assert_array_equal(read_array(linked), planes(i))
+
+
 def test_the_file_that_describes_the_others_is_missed(tmp_path: Path) -> None:
     files = write_positions(tmp_path, binary_only=True, compression=None)
     files[0].unlink()
