@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -14,21 +15,33 @@ from spoco_zoo.ngff.image import Image, Level
 
 __all__ = ["ProjectedImage", "project"]
 
+READ_VOXELS = 2**26
+"""Read at a time at most, though never less than a plane."""
+
 
 @dataclass(frozen=True)
 class ProjectedImage(Image):
-    """A stack without its z axis; memory holds one plane of a region, and the projection."""
+    """A stack without its z axis; memory holds some planes of a region, and the projection."""
 
     origin: Image | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """See `Image.notes`: what the stack was taken for."""
+        return () if self.origin is None else self.origin.notes
 
     def read_region(self, level: int, region: Sequence[slice]) -> NDArray[Any]:
         """See `Image.read_region`."""
         assert self.origin is not None
         at = self.origin.axes.index("z")
         found: NDArray[Any] | None = None
-        for plane in range(self.origin.levels[level].shape[at]):
-            where = [*region[:at], slice(plane, plane + 1), *region[at:]]
-            values = self.origin.read_region(level, where).squeeze(at)
+        total = self.origin.levels[level].shape[at]
+        # A chunk is decoded whole for each of its planes that is asked for alone.
+        most = READ_VOXELS // max(1, prod(part.stop - part.start for part in region))
+        step = max(1, min(self.origin.chunks(level)[at], most))
+        for start in range(0, total, step):
+            planes = slice(start, min(start + step, total))
+            values = self.origin.read_region(level, [*region[:at], planes, *region[at:]]).max(at)
             found = values if found is None else np.maximum(found, values)
         assert found is not None
         return found
