@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from spoco_zoo.ngff import Image
     from spoco_zoo.train.data import Sample, Split
     from spoco_zoo.train.files import Pair
-from spoco_zoo.train.setup import Setup
+    from spoco_zoo.train.setup import Setup
 
 __all__ = [
     "described",
