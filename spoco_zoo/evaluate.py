@@ -76,7 +76,8 @@ class Evaluation:
     def hint(self) -> str:
         """What to say of a truth that seems to hold some objects only; mostly nothing."""
         scores = self.pooled
-        if scores.n_predicted < MANY * scores.n_truth or scores.recall < FOUND:
+        few = scores.n_predicted < MANY * scores.n_truth
+        if not scores.n_truth or few or scores.recall < FOUND:
             return ""
         return (
             f"There are {scores.n_predicted} predicted objects and {scores.n_truth} true ones, of "

@@ -207,13 +207,14 @@ def test_axes_of_one_entry_do_not_count(tmp_path: Path) -> None:
 def test_a_truth_of_some_objects_is_told_of(tmp_path: Path, images) -> None:
     whole = images[0][1].astype(np.uint16)
     some = np.where(whole % 4 == 1, whole, 0)
-    for name, labels in (("whole", whole), ("some", some)):
+    for name, labels in (("whole", whole), ("some", some), ("none", np.zeros_like(whole))):
         write(tmp_path / f"{name}.tif", labels)
     told = []
-    for prediction, truth in (("whole", "some"), ("whole", "whole"), ("some", "whole")):
+    pairs = ("whole", "some"), ("whole", "whole"), ("some", "whole"), ("none", "none")
+    for prediction, truth in pairs:
         done = CliRunner().invoke(
             app, ["evaluate", *(str(tmp_path / f"{name}.tif") for name in (prediction, truth))]
         )
         assert done.exit_code == 0
         told.append("of which 100% are found" in " ".join(done.stderr.split()))
-    assert told == [True, False, False]
+    assert told == [True, False, False, False]
