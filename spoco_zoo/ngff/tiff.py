@@ -167,7 +167,7 @@ def inspect_tiff(path: str | Path, series: int | None = None) -> TiffInfo:
             if not tiff.series:
                 raise StoreError("a TIFF must hold an image", f"none in {path}", "Export it again.")
             listed = tuple(f"{i}: {s.axes} {s.shape}" for i, s in enumerate(tiff.series))
-            own = own_series(tiff, path) or (0,)
+            own = own_series(tiff, path)
             number = own[0] if series is None else series
             if not 0 <= number < len(listed):
                 raise StoreError(

@@ -60,12 +60,20 @@ def open_tiff(path: str | Path) -> tifffile.TiffFile:
 
 
 def own_series(tiff: tifffile.TiffFile, path: str | Path) -> tuple[int, ...]:
-    """Series that have planes in the file at `path`: all of them, but for sets of files."""
+    """Series that have planes in the file at `path`: all of them, but for sets of files.
+
+    All, too, if it has none and but describes those of other files.
+
+    Raises
+    ------
+    StoreError
+        If another one describes it, and not under its name.
+    """
     every = tuple(range(len(tiff.series)))
     if not tiff.is_ome:
         return every
     here = os.path.realpath(path)  # as tifffile names files
-    return tuple(
+    own = tuple(
         i
         for i in every
         if any(
@@ -73,6 +81,13 @@ def own_series(tiff: tifffile.TiffFile, path: str | Path) -> tuple[int, ...]:
             for page in tiff.series[i].pages
         )
     )
+    if not own and tiff.filehandle.path != here:
+        raise StoreError(
+            "the file that describes an OME-TIFF must name it",
+            f"none of its planes in {tiff.filename}, for {path}",
+            "Give it the name back that it was saved under.",
+        )
+    return own or every
 
 
 def files_of(series: tifffile.TiffPageSeries) -> tuple[str, ...]:

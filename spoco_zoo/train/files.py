@@ -173,7 +173,7 @@ def _read_tiff(path: Path, ndim: int, *, labels: bool) -> NDArray[Any]:
     from spoco_zoo.ngff.tiff_set import open_tiff, own_series, read_series
 
     with open_tiff(path) as file:
-        own = own_series(file, path) or (0,)
+        own = own_series(file, path)
         first = file.series[own[0]]
         check_complete(file, first, path.name)
         check_colours(first.keyframe, path.name)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from spoco_zoo.errors import StoreError
+from spoco_zoo.errors import InputError, StoreError
 from spoco_zoo.image_folder import find_images
 from spoco_zoo.ngff import convert, open_image
 from spoco_zoo.train.files import read_array
@@ -115,6 +115,15 @@ def test_links_lead_to_the_position_that_they_name(tmp_path: Path, binary_only: 
         for linked in (tmp_path / "folder" / path.name, tmp_path / f"{i}.tif"):
             np.testing.assert_array_equal(pixels(linked), planes(i))
             np.testing.assert_array_equal(read_array(linked), planes(i))
+
+
+def test_a_renamed_file_that_another_one_describes_is_refused(tmp_path: Path) -> None:
+    files = write_positions(tmp_path, binary_only=True, compression=None)
+    renamed = files[1].rename(tmp_path / "best.ome.tif")
+    write(files[1], planes(1), files[1].name)  # else files are missing
+    for read in (open_image, read_array):
+        with pytest.raises(InputError, match=r"must name it; found none .* in Pos0.ome.tif"):
+            read(renamed)
 
 
 def test_the_file_that_describes_the_others_is_missed(tmp_path: Path) -> None:
