@@ -13,6 +13,7 @@ the images that have planes in it.
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -35,27 +36,25 @@ def open_tiff(path: str | Path) -> tifffile.TiffFile:
     StoreError
         If that file is not there, or others that it names lie elsewhere.
     """
-    tiff = tifffile.TiffFile(path)
-    if tiff.is_ome and (name := _described_in(tiff)):
-        tiff.close()
-        place = os.path.join(os.path.dirname(os.path.realpath(path)), name)
-        if not os.path.isfile(place):
-            raise StoreError(
-                "the file that describes an OME-TIFF must lie beside it",
-                f"no {name}, for {path}",
-                "Copy all files of the image into one folder.",
-            )
-        tiff = tifffile.TiffFile(place)
-    try:
+    with ExitStack() as opened:
+        tiff = opened.enter_context(tifffile.TiffFile(path))
+        if tiff.is_ome and (name := _described_in(tiff)):
+            place = os.path.join(os.path.dirname(os.path.realpath(path)), name)
+            if not os.path.isfile(place):
+                raise StoreError(
+                    "the file that describes an OME-TIFF must lie beside it",
+                    f"no {name}, for {path}",
+                    "Copy all files of the image into one folder.",
+                )
+            opened.close()
+            tiff = opened.enter_context(tifffile.TiffFile(place))
         check_beside(tiff, str(path))
-    except StoreError:
-        tiff.close()
-        raise
-    if tiff.is_ome and tiff.is_mmstack and "R" in tiff.series[0].axes:
-        # Micro-Manager's own words make all positions one array, its OME-XML an image of each.
-        place = tiff.filehandle.path
-        tiff.close()
-        tiff = tifffile.TiffFile(place, is_mmstack=False)
+        if tiff.is_ome and tiff.is_mmstack and "R" in tiff.series[0].axes:
+            # Micro-Manager's own words make all positions one array, its OME-XML an image of each.
+            place = tiff.filehandle.path
+            opened.close()
+            tiff = tifffile.TiffFile(place, is_mmstack=False)
+        opened.pop_all()
     return tiff
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 from collections.abc import Sequence
 from pathlib import Path
@@ -115,6 +116,15 @@ def test_links_lead_to_the_position_that_they_name(tmp_path: Path, binary_only: 
         for linked in (tmp_path / "folder" / path.name, tmp_path / f"{i}.tif"):
             np.testing.assert_array_equal(pixels(linked), planes(i))
             np.testing.assert_array_equal(read_array(linked), planes(i))
+
+
+@pytest.mark.parametrize("text", ["<OME", '<OME><BinaryOnly MetadataFile="b.tif"/>'])
+def test_a_file_that_is_refused_is_closed(tmp_path: Path, text: str) -> None:
+    write(tmp_path / "a.ome.tif", planes(0), f"{text}</OME>")
+    with pytest.raises(StoreError) as refused:  # which keeps all that was not closed
+        open_image(tmp_path / "a.ome.tif")
+    held = [os.path.realpath(place) for place in Path("/proc/self/fd").iterdir()]
+    assert str(tmp_path / "a.ome.tif") not in held, refused
 
 
 def test_a_renamed_file_that_another_one_describes_is_refused(tmp_path: Path) -> None:
