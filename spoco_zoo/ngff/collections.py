@@ -36,7 +36,8 @@ def images_of(place: str) -> tuple[tuple[str, ...], int] | None:
     Returns
     -------
     images : tuple of str
-        Paths within the group, in the order of the metadata.
+        Paths within the group, in the order of the metadata. Of a well whose own are damaged its
+        path alone, so that it is told of where it is opened, and keeps no other from its turn.
     absent : int
         Images, and wells, that are listed and not there.
 
@@ -54,7 +55,7 @@ def images_of(place: str) -> tuple[tuple[str, ...], int] | None:
     if kind == "plate":
         wells = list(_paths(block, "plate", "wells", place))
         there = [well for well in wells if holds_zarr(os.path.join(place, well))]
-        listed = [f"{well}/{name}" for well in there for name in _fields(place, well)]
+        listed = [name for well in there for name in _fields(place, well)]
         absent = len(wells) - len(there)
     elif kind == "well":
         listed, absent = list(_paths(block, "well", "images", place)), 0
@@ -64,9 +65,13 @@ def images_of(place: str) -> tuple[tuple[str, ...], int] | None:
     return found, absent + len(listed) - len(found)
 
 
-def _fields(place: str, well: str) -> Iterator[str]:
+def _fields(place: str, well: str) -> list[str]:
     where = os.path.join(place, well)
-    return _paths(_block_of(where), "well", "images", where)
+    try:
+        names = list(_paths(_block_of(where), "well", "images", where))
+    except StoreError:
+        return [well]
+    return [f"{well}/{name}" for name in names]
 
 
 def _numbered(place: str) -> Iterator[str]:
