@@ -13,7 +13,7 @@ import tifffile
 
 from spoco_zoo.errors import StoreError
 
-__all__ = ["check_beside", "check_complete"]
+__all__ = ["check_beside", "check_complete", "ome_root"]
 
 
 def check_complete(tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries, path: str) -> None:
@@ -60,7 +60,7 @@ def check_beside(tiff: tifffile.TiffFile, path: str) -> None:
     """
     if not tiff.is_ome:
         return
-    root = _ome_root(tiff)
+    root = ome_root(tiff)
     folder = os.path.dirname(tiff.filehandle.path)
     for node in root.iter():
         name = node.get("FileName")
@@ -76,7 +76,8 @@ def check_beside(tiff: tifffile.TiffFile, path: str) -> None:
             )
 
 
-def _ome_root(tiff: tifffile.TiffFile) -> ElementTree.Element:
+def ome_root(tiff: tifffile.TiffFile) -> ElementTree.Element:
+    """The OME-XML of a file; an element without children if it has none."""
     return ElementTree.fromstring(tiff.ome_metadata or "<OME/>")
 
 
@@ -98,7 +99,7 @@ def _leads_beyond(tiff: tifffile.TiffFile) -> bool:
 
 def _check_files(tiff: tifffile.TiffFile, path: str) -> None:
     """Refuse an image some of whose files, which its OME-XML names, are not beside it."""
-    uuids = (node for node in _ome_root(tiff).iter() if node.tag.endswith("UUID"))
+    uuids = (node for node in ome_root(tiff).iter() if node.tag.endswith("UUID"))
     named = {name for node in uuids if (name := node.get("FileName"))}
     if len(named) < 2:
         return  # a single file that was renamed names itself by what it was called

@@ -16,14 +16,13 @@ import os
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
 from spoco_zoo.errors import StoreError
-from spoco_zoo.ngff.missing import check_beside
+from spoco_zoo.ngff.missing import check_beside, ome_root
 
 __all__ = ["files_of", "named_files", "open_tiff", "own_series", "read_series"]
 
@@ -105,7 +104,7 @@ def named_files(path: str | Path) -> tuple[str, ...]:
     here = os.path.abspath(path)
     try:
         with tifffile.TiffFile(path) as tiff:
-            root = ElementTree.fromstring(tiff.ome_metadata or "<OME/>")
+            root = ome_root(tiff)
     except Exception:  # told of where the image is opened; damaged files fail in many ways
         return ()
     for image in (node for node in root if node.tag.endswith("Image")):
@@ -133,7 +132,7 @@ def read_series(tiff: tifffile.TiffFile, number: int) -> NDArray[Any]:
 
 def _described_in(tiff: tifffile.TiffFile) -> str:
     """Name of the TIFF that describes this one; empty if it does so itself."""
-    for node in ElementTree.fromstring(tiff.ome_metadata or "<OME/>"):
+    for node in ome_root(tiff):
         if node.tag.endswith("BinaryOnly"):
             name = os.path.basename(node.get("MetadataFile", ""))
             # Another kind of file, of XML alone, cannot be opened as an image.
