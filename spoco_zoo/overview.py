@@ -32,8 +32,15 @@ LONGEST = 42
 """Letters of a name above a picture; more run into the next one."""
 
 
-def write_overview(result: FolderResult, title: str) -> Path:
+def write_overview(result: FolderResult, title: str, remark: str = "") -> Path:
     """Write ``images.csv``, and ``images.html`` with the pictures that there are.
+
+    Parameters
+    ----------
+    result : FolderResult
+    title : str
+    remark : str
+        What is to be said of all images; see `remark_zoom`.
 
     Returns
     -------
@@ -57,7 +64,7 @@ def write_overview(result: FolderResult, title: str) -> Path:
         [
             Section(
                 "Images",
-                tuple(filter(None, (_counted(result), remark_zoom(result)))),
+                tuple(filter(None, (_counted(result), remark))),
                 (COLUMNS, *rows),
             ),
             provenance(),

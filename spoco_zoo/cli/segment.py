@@ -302,8 +302,9 @@ def _segment_folder(
     # Two runs would each lack the labels of the other in their tables.
     with alone_in(folder_of(source, options["output"])), display() as shown:
         result = segment_folder(source, model, settings, shown, **options)
-        page = write_overview(result, f"Segmentation of the images in {source}")
-        if remark := remark_zoom(result):
+        remark = remark_zoom(result)
+        page = write_overview(result, f"Segmentation of the images in {source}", remark)
+        if remark:
             shown.note(remark)
         values: dict[str, Any] = {
             "output": options["output"] or source,
