@@ -43,7 +43,8 @@ class RunLock:
 
     A process of this host is kept out by the operating system, which knows when
     the holder is gone, whatever the clock says. Other hosts may not see that, so
-    the file also names its holder.
+    the file also names its holder. A job that SLURM starts again takes over what its
+    first start held, on whichever host: SLURM ends that one before.
 
     Parameters
     ----------
@@ -71,6 +72,7 @@ class RunLock:
                 "pid": os.getpid(),
                 "host": socket.gethostname(),
                 "started": psutil.Process().create_time(),
+                **_slurm_job(),
             }
             os.ftruncate(self._file, 0)
             os.pwrite(self._file, json.dumps(me).encode(), 0)
@@ -110,6 +112,8 @@ class RunLock:
                 "pid": int(holder["pid"]),
                 "host": str(holder["host"]),
                 "started": float(holder["started"]),
+                "job": str(holder.get("job", "")),
+                "restarts": int(holder.get("restarts", 0)),
             }
         except (ValueError, KeyError, TypeError):
             return None
@@ -119,9 +123,13 @@ class RunLock:
         holder = self._read()
         if holder is None:
             return
-        elsewhere = holder["host"] != socket.gethostname()
-        if elsewhere or _is_alive(holder["pid"], holder["started"]):
-            raise self._held(f"process {holder['pid']} on {holder['host']}")
+        if holder["host"] == socket.gethostname():
+            living = _is_alive(holder["pid"], holder["started"])
+        else:
+            living = not _is_former_start(holder)
+        if living:
+            job = f" (SLURM job {holder['job']})" if holder["job"] else ""
+            raise self._held(f"process {holder['pid']} on {holder['host']}{job}")
 
     def _held(self, holder: str) -> LedgerError:
         return LedgerError(
@@ -264,3 +272,19 @@ def _is_alive(pid: int, started: float) -> bool:
         return bool(abs(psutil.Process(pid).create_time() - started) < 1)
     except psutil.NoSuchProcess:
         return False
+
+
+def _slurm_job() -> dict[str, Any]:
+    """The job that this process is part of, and how often it was started again; empty if none."""
+    job = os.environ.get("SLURM_JOB_ID")
+    if not job:
+        return {}
+    cluster, restarts = map(os.environ.get, ("SLURM_CLUSTER_NAME", "SLURM_RESTART_COUNT"))
+    name = f"{job} of {cluster}" if cluster else job
+    return {"job": name, "restarts": int(restarts) if restarts and restarts.isdecimal() else 0}
+
+
+def _is_former_start(holder: dict[str, Any]) -> bool:
+    """Whether a holder belongs to an earlier start of this process's job."""
+    me = _slurm_job()
+    return bool(me) and me["job"] == holder["job"] and me["restarts"] > holder["restarts"]

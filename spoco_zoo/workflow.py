@@ -297,7 +297,7 @@ def segment_with_pictures(
     def listen(event: Event) -> None:
         if event.phase == "stop" and on_stop is not None:
             on_stop()
-        if event.phase in ("plan", "stop"):
+        if event.phase in ("plan", "stop", "workers"):
             display.note(event.message)
             return
         display.update(event.phase, event.done, event.total, event.message)

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from itertools import count, islice
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from spoco_zoo.errors import ConfigError, SpocoError
+from spoco_zoo.errors import ConfigError, Interrupted, SpocoError
 from spoco_zoo.segment.workers.clusters import connect, start_cluster
 from spoco_zoo.segment.workers.failures import ends_run, is_full, no_room, reason_of
 from spoco_zoo.segment.workers.machines import check_workers
@@ -45,12 +45,24 @@ FORGETFUL = 1000
 """Items after which a local cluster drops what it remembers of each."""
 NEVER = Stop()
 """For whoever runs tasks without an eye on Ctrl-C; a run puts its own in its place."""
+LOOK = 10.0
+"""Seconds after which a driver that waits looks whether any worker is left."""
+NOBODY = (
+    "No worker is connected to the scheduler: the run waits for one. If none is on its way, see "
+    "what became of them in the logs of their jobs."
+)
+
+
+def _tell_nobody(text: str) -> None:
+    """For whoever runs tasks without a display."""
 
 
 class Executor(Protocol):
     """Runs one task over many items, until `stop` is asked for; then it raises `Interrupted`."""
 
     stop: Stop
+    tell: Callable[[str], None]
+    """Is given what whoever waits for the run should know."""
 
     @property
     def workers(self) -> int:
@@ -73,6 +85,7 @@ class InProcess:
     """Runs tasks one after the other in this process."""
 
     stop = NEVER
+    tell: Callable[[str], None] = staticmethod(_tell_nobody)
     workers = 1
 
     def run(
@@ -109,13 +122,14 @@ class DaskExecutor:
     """
 
     stop = NEVER
+    tell: Callable[[str], None] = staticmethod(_tell_nobody)
 
     def __init__(
         self, client: Client, owned: Sequence[Any] = (), started: ExitStack | None = None
     ) -> None:
         self._client, self._owned = client, owned
         self._started = started or ExitStack()
-        self._workers, self._counted = 1, -math.inf
+        self._workers, self._counted, self._alone = 0, -math.inf, False
 
     @property
     def workers(self) -> int:
@@ -167,7 +181,7 @@ class DaskExecutor:
         for number in count(1):
             if not ours:
                 return
-            future = next(finished)
+            future = self._next(finished)
             item = ours.pop(future)
             outcome: Result | Exception
             try:
@@ -188,19 +202,46 @@ class DaskExecutor:
         self._started.close()
         _forget_closed()
 
+    def _next(self, finished: Any) -> Any:
+        """The future that is finished next."""
+        while not finished.has_ready():
+            self._watch()
+            with finished.thread_condition:
+                finished.thread_condition.wait(0.1)  # as `next` does
+        return next(finished)
+
+    def _watch(self) -> None:
+        """Tell if all workers of somebody else are gone, and wait for none if the run is to end."""
+        waited = time.monotonic() - self._counted
+        if self._owned or waited < 1 or (waited < LOOK and not self.stop.asked):
+            return
+        self._count()
+        alone, before = self._workers == 0, self._alone
+        self._alone = alone
+        if alone and self.stop.asked:
+            raise Interrupted("stopped; no worker was left to finish what was in flight")
+        if alone and not before:
+            self.tell(NOBODY)
+
     def _window(self) -> int:
         return AHEAD * self._present()
 
     def _present(self) -> int:
-        """Number of workers, asked for once a second: the answer grows with it."""
-        now = time.monotonic()
-        if now - self._counted >= 1:
-            info = self._client.scheduler_info(n_workers=-1)
-            self._counted, self._workers = now, max(len(info["workers"]), 1)
-        return self._workers
+        """Number of workers, at least one, asked for once a second: the answer grows with it."""
+        if time.monotonic() - self._counted >= 1:
+            self._count()
+        return max(self._workers, 1)
+
+    def _count(self) -> None:
+        info = self._client.scheduler_info(n_workers=-1)
+        self._counted = time.monotonic()
+        if "workers" in info:  # else the scheduler is gone, of which the results in flight tell
+            self._workers = len(info["workers"])
 
     def _check_connected(self, error: Exception) -> None:
         if self._client.status != "running":
+            if self.stop.asked:  # what ended this run may have ended its scheduler, too
+                raise Interrupted("stopped; the dask scheduler is gone") from error
             raise SpocoError(
                 f"the dask scheduler is gone: {reason_of(error)}. Start it again; blocks are kept."
             ) from error

@@ -239,6 +239,7 @@ def segment(
             ) as stop,
         ):
             executor.stop = stop
+            executor.tell = lambda text: told(Event("workers", 1, 1, text))
             try:
                 run = Run(plan, ledger, executor, told)
                 return run.all(_share(model, loaded, plan, executor), cluster, device)

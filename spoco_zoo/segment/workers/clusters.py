@@ -193,5 +193,6 @@ def quiet() -> None:
 
     It stays so: some of it comes after a cluster is gone.
     """
-    for name in ("distributed", "tornado.application"):
+    # A client has a level of its own: of a scheduler that goes it would print three tracebacks.
+    for name in ("distributed", "distributed.client", "tornado.application"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -122,6 +122,29 @@ def test_the_lock_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
         assert json.loads((tmp_path / LOCK).read_text())["pid"] == os.getpid()
 
 
+@pytest.mark.parametrize(
+    ("job", "restarts", "taken"),
+    [("7", "1", True), ("7", "", False), ("8", "1", False), ("", "", False)],
+)
+def test_a_job_that_slurm_starts_again_takes_over_on_another_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, job: str, restarts: str, taken: bool
+) -> None:
+    """Another process of the same start, and another job, may be at work there."""
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.delenv("SLURM_RESTART_COUNT", raising=False)
+    with RunLock(tmp_path):
+        text = (tmp_path / LOCK).read_text()
+    (tmp_path / LOCK).write_text(json.dumps({**json.loads(text), "host": "elsewhere"}))
+    monkeypatch.setenv("SLURM_JOB_ID", job)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", restarts)
+    if not taken:
+        with pytest.raises(LedgerError, match=r"on elsewhere \(SLURM job 7"), RunLock(tmp_path):
+            pass
+        return
+    with RunLock(tmp_path):
+        assert json.loads((tmp_path / LOCK).read_text())["restarts"] == 1
+
+
 def test_a_later_process_with_the_same_number_is_not_the_holder(tmp_path: Path) -> None:
     with RunLock(tmp_path):
         holder = json.loads((tmp_path / LOCK).read_text())
