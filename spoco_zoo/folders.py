@@ -17,35 +17,29 @@ the image alone.
 
 from __future__ import annotations
 
-import json
 import os
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spoco_zoo.config import SegmentConfig
 from spoco_zoo.errors import BlocksFailed, ConfigError, InputError, Interrupted, RemoteError
+from spoco_zoo.folder_rows import FolderResult, Row, find_place
 from spoco_zoo.image_folder import find_images
-from spoco_zoo.naming import stem
-from spoco_zoo.ngff import is_label_tiff, is_remote, is_tiff_name, open_image
-from spoco_zoo.ngff.target import state_of
+from spoco_zoo.ngff import is_remote, is_tiff_name
 from spoco_zoo.run_folder import RUN_ENDING
-from spoco_zoo.segment import SegmentResult, check_machines
-from spoco_zoo.segment.ledger import REPORT, is_unfinished
+from spoco_zoo.segment import check_machines
 from spoco_zoo.segment.network.models import ModelRef, read_model
-from spoco_zoo.segment.output.target import default_output, run_folder
 from spoco_zoo.workflow import OBJECTS, measure_result, segment_with_pictures, write_beside
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from spoco_zoo.report.progress import Display
+    from spoco_zoo.segment import SegmentResult
 
 __all__ = [
     "PICTURE",
-    "FolderResult",
-    "Row",
     "folder_of",
     "list_pending",
     "segment_folder",
@@ -54,68 +48,6 @@ __all__ = [
 PICTURE = "segment.png"
 PLACE = ("channel", "level", "roi", "voxel_size")
 """Settings that say what of an image was segmented."""
-NAMED = 5
-"""So many images without labels are told of at the end; all are in the table."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """An image of the folder and what became of it."""
-
-    image: str
-    """Name of its file, or its path in a plate."""
-    labels: str = ""
-    """Where its labels are; empty if there are none."""
-    objects: int = 0
-    note: str = ""
-    """What the run told of it, or why it has no labels."""
-    left: bool = False
-    """Whether it had its labels already."""
-    model: str = ""
-    """Fingerprint of the model that had made these, if it was noted."""
-    report: Path | None = None
-    """Its ``segment.json``, beside which lie picture, page and table."""
-
-    def beside(self, name: str) -> Path | None:
-        """A file of its run, if it is there."""
-        path = None if self.report is None else self.report.with_name(name)
-        return path if path is not None and path.is_file() else None
-
-
-@dataclass(frozen=True)
-class FolderResult:
-    """What became of a folder."""
-
-    folder: Path
-    """Of table and page of all images."""
-    rows: tuple[Row, ...]
-    failures: tuple[InputError | BlocksFailed, ...] = field(default=(), repr=False)
-
-    @property
-    def objects(self) -> int:
-        """Of all images together."""
-        return sum(row.objects for row in self.rows)
-
-    def check(self) -> None:
-        """Raise if images have no labels, or lack some.
-
-        Raises
-        ------
-        InputError
-            If no image has any.
-        BlocksFailed
-        """
-        if not self.failures:
-            return
-        if not any(row.labels for row in self.rows):
-            raise self.failures[0]
-        wanting = [row for row in self.rows if not row.labels]
-        named = "; ".join(f"{row.image}: {row.note.rstrip('.')}" for row in wanting[:NAMED])
-        more = f"; and {len(wanting) - NAMED} more" if len(wanting) > NAMED else ""
-        raise BlocksFailed(
-            f"{len(wanting)} of {len(self.rows)} images lack labels: {named}{more}. The same "
-            "command tries these again."
-        )
 
 
 def list_pending(
@@ -146,11 +78,11 @@ def list_pending(
     refused: dict[str, str] = {}
     for name, image in find_images(Path(source), only)[0].items():
         try:
-            had = _place(name, image, target, label_name, overwrite=overwrite)[1]
+            place = find_place(name, image, target, label_name, overwrite=overwrite)
         except InputError as error:
             refused[name] = str(error)
             continue
-        (pending if had is None else left).append(name)
+        (left if place.labels else pending).append(name)
     return pending, left, refused
 
 
@@ -275,50 +207,10 @@ def _folder_for(output: str | None) -> Path | None:
     return folder
 
 
-def _place(
-    name: str, path: Path, folder: Path | None, label_name: str, *, overwrite: bool
-) -> tuple[str | None, Row | None]:
-    """Where the labels of an image go, and its row if they are there already."""
-    image = open_image(path)
-    parts = name.split("/")
-    called = "_".join(stem(Path(part)) for part in parts) if len(parts) > 1 else ""
-    output = default_output(image, label_name, folder, called)
-    run = run_folder(image, output, label_name)
-    inside = os.path.join(path, "labels", label_name)
-    if overwrite or is_unfinished(run) or not _are_labels(output or inside):
-        return output, None
-    labels = os.path.realpath(output or inside)
-    if done := _read_run(labels, run / REPORT):
-        note = _told_before(done.summary)
-        model = dict(done.summary.get("model") or {}).get("fingerprint", "")
-        return output, Row(name, labels, done.objects, note, True, model, done.report)
-    note = "How many objects it has is not known: its segment.json cannot be read."
-    return output, Row(name, labels, 0, note, left=True)
-
-
-def _read_run(labels: str, report: Path) -> SegmentResult | None:
-    """The finished run of labels that are there; None if its report cannot be read."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        summary = json.loads(report.read_text())
-        return SegmentResult(labels, report, int(summary["objects"]), 0, 0, summary)
-    return None
-
-
-def _told_before(summary: dict[str, Any]) -> str:
-    """What a run told of its image, by its report."""
-    said = summary.get("plan", {}).get("notes", "none"), summary.get("hint", "")
-    return " ".join(text for text in said if text not in ("", "none"))
-
-
 def _what_was_seen(summary: dict[str, Any]) -> SegmentConfig:
     """Settings that say so; the others may be called otherwise by the version that wrote them."""
     settings = dict(summary.get("config") or {})
     return SegmentConfig.checked({name: settings[name] for name in PLACE if name in settings})
-
-
-def _are_labels(place: str) -> bool:
-    """Whether labels that this package wrote are at a place."""
-    return is_label_tiff(place) if is_tiff_name(place) else state_of(place) == "label"
 
 
 @dataclass(frozen=True)
@@ -336,17 +228,17 @@ class _Work:
 
     def row(self, name: str, image: Path, shown: _OfOne) -> Row:
         """Segment an image, or fill in what is missing beside labels that are there."""
-        place, had = _place(name, image, self.folder, self.label_name, overwrite=self.overwrite)
-        if had is None:
-            return self._segmented(name, image, place, shown)
-        known = had.beside(REPORT)
-        if known and (done := _read_run(had.labels, known)):
+        place = find_place(name, image, self.folder, self.label_name, overwrite=self.overwrite)
+        if not place.labels:
+            return self._segmented(name, image, place.output, shown)
+        had = place.row(name)
+        if place.done:
             # The region is that of their run, whatever is asked for now.
-            config = _what_was_seen(done.summary)
+            config = _what_was_seen(place.done.summary)
             if self.report and had.beside(PICTURE) is None:  # it was stopped before
-                write_beside(str(image), done, config, shown, report=True)
+                write_beside(str(image), place.done, config, shown, report=True)
             if self.measure and had.beside(OBJECTS) is None:
-                self._measure(image, done, config, shown)
+                self._measure(image, place.done, config, shown)
         return had
 
     @staticmethod
@@ -359,14 +251,14 @@ class _Work:
         except InputError as error:
             shown.note(f"no table of its objects: {error}")
 
-    def _segmented(self, name: str, image: Path, place: str | None, shown: _OfOne) -> Row:
+    def _segmented(self, name: str, image: Path, output: str | None, shown: _OfOne) -> Row:
         result = segment_with_pictures(
             str(image),
             self.model,
             self.config,
             shown,
             report=self.report,
-            output=place,
+            output=output,
             label_name=self.label_name,
             overwrite=self.overwrite,
             **self.options,

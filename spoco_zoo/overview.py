@@ -20,7 +20,7 @@ from spoco_zoo.workflow import OBJECTS
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from spoco_zoo.folders import FolderResult, Row
+    from spoco_zoo.folder_rows import FolderResult, Row
 
 __all__ = ["TABLE", "remark_zoom", "write_object_table", "write_overview"]
 

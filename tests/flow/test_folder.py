@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "bundle"))
 from bundle_runs import disks, make_run
 
 from spoco_zoo.cli import app
-from spoco_zoo.folders import FolderResult, Row
+from spoco_zoo.folder_rows import FolderResult, Row
 from spoco_zoo.ngff import convert, open_image
 from spoco_zoo.overview import remark_zoom
 from spoco_zoo.report.progress import printable
