@@ -2,7 +2,7 @@
 
 `run` tells the story, `plan` decides, `phases` acts through `tasks`. Beside them lie the geometry
 (`blocks`, `field`, `tiling`), what blocks have in common (`slabs`, `stitch`, `relabel`), and what a
-run has done (`ledger`, `progress`). Rooms of their own have
+run has done (`ledger`, `progress`, `bookkeeping`). Rooms of their own have
 
 - `scale`: at which size the network sees the image,
 - `network`: the network made ready,

@@ -310,7 +310,7 @@ def test_what_the_driver_does_by_itself_was_silent_and_deaf(
     image: Path, truth: np.ndarray, phase: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For many minutes, of a million blocks."""
-    monkeypatch.setattr("spoco_zoo.segment.phases.OFTEN", 3)
+    monkeypatch.setattr("spoco_zoo.segment.bookkeeping.OFTEN", 3)
     seen: list[Event] = []
 
     def listen(event: Event) -> None:
