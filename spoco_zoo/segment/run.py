@@ -196,8 +196,6 @@ def segment(
     """
     refuse_in_worker()
     check_machines(workers, gpus, scheduler, device)
-    if cluster is None:
-        cluster = own_cluster
     config = config or SegmentConfig()
     loaded = read_model(model, config.clustering)
     decide = partial(
@@ -230,23 +228,34 @@ def segment(
         elif (plan.folder / REPORT).exists() and not is_unfinished(plan.folder):
             plan = decide()  # a run that ended here may have done so since this one was planned
         plan = _with_precision(plan, device)
-        with (
-            _begun_in_vain(plan.folder),
-            Ledger(plan.folder, plan.fingerprint(loaded.fingerprint, _name_of(cluster))) as ledger,
-            _claimed(plan, ledger.run) as plan,
-            catch_interrupt(
-                lambda: told(Event("stop", 1, 1, STOPPING)), plan.folder / STOP
-            ) as stop,
-        ):
-            executor.stop = stop
-            executor.tell = lambda text: told(Event("workers", 1, 1, text))
-            try:
-                run = Run(plan, ledger, executor, told)
-                return run.all(_share(model, loaded, plan, executor), cluster, device)
-            except (KeyboardInterrupt, Interrupted):
-                raise Interrupted(
-                    f"stopped; the same command goes on with what is in {plan.folder}"
-                ) from None
+        return _carry_out(plan, model, loaded, cluster or own_cluster, executor, device, told)
+
+
+def _carry_out(
+    plan: Plan,
+    model: str | Path | Model | ModelRef,
+    loaded: Model,
+    cluster: Clusterer,
+    executor: Executor,
+    device: str,
+    told: Callable[[Event], None],
+) -> SegmentResult:
+    """Do what is planned, or go on with it, in a run folder that is held."""
+    with (
+        _begun_in_vain(plan.folder),
+        Ledger(plan.folder, plan.fingerprint(loaded.fingerprint, _name_of(cluster))) as ledger,
+        _claimed(plan, ledger.run) as plan,
+        catch_interrupt(lambda: told(Event("stop", 1, 1, STOPPING)), plan.folder / STOP) as stop,
+    ):
+        executor.stop = stop
+        executor.tell = lambda text: told(Event("workers", 1, 1, text))
+        try:
+            run = Run(plan, ledger, executor, told)
+            return run.all(_share(model, loaded, plan, executor), cluster, device)
+        except (KeyboardInterrupt, Interrupted):
+            raise Interrupted(
+                f"stopped; the same command goes on with what is in {plan.folder}"
+            ) from None
 
 
 def _read_zoom(text: str) -> tuple[float, str]:
