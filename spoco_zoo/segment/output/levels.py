@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from spoco_zoo import ngff
 from spoco_zoo.segment.output.target import TiffTarget
-from spoco_zoo.segment.scale.resize import network_folder, network_labels
 from spoco_zoo.segment.slabs import damaged
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
 
     from spoco_zoo.ngff import LabelTarget
@@ -36,15 +37,13 @@ def create_levels(plan: Plan, dtype: np.dtype[Any], *, keep: bool) -> list[Any]:
         Finest level first. A TIFF has one, a scratch array in the run folder that becomes the file
         in the end.
     """
-    target, grid = plan.target, plan.grid
+    target = plan.target
     if isinstance(target, TiffTarget):
-        lead = (1,) * (len(target.shape) - len(grid.shape))
         path = plan.folder / f"final-{dtype.name}.zarr"
         if not keep:
             shutil.rmtree(path, ignore_errors=True)
-        chunk, shard = (*lead, *plan.chunk), (*lead, *grid.block)
-        return [ngff.scratch_array(path, target.shape, dtype, chunk, shard)]
-    ngff.create_label(target, dtype=dtype, shard=grid.block, chunk=plan.chunk, keep=keep)
+        return [_staged(path, target.shape, plan, dtype)]
+    ngff.create_label(target, dtype=dtype, shard=plan.grid.block, chunk=plan.chunk, keep=keep)
     return open_levels(target)
 
 
@@ -73,6 +72,15 @@ def create_final(plan: Plan, levels: list[Any], dtype: np.dtype[Any], *, keep: b
     """What blocks' labels are written to: the finest level, or an array at the network's size."""
     if not plan.rescaled:
         return levels[0]
+    path = plan.folder / f"network-{dtype.name}.zarr"
     if not keep:
-        shutil.rmtree(network_folder(plan, dtype), ignore_errors=True)
-    return network_labels(plan, levels[0].shape[: levels[0].ndim - len(plan.grid.shape)], dtype)
+        shutil.rmtree(path, ignore_errors=True)
+    lead = levels[0].shape[: levels[0].ndim - len(plan.grid.shape)]
+    return _staged(path, (*lead, *plan.grid.shape), plan, dtype)
+
+
+def _staged(path: Path, shape: tuple[int, ...], plan: Plan, dtype: np.dtype[Any]) -> Any:
+    """An array of final ids in the run folder, a block a shard."""
+    lead = (1,) * (len(shape) - len(plan.grid.shape))
+    chunk, shard = (*lead, *plan.chunk), (*lead, *plan.grid.block)
+    return ngff.scratch_array(path, shape, dtype, chunk, shard)

@@ -9,21 +9,19 @@ is no object, and gets no id.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spoco_zoo import ngff
 from spoco_zoo.segment.output.pyramid import AxisStep
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from spoco_zoo.segment.blocks import Box
     from spoco_zoo.segment.plan import Plan
 
-__all__ = ["Stretch", "network_folder", "network_labels", "resize_steps", "shown_voxels"]
+__all__ = ["Stretch", "resize_steps", "shown_voxels"]
 
 
 @dataclass(frozen=True)
@@ -71,32 +69,6 @@ def shown_voxels(steps: Sequence[AxisStep], core: Box) -> tuple[np.ndarray, ...]
         one[(one >= a) & (one < b)] - a
         for one, a, b in zip(picks, core.start, core.stop, strict=True)
     )
-
-
-def network_labels(plan: Plan, lead: tuple[int, ...], dtype: Any) -> Any:
-    """Staging array for the final ids at the network's voxel size.
-
-    Parameters
-    ----------
-    plan : Plan
-    lead : tuple of int
-        Lengths of the label's axes before the spatial ones.
-    dtype : dtype
-        Of the final ids.
-    """
-    ones = (1,) * len(lead)
-    return ngff.scratch_array(
-        network_folder(plan, dtype),
-        (*lead, *plan.grid.shape),
-        dtype,
-        (*ones, *plan.chunk),
-        (*ones, *plan.grid.block),
-    )
-
-
-def network_folder(plan: Plan, dtype: Any) -> Path:
-    """Where `network_labels` keeps them."""
-    return plan.folder / f"network-{np.dtype(dtype).name}.zarr"
 
 
 def resize_steps(plan: Plan, lead: int) -> tuple[AxisStep, ...]:
