@@ -17,8 +17,9 @@ from spoco_zoo.segment.embed import embed
 from spoco_zoo.segment.network.inference import made_ready, worth_graphs
 from spoco_zoo.segment.network.models import read_model
 from spoco_zoo.segment.normalise import measure, read_normalised
-from spoco_zoo.segment.plan import asked_region, make_plan
+from spoco_zoo.segment.plan import make_plan
 from spoco_zoo.segment.planes import planewise
+from spoco_zoo.segment.region import asked_region
 from spoco_zoo.segment.scale.colours import with_colour
 from spoco_zoo.segment.scale.looking import find_scale
 

@@ -7,19 +7,19 @@ import shutil
 from dataclasses import dataclass
 from math import ceil, floor, prod
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from spoco_zoo import __version__, ngff
 from spoco_zoo.config import ClusteringConfig, ModelRecipe, SegmentConfig
-from spoco_zoo.errors import ConfigError, StoreError
-from spoco_zoo.segment.blocks import BlockGrid, Box, make_box, make_grid
+from spoco_zoo.errors import StoreError
+from spoco_zoo.segment.blocks import BlockGrid, Box, make_grid
 from spoco_zoo.segment.channels import choose_axes, choose_channels, note_planes
-from spoco_zoo.segment.checks import check_planes, check_volume
 from spoco_zoo.segment.field import Field
 from spoco_zoo.segment.ledger import is_unfinished
 from spoco_zoo.segment.output.target import TiffTarget, choose_target, run_folder
+from spoco_zoo.segment.region import asked_region
 from spoco_zoo.segment.rereading import remark_rereading
-from spoco_zoo.segment.scale.fit import choose_zoom, hint_size, stated_size
+from spoco_zoo.segment.scale.fit import Zoom, choose_zoom, hint_size, stated_size
 from spoco_zoo.segment.stitch import Rule
 from spoco_zoo.segment.tiling import (
     Tiling,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from spoco_zoo.ngff import Image, LabelTarget
 
-__all__ = ["Plan", "asked_region", "make_plan"]
+__all__ = ["Plan", "make_plan"]
 
 DISK_BYTES = 1.5
 """Disk that a voxel may need: staged and final labels, slabs, pyramid, all compressed."""
@@ -220,40 +220,34 @@ def make_plan(
     image = choose_axes(image, recipe)
     source_region = asked_region(image, recipe, config)
     size = config.voxel_size or stated_size(image, config.level, recipe)
-    zoom = choose_zoom(
-        size,
-        recipe,
-        image.spatial,
-        rescale=config.rescale,
-        zoom=config.zoom,
-        stated=config.voxel_size is None,
-    )
-    seen, level, region = image, config.level, source_region
-    if zoom.needed:
-        seen, level = ngff.rescale_image(image, config.level, zoom.factors), 0
-        region = _scaled(source_region, image.spatial_shape(config.level), seen.spatial_shape(0))
-    shape = seen.spatial_shape(level)
+    view = _view(image, recipe, config, source_region, size)
+    shape = view.image.spatial_shape(view.level)
     channels, colour_note = choose_channels(image, config.level, config.channel, recipe)
     # In one unit for all axes where that is known; a zoom is the same along all where ratios count.
     sizes = size or image.voxel_size(config.level) or image.spatial_scale(config.level)
-    tiling, filled = _fill(config, recipe, shape, region.shape, sizes)
+    tiling, filled = _fill(config, recipe, shape, view.region.shape, sizes)
     assert filled.block
     assert filled.overlap
     assert filled.clustering
     target = choose_target(image, config, output, label_name, version, overwrite, source_region)
     folder = run_folder(image, output, label_name)
-    odd = hint_size(image, recipe, config, zoom)
-    flat = note_planes(source_region.shape, recipe)
-    grid = make_grid(region.shape, filled.block, filled.overlap, image.n_times)
+    grid = make_grid(view.region.shape, filled.block, filled.overlap, image.n_times)
     field = tiling.field(shape, config.blend)
-    slow = remark_rereading(image, config.level, region, shape, field, grid)
+    notes = (
+        *image.notes,
+        zoom_note or view.zoom.note,
+        hint_size(image, recipe, config, view.zoom),
+        channel_note or colour_note,
+        note_planes(source_region.shape, recipe),
+        remark_rereading(image, config.level, view.region, shape, field, grid),
+    )
     plan = Plan(
         source=image,
-        image=seen,
+        image=view.image,
         recipe=recipe,
-        level=level,
+        level=view.level,
         channels=channels,
-        region=region,
+        region=view.region,
         source_region=source_region,
         grid=grid,
         field=field,
@@ -264,19 +258,7 @@ def make_plan(
         target=target,
         folder=folder,
         disk_free=_disk_free(folder),
-        notes=tuple(
-            filter(
-                None,
-                (
-                    *image.notes,
-                    zoom_note or zoom.note,
-                    odd,
-                    channel_note or colour_note,
-                    flat,
-                    slow,
-                ),
-            )
-        ),
+        notes=tuple(filter(None, notes)),
     )
     # A run that goes on has used much of it already, and a full disk ends it in one line.
     if plan.disk_free < plan.disk_bytes and not is_unfinished(folder):
@@ -286,6 +268,38 @@ def make_plan(
             "Free some, or choose another --output.",
         )
     return plan
+
+
+class _View(NamedTuple):
+    """An image as the network sees it, and the part of it that is asked for."""
+
+    image: Image
+    level: int
+    region: Box
+    zoom: Zoom
+
+
+def _view(
+    image: Image,
+    recipe: ModelRecipe,
+    config: SegmentConfig,
+    region: Box,
+    size: Sequence[float] | None,
+) -> _View:
+    """Resample an image to the model's voxel size, or as asked; `size` is its own."""
+    zoom = choose_zoom(
+        size,
+        recipe,
+        image.spatial,
+        rescale=config.rescale,
+        zoom=config.zoom,
+        stated=config.voxel_size is None,
+    )
+    if not zoom.needed:
+        return _View(image, config.level, region, zoom)
+    seen = ngff.rescale_image(image, config.level, zoom.factors)
+    scaled = _scaled(region, image.spatial_shape(config.level), seen.spatial_shape(0))
+    return _View(seen, 0, scaled, zoom)
 
 
 def _fill(
@@ -309,48 +323,6 @@ def _fill(
         "clustering": recipe.clustering.overridden(config.clustering),
     }
     return tiling, config.model_copy(update=found)
-
-
-def _check_image(image: Image, recipe: ModelRecipe, config: SegmentConfig) -> tuple[int, ...]:
-    """Spatial shape of the level, if model and settings fit the image."""
-    if config.level >= len(image.levels):
-        raise ConfigError(
-            "the level must exist",
-            f"level {config.level} of {len(image.levels)} in {image.uri}",
-            f"Use --level 0 to {len(image.levels) - 1}.",
-        )
-    shape = image.spatial_shape(config.level)
-    check_volume(recipe, image)
-    for name in ("block", "overlap", "patch", "halo", "roi"):
-        value = getattr(config, name)
-        if value is not None and len(value) != len(shape):
-            raise ConfigError(
-                f"{name} must have one entry per spatial axis {','.join(image.spatial)}",
-                f"{len(value)} entries",
-                f"Give {len(shape)}.",
-            )
-    check_planes(recipe, config, len(shape))
-    return shape
-
-
-def asked_region(image: Image, recipe: ModelRecipe, config: SegmentConfig) -> Box:
-    """The part of ``config.level`` that is asked for, if model and settings fit the image.
-
-    Raises
-    ------
-    ConfigError
-    """
-    shape = _check_image(image, recipe, config)
-    if config.roi is None:
-        return Box((0,) * len(shape), shape)
-    region = make_box(config.roi)
-    if any(not a < b <= n for a, b, n in zip(region.start, region.stop, shape, strict=True)):
-        raise ConfigError(
-            "a region must lie inside the volume and not be empty",
-            f"{region} in {_text(shape)}",
-            "Mend --roi.",
-        )
-    return region
 
 
 def _scaled(region: Box, old: tuple[int, ...], new: tuple[int, ...]) -> Box:

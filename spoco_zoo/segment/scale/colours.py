@@ -15,7 +15,7 @@ import numpy as np
 
 from spoco_zoo.errors import RemoteError, StoreError
 from spoco_zoo.segment.channels import COLOURS, some_colours
-from spoco_zoo.segment.plan import asked_region
+from spoco_zoo.segment.region import asked_region
 from spoco_zoo.segment.scale.looking import EDGE, middle_part, shown_channel
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from spoco_zoo.segment.cluster import cluster
 from spoco_zoo.segment.embed import embed
 from spoco_zoo.segment.network.inference import made_ready
 from spoco_zoo.segment.normalise import check_finite
-from spoco_zoo.segment.plan import asked_region
+from spoco_zoo.segment.region import asked_region
 from spoco_zoo.segment.review.audit import count_dropped
 from spoco_zoo.segment.review.hints import ENOUGH
 from spoco_zoo.segment.scale.decision import Look, choose_scale
