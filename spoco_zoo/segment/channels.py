@@ -28,8 +28,8 @@ FEW_PLANES = 12
 """Stacks of no more are often one layer of objects, in and out of focus."""
 LOOK = 512
 """Edge of the part that decides between colours."""
-PLACES = ((1, 1), (0, 0), (2, 2), (0, 2), (2, 0))
-"""Where it may lie, in halves of the room that there is."""
+HALVES = ((1, 1), (0, 0), (2, 2), (0, 2), (2, 0))
+"""Where it may lie (Y, X), in halves of the room that there is."""
 
 
 def choose_axes(image: Image, recipe: ModelRecipe) -> Image:
@@ -134,7 +134,7 @@ def some_colours(
     is grey.
     """
     whole = region or tuple(slice(0, n) for n in image.spatial_shape(level))
-    for y, x in PLACES:
+    for y, x in HALVES:
         where = []
         for axis, part, place in zip(image.spatial, whole, (0, y, x)[-len(whole) :], strict=True):
             edge = min(part.stop - part.start, LOOK if axis != "z" else 1)

@@ -39,8 +39,8 @@ __all__ = ["EDGE", "Shown", "find_scale", "middle_part", "scale_is_open", "shown
 EDGE = 384
 """Of the part that is looked at, in voxels of the network at most twice as many: 0.5 GB."""
 UNREAD = "A part of the image cannot be read: the network sees it at its own size (--zoom)."
-PLACES = ((2, 2), (1, 1), (3, 3), (1, 3), (3, 1))
-"""Where it may lie, in quarters of an image's sides."""
+QUARTERS = ((2, 2), (1, 1), (3, 3), (1, 3), (3, 1))
+"""Where its centre may lie (Y, X), in quarters of an image's sides."""
 MOST_READ = 2**26
 """Pixels that are read in search of a part that holds anything."""
 
@@ -195,7 +195,7 @@ def _note(zoom: float) -> str:
 def _places(region: Box) -> list[tuple[int, int]]:
     """Centres (Y, X) of the parts that are looked at."""
     (top, left), sides = region.start[-2:], region.shape[-2:]
-    return [(top + sides[0] * k // 4, left + sides[1] * j // 4) for k, j in PLACES]
+    return [(top + sides[0] * k // 4, left + sides[1] * j // 4) for k, j in QUARTERS]
 
 
 def middle_part(region: Box, edge: int) -> Box:
