@@ -1,4 +1,4 @@
-"""A small image with two objects, and folders of such pairs."""
+"""A small image with two objects, folders of such pairs, and settings of a run of a few steps."""
 
 from __future__ import annotations
 
@@ -10,6 +10,17 @@ import tifffile
 from spoco_zoo.config import TrainConfig
 from spoco_zoo.train.data import load_samples
 from spoco_zoo.train.files import pair_files
+
+TINY = TrainConfig(
+    iterations=4,
+    validate_every=2,
+    batch_size=2,
+    crop=(16, 16),
+    features=(4, 8),
+    embedding_dim=4,
+    warmup=2,
+    precision="float32",
+)
 
 
 def pair(folder: Path, name: str, image: np.ndarray, labels: np.ndarray) -> None:

@@ -8,24 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from spoco_zoo.config import TrainConfig
 from spoco_zoo.segment.cluster import cluster
 from spoco_zoo.train.crops import MOST_EMPTY, CropSampler, Geometry, teaches_background
 from spoco_zoo.train.data import Sample
 from spoco_zoo.train.run import train
 
-from .pictures import load, pair, picture
+from .pictures import TINY, load, pair, picture
 
-TINY = TrainConfig(
-    iterations=8,
-    validate_every=8,
-    batch_size=2,
-    crop=(16, 16),
-    features=(4, 8),
-    embedding_dim=4,
-    precision="float32",
-    split="split.json",
-)
+SETTINGS = TINY.model_copy(update={"iterations": 8, "validate_every": 8, "warmup": 100})
 NAMES = '{"train": ["a", "n0", "n1", "n2"], "val": ["b"]}'
 
 
@@ -42,7 +32,7 @@ def folder_of(folder: Path, seed: int) -> Path:
 
 
 def trained(folder: Path, said: list[str], **changes: object) -> dict[str, torch.Tensor]:
-    config = TINY.model_copy(update={"split": str(folder / "split.json"), **changes})
+    config = SETTINGS.model_copy(update={"split": str(folder / "split.json"), **changes})
     done = train(
         folder / "images",
         folder / "labels",

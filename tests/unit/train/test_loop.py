@@ -27,23 +27,7 @@ from spoco_zoo.train.run import Initial, train
 from spoco_zoo.train.validate import embed_cases, score_cases
 from spoco_zoo.workflow import adopt_network, start_from
 
-TINY = TrainConfig(
-    iterations=4,
-    validate_every=2,
-    batch_size=2,
-    crop=(16, 16),
-    features=(4, 8),
-    embedding_dim=4,
-    warmup=2,
-    precision="float32",
-)
-
-
-@pytest.fixture(scope="module")
-def data(
-    draw_pairs: Callable[[Path, int, int], Path], tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    return draw_pairs(tmp_path_factory.mktemp("pairs"), 3, 32)
+from .pictures import TINY
 
 
 def run(

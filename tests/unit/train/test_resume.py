@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import tifffile
 import torch
 from typer.testing import CliRunner
 
@@ -28,17 +27,11 @@ precision: float32
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(
+    draw_pairs: Callable[[Path, int, int], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """A folder of images and labels, and a finished run on them, with a page."""
-    folder = tmp_path_factory.mktemp("finished")
-    rng = np.random.default_rng(0)
-    for n in range(3):
-        labels = np.zeros((32, 32), np.uint16)
-        labels[4:12, 4:12], labels[16:28, 14:26] = 1, 2
-        image = labels * 60 + rng.integers(0, 20, labels.shape)
-        for kind, values in (("images", image.astype(np.uint8)), ("labels", labels)):
-            (folder / kind).mkdir(exist_ok=True)
-            tifffile.imwrite(folder / kind / f"{n}.tif", values)
+    folder = draw_pairs(tmp_path_factory.mktemp("finished"), 3, 32)
     (folder / "c.yaml").write_text(SETTINGS)
     done = train(folder)
     assert done.exit_code == 0, done.output

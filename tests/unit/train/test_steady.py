@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,24 +19,9 @@ from spoco_zoo.train.run import Initial, train
 from spoco_zoo.train.steady import choose_steady, halfway, known_clustering
 from spoco_zoo.workflow import start_from
 
-TINY = TrainConfig(
-    iterations=4,
-    validate_every=2,
-    batch_size=2,
-    crop=(16, 16),
-    features=(4, 8),
-    embedding_dim=4,
-    warmup=2,
-    precision="float32",
-)
+from .pictures import TINY
+
 KNOWN = ClusteringConfig(foreground=2.6, bandwidth=1.7, smoothness=0.6, min_size=9)
-
-
-@pytest.fixture(scope="module")
-def data(
-    draw_pairs: Callable[[Path, int, int], Path], tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    return draw_pairs(tmp_path_factory.mktemp("pairs"), 3, 32)
 
 
 def run(data: Path, out: Path, initial: Initial | None = None, **options: Any) -> TrainResult:
