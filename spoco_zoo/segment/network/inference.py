@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from spoco_zoo.nets.model import Embedder
     from spoco_zoo.segment.blocks import BlockGrid
 
-__all__ = ["GRAPH_VOXELS", "folded", "made_ready", "uses_bfloat16", "worth_graphs"]
+__all__ = ["folded", "made_ready", "uses_bfloat16", "worth_graphs"]
 
 GRAPH_VOXELS = 2**20
 """For fewer voxels graphs cost more (0.2 s, nearly all of it for importing onnx) than they save."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -42,6 +44,7 @@ NETS = {
 }
 
 
+@cache
 def plain_network(net: NetConfig) -> torch.nn.Module:
     """Fixed random weights, with batch statistics that are not the defaults."""
     torch.manual_seed(0)
@@ -53,6 +56,7 @@ def plain_network(net: NetConfig) -> torch.nn.Module:
     return built.eval()
 
 
+@cache
 def network(net: NetConfig) -> Embedder:
     """The same network as `segment` runs it on large images."""
     return made_ready(plain_network(net), torch.device("cpu"), "auto", graphs=True)
@@ -62,6 +66,15 @@ def volume_field(net: NetConfig, shape, cores, halo, blend) -> Field:
     factor = pooling_factor(net)
     patch = tuple(2 * h + c * f for h, c, f in zip(halo, cores, factor, strict=True))
     return make_field(shape, patch, halo, factor=factor, radius=receptive_radius(net), blend=blend)
+
+
+def drawn_field(net: NetConfig, data) -> tuple[np.ndarray, Field]:
+    """A small image of noise, and patches of any kind over it."""
+    shape = tuple(data.draw(st.integers(5, 40 if net.ndim == 2 else 18)) for _ in range(net.ndim))
+    halo = tuple(f * data.draw(st.integers(0, 2)) for f in pooling_factor(net))
+    cores = [data.draw(st.integers(1, 3)) for _ in shape]
+    field = volume_field(net, shape, cores, halo, data.draw(st.sampled_from(BLENDS)))
+    return np.random.default_rng(1).normal(size=(1, *shape)).astype(np.float32), field
 
 
 def embedded(net: NetConfig, image: np.ndarray, field: Field, region: Box) -> np.ndarray:
@@ -121,11 +134,8 @@ def test_touching_lists_the_patches_with_weight(grid: AxisGrid, data) -> None:
 @pytest.mark.parametrize("name", NETS)
 def test_a_voxel_has_one_embedding_whatever_the_region(name: str, data) -> None:
     net = NETS[name]
-    shape = tuple(data.draw(st.integers(5, 40 if net.ndim == 2 else 18)) for _ in range(net.ndim))
-    halo = tuple(f * data.draw(st.integers(0, 2)) for f in pooling_factor(net))
-    cores = [data.draw(st.integers(1, 3)) for _ in shape]
-    field = volume_field(net, shape, cores, halo, data.draw(st.sampled_from(BLENDS)))
-    image = np.random.default_rng(1).normal(size=(1, *shape)).astype(np.float32)
+    image, field = drawn_field(net, data)
+    shape = image.shape[1:]
     whole = embedded(net, image, field, Box((0,) * net.ndim, shape))
     start = tuple(data.draw(st.integers(0, n - 1)) for n in shape)
     stop = tuple(data.draw(st.integers(a + 1, n)) for a, n in zip(start, shape, strict=True))
@@ -176,11 +186,8 @@ def test_folding_changes_the_last_bits_only(name: str) -> None:
 @pytest.mark.parametrize("name", NETS)
 def test_outputs_kept_from_region_to_region_do_not_show(name: str, data) -> None:
     net = NETS[name]
-    shape = tuple(data.draw(st.integers(5, 40 if net.ndim == 2 else 18)) for _ in range(net.ndim))
-    halo = tuple(f * data.draw(st.integers(0, 2)) for f in pooling_factor(net))
-    cores = [data.draw(st.integers(1, 3)) for _ in shape]
-    field = volume_field(net, shape, cores, halo, data.draw(st.sampled_from(BLENDS)))
-    image = np.random.default_rng(1).normal(size=(1, *shape)).astype(np.float32)
+    image, field = drawn_field(net, data)
+    shape = image.shape[1:]
     step, overlap = data.draw(st.integers(3, 20)), data.draw(st.integers(0, 6))
     spans = [
         (max(a - overlap, 0), min(a + step + overlap, shape[-1])) for a in range(0, shape[-1], step)

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from test_field import NETS, plain_network
 
 from spoco_zoo.segment import segment
+from spoco_zoo.segment.blocks import make_grid
 from spoco_zoo.segment.network.graph import GraphUNet, build_graph
-from spoco_zoo.segment.network.inference import GRAPH_VOXELS, folded, made_ready
+from spoco_zoo.segment.network.inference import folded, made_ready, worth_graphs
 
 CPU = torch.device("cpu")
 
@@ -77,9 +78,17 @@ def test_graphs_are_for_2d_on_a_cpu_in_float32_and_replace_parts_of_networks_too
     assert type(wrapped[0]) is type(flat)
 
 
-@pytest.mark.parametrize("side", [1000, 1024])
-def test_only_large_images_pay_for_graphs(side: int, tmp_path: Path, sessions) -> None:
+def test_a_megapixel_is_worth_a_graph() -> None:
+    grids = [make_grid((side, side), (512, 512), (32, 32)) for side in (1000, 1024)]
+    assert [worth_graphs(grid) for grid in grids] == [False, True]
+
+
+@pytest.mark.parametrize("side", [200, 256])
+def test_only_large_images_pay_for_graphs(
+    side: int, tmp_path: Path, sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spoco_zoo.segment.network.inference.GRAPH_VOXELS", 2**16)
     image = np.random.default_rng(0).integers(0, 900, (side, side)).astype(np.uint16)
     tifffile.imwrite(tmp_path / "image.tif", image)
     segment(tmp_path / "image.tif", "nuclei-fluo-2d")
-    assert len(sessions) == (side**2 >= GRAPH_VOXELS)
+    assert len(sessions) == (side == 256)
