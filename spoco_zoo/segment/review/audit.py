@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from scipy import ndimage
@@ -31,9 +31,25 @@ __all__ = [
 ]
 
 
+class _Tally:
+    """Numbers that add up field by field."""
+
+    LARGEST: ClassVar[tuple[str, ...]] = ()
+    """Fields of which the larger one stays."""
+
+    def __add__(self, other: Self) -> Self:
+        # A run that goes on does this for every line of its ledger.
+        mine, others = vars(self), vars(other)
+        merged = {name: value + others[name] for name, value in mine.items()}
+        largest = {name: max(mine[name], others[name]) for name in self.LARGEST}
+        return type(self)(**merged | largest)
+
+
 @dataclass(frozen=True)
-class BlockTally:
+class BlockTally(_Tally):
     """Sums over blocks."""
+
+    LARGEST = ("disagreement_worst",)
 
     blocks: int = 0
     local_objects: int = 0
@@ -55,9 +71,6 @@ class BlockTally:
     dropped: int = 0
     """Connected parts of the foreground of cores that belong to no object."""
     dropped_voxels: int = 0
-
-    def __add__(self, other: BlockTally) -> BlockTally:
-        return BlockTally(**_merge(self, other, largest=("disagreement_worst",)))
 
     def summary(self, delta_var: float) -> dict[str, Any]:
         """Plain values; patch disagreement in units of `delta_var`, None if never measured."""
@@ -104,7 +117,7 @@ def count_dropped(
 
 
 @dataclass(frozen=True)
-class FaceTally:
+class FaceTally(_Tally):
     """Sums over block faces."""
 
     faces: int = 0
@@ -116,17 +129,6 @@ class FaceTally:
     """Pairs that overlap enough but whose embeddings differ."""
     cut: int = 0
     """Objects that a block sees passing its face and that have no partner beyond it."""
-
-    def __add__(self, other: FaceTally) -> FaceTally:
-        return FaceTally(**_merge(self, other))
-
-
-def _merge(a: Any, b: Any, largest: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Field-wise sum of two tallies, or maximum for the fields named."""
-    # A run that goes on does this for every line of its ledger.
-    mine, other = vars(a), vars(b)
-    merged = {name: value + other[name] for name, value in mine.items()}
-    return merged | {name: max(mine[name], other[name]) for name in largest}
 
 
 def count_cut(below: Side, above: Side, pairs: np.ndarray, axis: int, face: int) -> int:
