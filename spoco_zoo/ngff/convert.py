@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from spoco_zoo.errors import ConfigError, StoreError
 from spoco_zoo.locking import FORMER, put_in_place, workplace
@@ -33,7 +32,6 @@ def convert(
     series: int | None = None,
     projected: bool = False,
     overwrite: bool = False,
-    storage_options: Mapping[str, Any] | None = None,
     on_note: Callable[[str], None] | None = None,
     progress: Progress | None = None,
 ) -> None:
@@ -63,8 +61,6 @@ def convert(
         Of a stack the highest value of all planes at each pixel, an image without z.
     overwrite : bool
         Replace an existing target of the same kind.
-    storage_options : mapping, optional
-        Options for fsspec, remote sources only.
     on_note : callable, optional
         Told, before anything is written, what is taken for granted about the source.
     progress : callable, optional
@@ -80,7 +76,7 @@ def convert(
     LedgerError
         If another process is making the same target.
     """
-    image = open_image(source, storage_options=storage_options, series=series, numbers=labels)
+    image = open_image(source, series=series, numbers=labels)
     if projected:
         if labels:
             raise ConfigError("labels are not projected", "--labels", "Leave one of both out.")

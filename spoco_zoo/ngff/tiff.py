@@ -7,7 +7,8 @@ t, c, z, y, x of OME-Zarr, as a subset.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ __all__ = [
 
 MOST_CHANNELS = 4
 """Of unnamed axes, a last one of 2 to 4 holds channels."""
+PIXELS = "the pixels of a TIFF must be readable"
 _NAMES = {"T": "t", "C": "c", "S": "c", "Z": "z", "Y": "y", "X": "x"}
 
 
@@ -126,16 +128,23 @@ def open_tiff_level(path: str, series: int, level: int) -> TiffArray:
     StoreError
         If the file has been cut, or its pixels are stored in no way that can be read.
     """
-    try:
+    with _readable(PIXELS, path):
         return TiffArray(path, series, level)
+
+
+@contextmanager
+def _readable(rule: str, path: str | Path) -> Iterator[None]:
+    """Say in one line what tifffile makes of a damaged file.
+
+    The parser, the memory map and the codecs fail, each in its own ways: struct, Value, Key and
+    Index errors.
+    """
+    try:
+        yield
     except StoreError:
         raise
-    # Damaged files make the parser, the memory map or the codecs fail, each in its own way.
     except Exception as error:
-        reason = one_line(error)
-        raise StoreError(
-            "the pixels of a TIFF must be readable", f"{reason} ({path})", "Export the file again."
-        ) from error
+        raise StoreError(rule, f"{one_line(error)} ({path})", "Export the file again.") from error
 
 
 def inspect_tiff(path: str | Path, series: int | None = None) -> TiffInfo:
@@ -162,62 +171,52 @@ def inspect_tiff(path: str | Path, series: int | None = None) -> TiffInfo:
         mapped to t, c, z, y, x.
     """
     path = str(path)
-    try:
-        with open_tiff(path) as tiff:
-            if not tiff.series:
-                raise StoreError("a TIFF must hold an image", f"none in {path}", "Export it again.")
-            listed = tuple(f"{i}: {s.axes} {s.shape}" for i, s in enumerate(tiff.series))
-            own = own_series(tiff, path)
-            number = own[0] if series is None else series
-            if not 0 <= number < len(listed):
-                raise StoreError(
-                    "the series must be one of the file's",
-                    f"{number} for {path}",
-                    f"Choose from {'; '.join(listed)}.",
-                )
-            chosen = tiff.series[number]
-            check_colours(chosen.keyframe, path)
-            check_complete(tiff, chosen, path)
-            axes, order = _axis_order(chosen.axes, chosen.shape, path)
-            shapes = tuple(tuple(level.shape[i] for i in order) for level in chosen.levels)
-            sizes, names = calibration(tiff, number)
-            spatial = [axis for axis in axes if axis in "zyx"]
-            known = all(sizes.get(axis) for axis in spatial)
-            count = dict(zip(axes, shapes[0], strict=True)).get("c", 1)
-            return TiffInfo(
-                axes=axes,
-                shapes=shapes,
-                # By its name: Zarr does not know the same type under another C name.
-                dtype=np.dtype(np.dtype(chosen.dtype).newbyteorder("=").str),
-                voxel_size=tuple(sizes[axis] for axis in spatial) if known else None,
-                interval=sizes.get("t"),
-                channel_names=names if len(names) == count else (),
-                order=order,
-                series=listed,
-                colour=count in (3, 4) and "S" in chosen.axes,
-                guessed=_guessed(chosen.axes, chosen.shape),
-                incomplete="" if known else incomplete(sizes, spatial),
-                indexed=is_indexed(chosen.keyframe),
-                dark_is_high=chosen.keyframe.photometric == tifffile.PHOTOMETRIC.MINISWHITE,
-                number=number,
-                own=own,
-                files=files_of(chosen),
+    with _readable("a TIFF file must be readable", path), open_tiff(path) as tiff:
+        if not tiff.series:
+            raise StoreError("a TIFF must hold an image", f"none in {path}", "Export it again.")
+        listed = tuple(f"{i}: {s.axes} {s.shape}" for i, s in enumerate(tiff.series))
+        own = own_series(tiff, path)
+        number = own[0] if series is None else series
+        if not 0 <= number < len(listed):
+            raise StoreError(
+                "the series must be one of the file's",
+                f"{number} for {path}",
+                f"Choose from {'; '.join(listed)}.",
             )
-    except StoreError:
-        raise
-    # Damaged files make the parser fail in many ways: struct, Value, Key and Index errors.
-    except Exception as error:
-        raise StoreError(
-            "a TIFF file must be readable",
-            f"{one_line(error)} ({path})",
-            "Export the file again.",
-        ) from error
+        chosen = tiff.series[number]
+        check_colours(chosen.keyframe, path)
+        check_complete(tiff, chosen, path)
+        axes, order = _axis_order(chosen.axes, chosen.shape, path)
+        shapes = tuple(tuple(level.shape[i] for i in order) for level in chosen.levels)
+        sizes, names = calibration(tiff, number)
+        spatial = [axis for axis in axes if axis in "zyx"]
+        known = all(sizes.get(axis) for axis in spatial)
+        count = dict(zip(axes, shapes[0], strict=True)).get("c", 1)
+        return TiffInfo(
+            axes=axes,
+            shapes=shapes,
+            # By its name: Zarr does not know the same type under another C name.
+            dtype=np.dtype(np.dtype(chosen.dtype).newbyteorder("=").str),
+            voxel_size=tuple(sizes[axis] for axis in spatial) if known else None,
+            interval=sizes.get("t"),
+            channel_names=names if len(names) == count else (),
+            order=order,
+            series=listed,
+            colour=count in (3, 4) and "S" in chosen.axes,
+            guessed=_guessed(chosen.axes, chosen.shape),
+            incomplete="" if known else incomplete(sizes, spatial),
+            indexed=is_indexed(chosen.keyframe),
+            dark_is_high=chosen.keyframe.photometric == tifffile.PHOTOMETRIC.MINISWHITE,
+            number=number,
+            own=own,
+            files=files_of(chosen),
+        )
 
 
 def read_tiff(
-    path: str | Path, series: int | None = None
+    path: str | Path,
 ) -> tuple[NDArray[Any], tuple[str, ...], tuple[float, ...] | None, tuple[str, ...]]:
-    """Read one series of a TIFF file whole.
+    """Read the first image of a TIFF file whole.
 
     Returns
     -------
@@ -235,15 +234,9 @@ def read_tiff(
     StoreError
         If the file cannot be read or its axes are not understood.
     """
-    info = inspect_tiff(path, series)
-    try:
+    info = inspect_tiff(path)
+    with _readable(PIXELS, path):
         whole = TiffArray(str(path), info.number, 0).read([slice(0, n) for n in info.shapes[0]])
-    except Exception as error:
-        raise StoreError(
-            "the pixels of a TIFF must be readable",
-            f"{one_line(error)} ({path})",
-            "Export the file again.",
-        ) from error
     # A memory-mapped result would change, or fault, with the file.
     return np.array(whole), info.axes, info.voxel_size, info.channel_names
 
