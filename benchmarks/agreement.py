@@ -132,9 +132,15 @@ def places(labels: np.ndarray, grid: BlockGrid) -> np.ndarray:
     return result
 
 
+def renumbered(labels: np.ndarray) -> np.ndarray:
+    """The same objects as 1, 2, 3, ..., in the order of their ids."""
+    ids = np.unique(labels[labels > 0])
+    return np.where(labels > 0, np.searchsorted(ids, labels) + 1, 0)
+
+
 def differences(found: np.ndarray, whole: np.ndarray, grid: BlockGrid) -> dict[str, Any]:
     """How many objects are in both, and what became of the others."""
-    found = np.unique(found, return_inverse=True)[1].reshape(whole.shape)
+    found = renumbered(found)
     a, b, shared, size_a, size_b = shared_voxels(found, whole)
     real = (a > 0) & (b > 0)
     a, b, shared = a[real], b[real], shared[real]
@@ -172,8 +178,7 @@ def differences(found: np.ndarray, whole: np.ndarray, grid: BlockGrid) -> dict[s
 
 def accuracy(found: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     """AP at three thresholds, and the variation of information."""
-    ids = np.unique(found, return_inverse=True)[1].reshape(truth.shape)
-    of = score(ids.astype(np.int32), truth)
+    of = score(renumbered(found).astype(np.int32), truth)
     return {
         "ap50": round(of.ap50, 3),
         "ap75": round(of.ap75, 3),
@@ -186,10 +191,7 @@ def same_in_both(one: np.ndarray, other: np.ndarray) -> int:
     from spoco_zoo.metrics import best_ious
 
     pairs = Contingency()
-    ids = (
-        np.unique(a, return_inverse=True)[1].reshape(a.shape).astype(np.int32) for a in (one, other)
-    )
-    pairs.update(*ids)
+    pairs.update(*(renumbered(labels).astype(np.int32) for labels in (one, other)))
     return int((best_ious(pairs) >= SAME).sum())
 
 
