@@ -1,4 +1,7 @@
-"""What a finished run tells its user: that the image may not be what the model was trained on."""
+"""What a finished run tells its user: that the image may not be what the model was trained on.
+
+Here by its objects; by its intensities in `spoco_zoo.segment.review.light`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spoco_zoo.intensities import divisor
+from spoco_zoo.segment.review.light import hint_few, hint_light
 from spoco_zoo.segment.scale.fit import stated_size
 from spoco_zoo.sizes import are_near, equivalent_diameter
 
@@ -24,8 +27,6 @@ __all__ = [
     "MUCH",
     "hint",
     "hint_dropped",
-    "hint_few",
-    "hint_light",
     "hint_merged",
     "hint_nothing",
     "hint_scale",
@@ -33,8 +34,6 @@ __all__ = [
     "hint_thin",
 ]
 
-LEAN = 0.1
-"""An image leans to the other side than those of the training if both do by as much as this."""
 MERGED = 4
 """Times the size that 95 % of the training's objects do not reach; nothing is as large."""
 ENOUGH = 10
@@ -64,7 +63,7 @@ UNSURE = (
 def hint(
     plan: Plan, bins: Mapping[str, int], statistics: Sequence[Statistics], blocks: BlockTally
 ) -> str:
-    """All that is to be said of a finished run; see the other functions `hint_...`.
+    """All that is to be said of a finished run; see the functions `hint_...`.
 
     Parameters
     ----------
@@ -313,79 +312,3 @@ def _typical(bins: Mapping[str, int]) -> float:
     lows = sorted(map(int, bins))
     held = np.cumsum([bins[str(low)] * low for low in lows])
     return 1.5 * lows[int(np.searchsorted(held, held[-1] / 4))]
-
-
-def hint_few(statistics: Sequence[Statistics]) -> str:
-    """What to tell a user of whose image few voxels make most of the contrast."""
-    apart = max((one.apart for one in statistics), key=abs, default=0.0)
-    if not apart:
-        return ""
-    side = "brighter" if apart > 0 else "darker"
-    return (
-        f"{100 * abs(apart):.2g} % of all voxels are so much {side} than the others that the "
-        "network saw next to no contrast in these. If they are hot pixels, a scale bar or text, "
-        "crop the image (--roi does not help: all of it is looked at), or replace these voxels by "
-        "its median."
-    )
-
-
-def hint_light(
-    statistics: Sequence[Statistics], recipe: ModelRecipe, step: float = 0.0, *, odd: bool = False
-) -> str:
-    """What to tell a user whose image is dark where those of the training are bright.
-
-    Objects cover less than half of most images, so the median lies on the background's side of
-    the mean.
-
-    Parameters
-    ----------
-    statistics : sequence of Statistics
-        Of every time point.
-    recipe : ModelRecipe
-    step : float
-        Between two values that the image can hold: 1 for integers.
-    odd : bool
-        Whether the labels look wrong anyhow. Then a bright image is told of even where the
-        recipe does not know those of the training, as most stains are bright on dark.
-
-    Returns
-    -------
-    str
-        Empty if there is nothing to tell.
-    """
-    if not statistics:
-        return ""
-    lean = float(np.median([_lean(one, step) * (-1 if one.inverted else 1) for one in statistics]))
-    if recipe.lean is None:
-        if not odd or lean < LEAN:
-            return ""
-        return (
-            "Most of what the network saw is bright, with less that is dark. A model of bright "
-            "objects or outlines needs it the other way round: if labels look wrong, "
-            f"{_other_light(statistics)}."
-        )
-    if min(abs(lean), abs(recipe.lean)) < LEAN or lean * recipe.lean > 0:
-        return ""
-    most, few = ("bright", "dark") if lean > 0 else ("dark", "bright")
-    return (
-        f"Most of what the network saw is {most}, with less that is {few}; in the images that the "
-        f"model was trained on it was the other way round. If objects are {few}, and labels look "
-        f"wrong, {_other_light(statistics)}."
-    )
-
-
-def _other_light(statistics: Sequence[Statistics]) -> str:
-    """What makes the network see bright and dark the other way round."""
-    return "leave --invert out" if all(one.inverted for one in statistics) else "try --invert"
-
-
-def _lean(one: Statistics, step: float) -> float:
-    """How far the median of an image is from its mean, in deviations, where that tells anything.
-
-    The median of integers may be half a step off by itself. And where the ground was left out
-    as a frame, what is left is mostly objects.
-    """
-    cut = one.low if one.lean > 0 else one.high
-    if np.isfinite(cut):
-        return 0.0
-    return float(np.sign(one.lean) * max(abs(one.lean) - 0.5 * step / divisor(one.std), 0.0))

@@ -9,7 +9,8 @@ from test_fit import planned, recipe
 
 from spoco_zoo.intensities import Statistics
 from spoco_zoo.segment.review.audit import BlockTally
-from spoco_zoo.segment.review.hints import hint, hint_few, hint_light, hint_nothing, hint_sizes
+from spoco_zoo.segment.review.hints import hint, hint_nothing, hint_sizes
+from spoco_zoo.segment.review.light import hint_few, hint_light
 
 
 def test_objects_of_unusual_size_are_told() -> None:
