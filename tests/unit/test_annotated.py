@@ -18,7 +18,8 @@ from spoco_zoo.config import TrainConfig
 from spoco_zoo.errors import ConfigError, DataError
 from spoco_zoo.nets.model import load_run
 from spoco_zoo.train.files import pair_files
-from spoco_zoo.tuning import TuneResult, tune_model
+from spoco_zoo.tuning import tune_model
+from spoco_zoo.tuning_result import TuneResult
 
 
 def write_pair(folder: Path, image: np.ndarray, labels: np.ndarray, size: float | None) -> Path:

@@ -22,7 +22,8 @@ from spoco_zoo.errors import BundleError, ConfigError, LedgerError, StoreError
 from spoco_zoo.locking import LOCK, RunLock
 from spoco_zoo.metrics import score
 from spoco_zoo.train.validate import Tuning
-from spoco_zoo.tuning import MethodResult, TuneResult, store_winner, tune_model
+from spoco_zoo.tuning import tune_model
+from spoco_zoo.tuning_result import MethodResult, TuneResult, store_winner
 
 
 @pytest.fixture(scope="module")
