@@ -122,7 +122,7 @@ def meant(model: Any, asked: str) -> str:
 
     Parameters
     ----------
-    model : type of spoco_zoo.config.Config
+    model : type of spoco_zoo.settings.Config
         The settings.
     asked : str
         Name, after those of settings that hold it: ``clustering.bandwith``.

@@ -32,7 +32,8 @@ EVERYWHERE = {
 PARTS = ("config", "nets", "ngff", "train", "bundle", "segment")
 MAY_IMPORT = {
     "errors": set(),
-    "config": {"settings_file", "wording"},
+    "config": {"settings"},
+    "settings": {"settings_file", "wording"},
     "settings_file": set(),
     "intensities": {"outliers"},
     "locking": set(),
