@@ -34,8 +34,10 @@ if TYPE_CHECKING:
 
     from spoco_zoo.ngff import Image, LabelTarget
 
-__all__ = ["Plan", "make_plan"]
+__all__ = ["FORMAT", "Plan", "make_plan"]
 
+FORMAT = "7"
+"""Raised with every change that gives a voxel another label, or a file another content."""
 DISK_BYTES = 1.5
 """Disk that a voxel may need: staged and final labels, slabs, pyramid, all compressed."""
 
@@ -166,8 +168,7 @@ class Plan:
         source = repr((image.uri, image.axes, image.levels, str(image.dtype)))
         settings = self.config.model_dump(mode="json")
         return {
-            # Raised with every change that gives a voxel another label, or a file another content.
-            "format": "7",
+            "format": FORMAT,
             "spoco-zoo": __version__,
             "model": model,
             "source": hashlib.sha256(source.encode()).hexdigest(),
