@@ -18,21 +18,19 @@ import numpy as np
 
 from spoco_zoo import ngff
 from spoco_zoo.errors import BlocksFailed, StoreError
-from spoco_zoo.segment.bookkeeping import Books
+from spoco_zoo.segment.bookkeeping import (
+    Books,
+    block_entry,
+    face_entry,
+    failed_text,
+    no_result,
+)
 from spoco_zoo.segment.checks import check_same_image
 from spoco_zoo.segment.execute import InProcess
 from spoco_zoo.segment.ledger import DOUBTS, REPORT
 from spoco_zoo.segment.mending import StagedItem, is_whole, staged_items
 from spoco_zoo.segment.normalise import are_alike, measure
-from spoco_zoo.segment.outcome import (
-    Event,
-    SegmentResult,
-    block_entry,
-    clear_folder,
-    face_entry,
-    failed_text,
-    no_result,
-)
+from spoco_zoo.segment.outcome import Event, SegmentResult, clear_folder
 from spoco_zoo.segment.output.final import CoreItem, fill_coarse, relabel_block
 from spoco_zoo.segment.output.levels import create_final, create_levels, open_levels, write_tiff
 from spoco_zoo.segment.output.pyramid import AxisStep, pyramid_steps
