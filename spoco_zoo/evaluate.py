@@ -23,7 +23,7 @@ from spoco_zoo.object_ids import check_ids
 from spoco_zoo.verbs import make_verb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from spoco_zoo.ngff import Image
 
@@ -97,14 +97,6 @@ class Evaluation:
         }
 
 
-@dataclass(frozen=True)
-class _Pairs:
-    """What to compare with what: (name, prediction, truth), sorted by name."""
-
-    pairs: tuple[tuple[str, Path | str, Path | str], ...]
-    without_truth: tuple[str, ...] = ()
-
-
 def evaluate(
     prediction: str | Path,
     truth: str | Path,
@@ -140,30 +132,32 @@ def evaluate(
     StoreError
         If an image cannot be read, or holds no label or several.
     """
-    found = _pairs(prediction, truth)
+    pairs, without_truth = _pairs(prediction, truth)
     images: list[ImageScores] = []
     tables: list[Contingency] = []
-    for number, (name, one, other) in enumerate(found.pairs, start=1):
+    for number, (name, one, other) in enumerate(pairs, start=1):
         for part, table in _count(name, find_labels(one), find_labels(other), ignore, on_region):
             images.append(ImageScores(part, score_counts(table)))
             tables.append(table)
         if on_image is not None:
-            on_image(name, number, len(found.pairs))
+            on_image(name, number, len(pairs))
     best = np.concatenate([best_ious(table) for table in tables])
     return Evaluation(
         images=tuple(images),
         mean=mean(image.scores for image in images),
         pooled=pooled(tables),
         iou_histogram=tuple(int(n) for n in np.histogram(best, bins=20, range=(0, 1))[0]),
-        without_truth=found.without_truth,
+        without_truth=without_truth,
     )
 
 
-def _pairs(prediction: str | Path, truth: str | Path) -> _Pairs:
-    """Match two images, or the contents of two folders by name."""
+def _pairs(
+    prediction: str | Path, truth: str | Path
+) -> tuple[Sequence[tuple[str, Path | str, Path | str]], tuple[str, ...]]:
+    """Two images, or those of two folders by name: name, prediction, truth; what has no truth."""
     folders = [is_plain_folder(place) for place in (prediction, truth)]
     if not any(folders):
-        return _Pairs(((stem(Path(truth)), prediction, truth),))
+        return [(stem(Path(truth)), prediction, truth)], ()
     if not all(folders):
         raise DataError(
             "prediction and truth must both be an image, or both a folder of images",
@@ -178,10 +172,8 @@ def _pairs(prediction: str | Path, truth: str | Path) -> _Pairs:
             f"{len(missing)} of {len(truths)} without in {prediction}, the first is {missing[0]!r}",
             "Segment these images too, or move their truth out of the folder.",
         )
-    return _Pairs(
-        tuple((name, predictions[name], truths[name]) for name in sorted(truths)),
-        tuple(sorted(predictions.keys() - truths.keys())),
-    )
+    pairs = [(name, predictions[name], truths[name]) for name in sorted(truths)]
+    return pairs, tuple(sorted(predictions.keys() - truths.keys()))
 
 
 def _by_name(folder: Path) -> dict[str, Path]:
