@@ -8,7 +8,6 @@ Memory holds one block, and one row per object.
 
 from __future__ import annotations
 
-import importlib.util
 from contextlib import suppress
 from math import prod
 from pathlib import Path
@@ -17,10 +16,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from spoco_zoo import ngff
-from spoco_zoo.errors import ConfigError, DataError, StoreError
+from spoco_zoo.errors import ConfigError
+from spoco_zoo.label_places import align, check_place
 from spoco_zoo.label_sums import check_one_channel, sum_blocks
-from spoco_zoo.replacing import replacing
 from spoco_zoo.sizes import equivalent_diameter
+from spoco_zoo.tables import FORMULA
 from spoco_zoo.verbs import make_verb
 
 if TYPE_CHECKING:
@@ -32,11 +32,7 @@ if TYPE_CHECKING:
     from spoco_zoo.ngff import Image
     from spoco_zoo.sums import Sums
 
-__all__ = ["FORMULA", "check_table_path", "measure", "write_table"]
-
-SUFFIXES = (".csv", ".parquet")
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes the rest of a cell for a formula after."""
+__all__ = ["measure"]
 
 
 def measure(
@@ -111,7 +107,7 @@ def measure(
         level, offset = align(found, source)
     else:
         offset = tuple(start) if start is not None else (0,) * len(found.spatial)
-        _check_place(found, source, level, offset)
+        check_place(found, source, level, offset)
     if on_note is not None:
         for note in source.notes:
             on_note(note)
@@ -142,87 +138,6 @@ def _sums(
     return sum_blocks(labels, when, image.n_channels, values, on_block)
 
 
-def align(labels: Image, image: Image) -> tuple[int, tuple[int, ...]]:
-    """Find the level of an image, and the offset in it, that a label image lies on.
-
-    Returns
-    -------
-    level : int
-    offset : tuple of int
-        Of the labels in voxels of the level, per spatial axis.
-
-    Raises
-    ------
-    DataError
-        If no level has the labels' voxels.
-    """
-    n = len(labels.spatial)
-    if labels.spatial == image.spatial and labels.n_times == image.n_times:
-        own = labels.levels[0]
-        # Only OME-Zarr says where in its image a label begins.
-        levels = image.levels if labels.kind == "ome-zarr" else ()
-        for number, level in enumerate(levels):
-            if np.allclose(level.scale[-n:], own.scale[-n:], rtol=1e-3, atol=0):
-                shift = np.subtract(own.translation[-n:], level.translation[-n:])
-                offset = np.rint(shift / np.asarray(own.scale[-n:])).astype(int)
-                stop = offset + labels.spatial_shape()
-                if (offset >= 0).all() and (stop <= image.spatial_shape(number)).all():
-                    return number, tuple(int(o) for o in offset)
-        # Label files often lose their voxel size: an equal shape is enough.
-        if labels.spatial_shape() == image.spatial_shape():
-            return 0, (0,) * n
-    raise DataError(
-        "labels must cover their image, one of its levels, or a region of one",
-        f"{_shape(labels)} in {labels.uri} for {_shape(image)} in {image.uri}",
-        "Give the image that was segmented; of a region or coarser level, its labels as OME-Zarr.",
-    )
-
-
-def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Write a table as CSV or Parquet, under a temporary name until complete.
-
-    Raises
-    ------
-    ConfigError
-        If the name ends otherwise, or Parquet cannot be written here.
-    StoreError
-        If the place cannot be written.
-    """
-    check_table_path(path)
-    try:
-        with replacing(path) as partial:
-            if path.suffix.lower() == ".csv":
-                table.to_csv(partial, index=False)
-            else:
-                table.to_parquet(partial, index=False)
-    except OSError as error:
-        raise StoreError(
-            "the table must go to a folder that can be written", str(error), "Choose another --out."
-        ) from error
-
-
-def check_table_path(path: Path) -> None:
-    """Refuse a table that could not be written, before anything is measured."""
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise ConfigError(
-            "a table must be named .csv or .parquet", str(path), "Choose another --out."
-        )
-    if suffix == ".parquet" and not _has_pyarrow():
-        raise ConfigError(
-            "Parquet needs the package pyarrow",
-            "an installation without it",
-            "Install it with `pip install 'spoco-zoo[parquet]'`, or write .csv.",
-        )
-
-
-def _has_pyarrow() -> bool:
-    try:
-        return importlib.util.find_spec("pyarrow") is not None
-    except ValueError:  # it was switched off for this process
-        return False
-
-
 class _Sizes(NamedTuple):
     """Voxel size and origin of labels per spatial axis, in um or px."""
 
@@ -242,28 +157,6 @@ def _checked_size(asked: Sequence[float], labels: Image) -> tuple[float, ...]:
         f"{asked} for {labels.uri}",
         f"Give {len(labels.spatial)}.",
     )
-
-
-def _check_place(labels: Image, image: Image, level: int, start: Sequence[int]) -> None:
-    """Refuse a level that is not there, and labels that leave it."""
-    if level not in range(len(image.levels)):
-        raise ConfigError(
-            f"the level must be 0 to {len(image.levels) - 1}",
-            f"{level!r} for {image.uri}",
-            "Choose another.",
-        )
-    shape = image.spatial_shape(level)
-    inside = len(start) == len(shape) == len(labels.spatial) and all(
-        first >= 0 and first + n <= most
-        for first, n, most in zip(start, labels.spatial_shape(), shape, strict=True)
-    )
-    if not inside:
-        raise DataError(
-            "labels must lie inside the level of their image",
-            f"{_shape(labels)} in {labels.uri} from voxel {tuple(start)} on for level {level} "
-            f"of shape {shape} in {image.uri}",
-            "Correct level and start.",
-        )
 
 
 def _sizes(
@@ -335,10 +228,6 @@ def _prefixes(channels: Sequence[str]) -> list[str]:
     while len(set(names)) < len(names):
         names = [n if names.count(n) == 1 else f"{n}_{i}" for i, n in enumerate(names)]
     return names
-
-
-def _shape(image: Image) -> str:
-    return f"axes {','.join(image.axes)} of shape {image.levels[0].shape}"
 
 
 make_verb(__name__)

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from spoco_zoo.label_places import align
 from spoco_zoo.label_sums import sum_objects
-from spoco_zoo.measure import align
 from spoco_zoo.ngff.store import whole_chunks
 
 if TYPE_CHECKING:

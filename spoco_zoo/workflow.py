@@ -9,7 +9,7 @@ from spoco_zoo import run_folder
 from spoco_zoo.bundle.load import load_model
 from spoco_zoo.config import SegmentConfig, TrainConfig
 from spoco_zoo.errors import ConfigError, InputError
-from spoco_zoo.measure import measure, write_table
+from spoco_zoo.measure import measure
 from spoco_zoo.nets.model import own_network
 from spoco_zoo.nets.unet import SpocoUNet
 from spoco_zoo.pictures import write_segmentation_page
@@ -21,6 +21,7 @@ from spoco_zoo.segment import segment
 from spoco_zoo.segment.cluster import cluster
 from spoco_zoo.segment.cluster.learn import learn_scores
 from spoco_zoo.sizes import size_text
+from spoco_zoo.tables import write_table
 from spoco_zoo.train.checkpoint import RunFolder
 from spoco_zoo.train.layouts import find_pairs
 from spoco_zoo.train.remarks import remark_scale, stated_voxel_size

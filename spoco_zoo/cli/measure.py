@@ -26,8 +26,8 @@ def measure(
 
     Example: spoco-zoo measure labels.tif stack.tif --out objects.csv
     """
-    from spoco_zoo.measure import check_table_path, write_table
     from spoco_zoo.measure import measure as measure_objects
+    from spoco_zoo.tables import check_table_path, write_table
 
     check_table_path(out)
     check_file(out, "--out", ".csv", ".parquet")

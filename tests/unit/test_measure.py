@@ -20,9 +20,10 @@ from typer.testing import CliRunner
 from spoco_zoo import label_sums, ngff
 from spoco_zoo.cli import app
 from spoco_zoo.errors import ConfigError, DataError
-from spoco_zoo.measure import measure, write_table
+from spoco_zoo.measure import measure
 from spoco_zoo.ngff.store import tiles
 from spoco_zoo.sums import Sums, joined, sum_voxels
+from spoco_zoo.tables import write_table
 
 FIELDS = ("ids", "count", "places", "low", "high", "total", "least", "most")
 
