@@ -9,6 +9,7 @@ and a too new pydantic makes every model invalid.
 from __future__ import annotations
 
 import contextlib
+import gc
 import sys
 import warnings
 from dataclasses import dataclass
@@ -114,7 +115,7 @@ def official_test(
         Web links to take as alive rather than to open.
     """
     require_supported_pydantic()
-    with quietly(known_users):
+    with quietly(known_users), _little_garbage():
         known = _known_files(known_links)
         results = [_test_format(source, name, known) for name in formats]
     failed = [result for result in results if not result.passed]
@@ -165,6 +166,25 @@ def _digest(descr: object, name: str) -> OfficialResult:
         error=errors[0][:300] if errors else "",
     )
     return OfficialResult(summary.status, (check,), check.error)
+
+
+@contextlib.contextmanager
+def _little_garbage() -> Iterator[None]:
+    """Spare collections of garbage the objects that are there already.
+
+    The test collects each time that it lets a network go, of which it has many; to go through all
+    of torch's objects takes longer than the rest of it.
+    """
+    import bioimageio.core  # noqa: F401
+
+    if gc.get_freeze_count():  # by whoever calls: it stays so
+        yield
+        return
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 @contextlib.contextmanager

@@ -133,6 +133,7 @@ def test_a_wrong_test_output_does_not_pass(exported_2d: Exported, tmp_path: Path
     assert not result.passed
     assert result.status != "passed"
     assert [check.reproduced for check in result.formats] == [False, False]
+    assert not gc.get_freeze_count()  # what the test does not look through is looked through again
 
 
 @pytest.mark.parametrize("size", [(61, 75), (33, 52), (52, 130), (8, 9)])
