@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["FAR", "are_near", "equivalent_diameter", "size_text"]
+__all__ = ["FAR", "are_near", "bytes_text", "equivalent_diameter", "size_text"]
 
 FAR = 1.5
 """Factor between voxel sizes beyond which objects look to a network as if of another size."""
@@ -46,3 +46,12 @@ def equivalent_diameter(extent: Any, ndim: int) -> Any:
 def size_text(size: Sequence[float]) -> str:
     """Numbers along the axes, as in ``0.5 x 0.2 x 0.2``."""
     return " x ".join(f"{value:.4g}" for value in size)
+
+
+def bytes_text(count: float) -> str:
+    """A count of bytes with a unit."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.3g} {unit}"
+        count /= 1024
+    return f"{count:.4g} TiB"

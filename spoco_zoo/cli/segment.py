@@ -222,7 +222,7 @@ def _show_plan(
     machines: dict[str, Any],
 ) -> None:
     """What would be done with an image."""
-    from spoco_zoo.segment import check_machines, dry_run, guess_time
+    from spoco_zoo.segment import check_machines, dry_run, guess_time, remark_memory
     from spoco_zoo.segment.cluster import cluster
     from spoco_zoo.segment.network.models import read_model
 
@@ -230,8 +230,10 @@ def _show_plan(
     check_machines(workers, gpus, machines["scheduler"], device)
     loaded = read_model(model, settings.clustering)
     plan = dry_run(source, loaded, settings, **target)
-    guess = guess_time(plan, loaded, cluster, device=device, workers=workers or len(gpus) or 1)
-    show({**plan.summary(), "time": guess.text()})
+    local = workers or len(gpus)
+    guess = guess_time(plan, loaded, cluster, device=device, workers=local or 1)
+    memory = remark_memory(local, plan.worker_bytes)
+    show({**plan.summary(), "time": guess.text(), **({"memory": memory} if memory else {})})
 
 
 def _segment_image(

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from spoco_zoo.errors import ConfigError, one_line
+from spoco_zoo.nets.cores import keep_to_share
 
 __all__ = [
     "OUT_OF_MEMORY",
@@ -68,12 +69,15 @@ def check_device(name: str, *, here: bool = True) -> torch.device:
 def choose_device(name: str) -> torch.device:
     """``auto``, ``cpu``, ``cuda`` or ``cuda:I`` as a device that works.
 
+    torch then has no more threads than this process may use cores.
+
     Raises
     ------
     ConfigError
         If the device is unknown or absent.
     """
     device = find_device(name) if name == "auto" else check_device(name)
+    keep_to_share()
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:

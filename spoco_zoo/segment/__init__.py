@@ -18,7 +18,7 @@ from spoco_zoo.segment.guess import Guess, guess_time
 from spoco_zoo.segment.outcome import Event, Failure, SegmentResult
 from spoco_zoo.segment.plan import Plan, make_plan
 from spoco_zoo.segment.run import dry_run, segment
-from spoco_zoo.segment.workers.machines import check_machines
+from spoco_zoo.segment.workers.machines import check_machines, remark_memory
 from spoco_zoo.verbs import make_verb
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "guess_time",
     "make_plan",
     "open_labels",
+    "remark_memory",
     "segment",
 ]
 

@@ -28,6 +28,7 @@ from spoco_zoo.segment.tiling import (
     choose_overlap,
     choose_tiling,
 )
+from spoco_zoo.sizes import bytes_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -148,9 +149,9 @@ class Plan:
             "clustering": self.clustering.method,
             "output": self.output,
             "run folder": str(self.folder),
-            "memory per worker": _bytes(self.worker_bytes),
-            "disk needed": f"at most {_bytes(self.disk_bytes)}",
-            "disk free": _bytes(self.disk_free),
+            "memory per worker": bytes_text(self.worker_bytes),
+            "disk needed": f"at most {bytes_text(self.disk_bytes)}",
+            "disk free": bytes_text(self.disk_free),
             "notes": " ".join(self.notes) or "none",
         }
 
@@ -264,8 +265,8 @@ def make_plan(
     # A run that goes on has used much of it already, and a full disk ends it in one line.
     if plan.disk_free < plan.disk_bytes and not is_unfinished(folder):
         raise StoreError(
-            f"the run may need {_bytes(plan.disk_bytes)} of disk",
-            f"{_bytes(plan.disk_free)} free at {folder.parent}",
+            f"the run may need {bytes_text(plan.disk_bytes)} of disk",
+            f"{bytes_text(plan.disk_free)} free at {folder.parent}",
             "Free some, or choose another --output.",
         )
     return plan
@@ -343,12 +344,3 @@ def _disk_free(folder: Path) -> int:
 
 def _text(values: tuple[int, ...]) -> str:
     return " x ".join(map(str, values))
-
-
-def _bytes(count: float) -> str:
-    """A count of bytes with a unit."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.3g} {unit}"
-        count /= 1024
-    return f"{count:.4g} TiB"

@@ -55,7 +55,7 @@ from spoco_zoo.segment.plan import Plan, make_plan
 from spoco_zoo.segment.scale.colours import with_colour
 from spoco_zoo.segment.scale.looking import find_scale
 from spoco_zoo.segment.workers.failures import is_full, no_room
-from spoco_zoo.segment.workers.machines import check_machines
+from spoco_zoo.segment.workers.machines import check_machines, remark_memory
 from spoco_zoo.stopping import STOP, catch_interrupt
 
 if TYPE_CHECKING:
@@ -210,7 +210,8 @@ def segment(
     )
     plan = decide()
     told = on_event or (lambda event: None)
-    for note in plan.notes:
+    memory = remark_memory(workers or len(gpus), plan.worker_bytes)
+    for note in (*plan.notes, *([memory] if memory else [])):
         told(Event("plan", 1, 1, note))
     asked_low = config.precision == "bfloat16" and scheduler is None
     if asked_low and not has_bfloat16(find_device(device)):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spoco_zoo.errors import BundleError, ConfigError, one_line
+from spoco_zoo.nets.cores import keep_to_share
 from spoco_zoo.nets.model import Model
 from spoco_zoo.replacing import replacing
 from spoco_zoo.segment.network.inference import made_ready
@@ -113,6 +114,7 @@ def obtain_model(
     key = (ref.fingerprint, str(device), precision, graphs)
     known = _READY.get(key)
     if known is None:
+        keep_to_share()
         model = ref.model or _loaded(ref)
         ready = partial(made_ready, device=device, precision=precision, graphs=graphs)
         momentum = None if model.momentum is None else ready(model.momentum)

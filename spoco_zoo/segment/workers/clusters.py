@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from distributed import Client, SpecCluster
 
-__all__ = ["connect", "start_cluster"]
+__all__ = ["connect", "memory_here", "start_cluster"]
 
 PATIENCE = 120.0
 """Seconds that a scheduler may take to write its file."""
@@ -186,6 +186,13 @@ def _allow_files(count: int, workers: int) -> None:
         )
     if soft != resource.RLIM_INFINITY and soft < count:
         resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
+
+
+def memory_here() -> int:
+    """Bytes that all processes of this machine, or of its container, may use."""
+    from distributed.system import memory_limit
+
+    return memory_limit()
 
 
 def quiet() -> None:

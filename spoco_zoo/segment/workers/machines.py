@@ -9,11 +9,15 @@ import torch
 
 from spoco_zoo.errors import ConfigError
 from spoco_zoo.nets.device import check_device
+from spoco_zoo.sizes import bytes_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["check_machines", "check_workers"]
+__all__ = ["check_machines", "check_workers", "remark_memory"]
+
+LIBRARIES = 2**30
+"""Memory of a worker before its first block."""
 
 
 def check_machines(
@@ -52,6 +56,27 @@ def check_workers(workers: int, gpus: Sequence[str | int], scheduler: str | None
             f"--scheduler {scheduler} with --workers {workers} and --gpus {list(gpus)}",
             "Leave out --workers and --gpus, or --scheduler.",
         )
+
+
+def remark_memory(workers: int, worker_bytes: int) -> str | None:
+    """A line on workers of this machine that may need more memory than it, or its container, has.
+
+    The system then ends one or another again and again, which costs what these were at.
+    """
+    if workers == 0:
+        return None
+    from spoco_zoo.segment.workers.clusters import memory_here
+
+    here = memory_here()
+    needed = workers * (worker_bytes + LIBRARIES)
+    if needed <= here:
+        return None
+    fit = here // (worker_bytes + LIBRARIES)
+    remedy = f"--workers {fit}" if fit else "a smaller --block"
+    return (
+        f"{workers} workers may need {bytes_text(needed)} of memory, and here there are "
+        f"{bytes_text(here)}: the system may end some of them. Take {remedy}."
+    )
 
 
 def _check_gpus(gpus: Sequence[str], device: str) -> None:
