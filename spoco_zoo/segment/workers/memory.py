@@ -36,8 +36,13 @@ def keep_freed_memory() -> bool:
     """Let this process use freed memory again, and say whether its allocator can be told so.
 
     Memory in use is not larger for it, and what is kept is bounded. Anything but
-    glibc is left as it is.
+    glibc is left as it is. `return_freed_memory` leaves out what is there when this is first
+    called, libraries above all: else it takes a tenth of a second after each block to look
+    through that.
     """
+    if not gc.get_freeze_count():
+        gc.collect()
+        gc.freeze()
     mallopt = _from_libc("mallopt")
     settings = ((_TRIM, TRIM_THRESHOLD), (_MMAP, MMAP_THRESHOLD), (_ARENAS, 1))
     return mallopt is not None and all(mallopt(*setting) for setting in settings)

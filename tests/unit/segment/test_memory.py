@@ -45,6 +45,27 @@ print(kept, resident() - before)
 """
 
 
+FROZEN = """
+import gc
+import torch
+import weakref
+from spoco_zoo.segment.workers.memory import keep_freed_memory, return_freed_memory
+keep_freed_memory()
+looked_at = len(gc.get_objects())
+
+class Model:
+    def __init__(self):
+        self.me = self
+
+first = Model()
+seen = weakref.ref(first)
+keep_freed_memory()  # as before the next row of blocks
+del first
+return_freed_memory()
+print(gc.get_freeze_count(), looked_at, seen() is None)
+"""
+
+
 def page_faults(way: str) -> int:
     """Pages that the system had to give while 1 MiB was taken and freed 400 times."""
     environment = {**os.environ, "MALLOC_TRIM_THRESHOLD_": "65536"}
@@ -93,6 +114,15 @@ def test_an_array_in_a_cycle_is_freed_at_once() -> None:
     del holder
     return_freed_memory()
     assert held() is None
+
+
+def test_libraries_were_looked_through_after_each_block() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FROZEN], capture_output=True, check=True, text=True
+    )
+    libraries, looked_at, freed = done.stdout.split()
+    assert int(libraries) > 20 * int(looked_at)
+    assert freed == "True"  # what a worker loads later must not stay for ever
 
 
 def test_workers_grew_for_minutes_with_records_and_scattered_memory() -> None:
