@@ -83,7 +83,11 @@ def test_a_second_run_on_the_same_folder_is_refused(place: Path, tmp_path: Path)
     lock = tmp_path / "labels.spoco-run" / "lock.json"
     while not lock.exists() and first.poll() is None:
         time.sleep(0.002)
-    second = subprocess.run(command(place, out), capture_output=True, text=True)
+    first.send_signal(signal.SIGSTOP)  # else it may be done before the second has started
+    try:
+        second = subprocess.run(command(place, out), capture_output=True, text=True)
+    finally:
+        first.send_signal(signal.SIGCONT)
     assert second.returncode == 2
     assert "one run at a time" in second.stderr
     assert first.wait() == 0
