@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from bundle_runs import disks, make_run
 from hearing import all_ears
 
-IMAGES = 4
+IMAGES = 6  # more than are done while a signal is on its way
 
 
 @pytest.fixture(scope="module")
