@@ -233,10 +233,14 @@ class DaskExecutor:
         return max(self._workers, 1)
 
     def _count(self) -> None:
-        info = self._client.scheduler_info(n_workers=-1)
+        info = self._client.scheduler_info(n_workers=0)
         self._counted = time.monotonic()
-        if "workers" in info:  # else the scheduler is gone, of which the results in flight tell
-            self._workers = len(info["workers"])
+        if "workers" not in info:  # the scheduler is gone, of which the results in flight tell
+            return
+        # Before dask 2025.4 all workers are named and not counted; later as few as were asked for
+        # by whoever asked last, which is often the client itself, for none.
+        self._workers = info.get("n_workers", len(info["workers"]))
+        self._alone = self._alone and not self._workers
 
     def _check_connected(self, error: Exception) -> None:
         if self._client.status != "running":

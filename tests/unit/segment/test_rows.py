@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from math import sqrt
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from distributed import Client, LocalCluster
 from hypothesis import given
 from hypothesis import strategies as st
 
 from spoco_zoo.segment.blocks import BlockGrid
-from spoco_zoo.segment.execute import FEW, DaskExecutor, InProcess
+from spoco_zoo.segment.execute import FEW, NOBODY, DaskExecutor, InProcess
 from spoco_zoo.segment.rows import LONGEST_ROW, longest_row, rows_of
 
 
@@ -58,3 +62,48 @@ def test_workers_of_a_running_scheduler_may_still_be_on_their_way(
     )
     assert DaskExecutor(client, owned).workers == expected  # type: ignore[arg-type]
     assert InProcess().workers == 1
+
+
+@pytest.fixture
+def cluster() -> Iterator[LocalCluster]:
+    """Of two workers, in threads of this process."""
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None
+    ) as started:
+        started.wait_for_workers(2)
+        yield started
+
+
+class BusyClient(Client):
+    """Its own question, which it asks every two seconds, is answered after everyone else's."""
+
+    def scheduler_info(self, **options: Any) -> Any:
+        super().scheduler_info(**options)
+        self.sync(self._update_scheduler_info)
+        return self._scheduler_identity
+
+
+def test_workers_of_a_busy_scheduler_were_taken_to_be_gone(cluster: LocalCluster) -> None:
+    """One count in eight, of a scheduler that answered once a second."""
+    with BusyClient(cluster.scheduler_address) as client:
+        assert DaskExecutor(client, [cluster]).workers == 2
+
+
+def test_workers_that_went_again_were_not_told_of(cluster: LocalCluster) -> None:
+    told: list[str] = []
+    with Client(cluster.scheduler_address) as client:
+        executor = DaskExecutor(client)
+        executor.tell = told.append
+
+        def scale(workers: int) -> None:
+            cluster.scale(workers)
+            while len(cluster.scheduler.workers) != workers:
+                client.sync(client.scheduler.identity)
+            executor._counted = -math.inf
+
+        for _ in range(2):
+            scale(0)
+            executor._watch()
+            scale(1)
+            assert executor._present() == 1  # as it hands out items
+    assert told == [NOBODY, NOBODY]
