@@ -233,9 +233,12 @@ class DaskExecutor:
         return max(self._workers, 1)
 
     def _count(self) -> None:
+        self._counted = time.monotonic()
+        if self._client.status != "running":  # of which the results in flight tell, without a wait
+            return
         info = self._client.scheduler_info(n_workers=0)
         self._counted = time.monotonic()
-        if "workers" not in info:  # the scheduler is gone, of which the results in flight tell
+        if "workers" not in info:  # the scheduler is just gone
             return
         # Before dask 2025.4 all workers are named and not counted; later as few as were asked for
         # by whoever asked last, which is often the client itself, for none.

@@ -57,7 +57,7 @@ def test_workers_of_a_running_scheduler_may_still_be_on_their_way(
     present: int, owned: tuple[str, ...], expected: int
 ) -> None:
     client = SimpleNamespace(
-        dashboard_link=None,
+        status="running",
         scheduler_info=lambda n_workers: {"workers": dict.fromkeys(range(present))},
     )
     assert DaskExecutor(client, owned).workers == expected  # type: ignore[arg-type]
@@ -107,3 +107,9 @@ def test_workers_that_went_again_were_not_told_of(cluster: LocalCluster) -> None
             scale(1)
             assert executor._present() == 1  # as it hands out items
     assert told == [NOBODY, NOBODY]
+
+
+def test_a_scheduler_that_is_gone_was_asked_for_half_a_minute() -> None:
+    """Before the run ended, in which time SLURM kills what it has cancelled."""
+    client = SimpleNamespace(status="connecting")
+    assert DaskExecutor(client).workers == FEW  # type: ignore[arg-type]
