@@ -61,6 +61,7 @@ class RunLock:
     def __init__(self, folder: Path) -> None:
         self.path = folder / LOCK
         self._file = -1
+        self._mine: dict[str, Any] | None = None
 
     def __enter__(self) -> RunLock:
         while not self._is_ours():
@@ -76,13 +77,20 @@ class RunLock:
             }
             os.ftruncate(self._file, 0)
             os.pwrite(self._file, json.dumps(me).encode(), 0)
+            self._mine = self._read()
         except BaseException:
             os.close(self._file)
             raise
         return self
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
-        self.path.unlink(missing_ok=True)
+        # Not the lock of whoever took this one over, or whose file is in its place: to be told
+        # that a holder is gone for good is no proof.
+        ours = False
+        with contextlib.suppress(OSError):  # what another host removed cannot be read any more
+            ours = self._is_there() and self._read() == self._mine
+        if ours:
+            self.path.unlink(missing_ok=True)
         os.close(self._file)
 
     def _is_ours(self) -> bool:
@@ -98,11 +106,17 @@ class RunLock:
         except OSError:
             # A file system without locks: the holder's name in the file must do.
             return True
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(self._file), os.stat(self.path)):
-                return True
+        if self._is_there():
+            return True
         os.close(self._file)
         return False
+
+    def _is_there(self) -> bool:
+        """Whether the open file is the one in the folder."""
+        try:
+            return os.path.samestat(os.fstat(self._file), os.stat(self.path))
+        except FileNotFoundError:
+            return False
 
     def _read(self) -> dict[str, Any] | None:
         """Who is named in the file; None if it is empty or was cut while being written."""

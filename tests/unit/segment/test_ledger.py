@@ -145,6 +145,19 @@ def test_a_job_that_slurm_starts_again_takes_over_on_another_host(
         assert json.loads((tmp_path / LOCK).read_text())["restarts"] == 1
 
 
+@pytest.mark.parametrize("deleted", [False, True])
+def test_a_holder_that_was_not_gone_removed_the_lock_of_the_next_one(
+    tmp_path: Path, deleted: bool
+) -> None:
+    """Its node may only have been out of reach, or its user have told us that it was gone."""
+    with RunLock(tmp_path):
+        next_one = {**json.loads((tmp_path / LOCK).read_text()), "host": "elsewhere"}
+        if deleted:
+            (tmp_path / LOCK).unlink()
+        (tmp_path / LOCK).write_text(json.dumps(next_one))
+    assert json.loads((tmp_path / LOCK).read_text()) == next_one
+
+
 def test_a_later_process_with_the_same_number_is_not_the_holder(tmp_path: Path) -> None:
     with RunLock(tmp_path):
         holder = json.loads((tmp_path / LOCK).read_text())
