@@ -117,7 +117,7 @@ class Trainer:
         self.step, self.best, self.stale = 0, -1.0, 0
         self.ap50: float | None = None
         self.start: dict[str, Tensor] = {}  # see `keep`
-        self.unchanged = False  # what is published is the model to start from
+        self.outcome = ""  # what to tell of a model to start from that was kept
         self.running: dict[str, float] = {}
         self.seconds = 0.0
         self.saved = time.monotonic()

@@ -16,7 +16,14 @@ from spoco_zoo.replacing import replacing
 from spoco_zoo.train.checkpoint import RunFolder
 from spoco_zoo.train.data import object_sizes
 from spoco_zoo.train.momentum import make_momentum
-from spoco_zoo.train.steady import FEW_OBJECTS, choose_steady, clustering_stays, halfway
+from spoco_zoo.train.steady import (
+    CHANGED,
+    FEW_OBJECTS,
+    UNCHANGED,
+    choose_steady,
+    clustering_stays,
+    halfway,
+)
 from spoco_zoo.train.validate import Tuning, choose_by_scores, embed_cases, score_cases, tune
 
 if TYPE_CHECKING:
@@ -187,8 +194,11 @@ def choose_network(trainer: Trainer) -> tuple[nn.Module, nn.Module]:
             load_both(network, momentum, pair)
         judged.append(trainer.judge(network, momentum, samples)[:2])
     if trainer.start and not trainer.needs_both:
-        winner = choose_steady([scores.ap50 for _, scores in judged])
-        trainer.unchanged = winner == 0
+        found = [scores.ap50 for _, scores in judged]
+        objects = sum(len(sample.centres) for sample in samples)
+        objects //= 1 + trainer.split.undivided  # the same image twice
+        winner = choose_steady(found, objects)
+        trainer.outcome = CHANGED.format(found[0], found[winner]) if winner else UNCHANGED
         if winner > len(judged) // 2:
             trainer.start = {}  # it had to change wholly: the clustering need not stay either
     else:

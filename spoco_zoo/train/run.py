@@ -23,11 +23,11 @@ from spoco_zoo.train.remarks import remarks
 from spoco_zoo.train.setup import check_network, check_statistics, resolve
 from spoco_zoo.train.steady import (
     FEW_OBJECTS,
+    FREE,
     HELD,
     STEADY,
-    UNCHANGED,
     clustering_stays,
-    is_steady,
+    is_few,
     known_clustering,
 )
 from spoco_zoo.train.validate import score_cases
@@ -180,8 +180,8 @@ def train(
             if before is not None:
                 say(f"The model to start from has a validation AP@0.5 of {before:.3f} as it is.")
             # Where the background means something else, neither border nor weights can stay.
-            alike = initial.background == trainer.background
-            if ranks.agree(alike and is_steady(split.train, config, before), chosen):
+            alike = before is not None and initial.background == trainer.background
+            if ranks.agree(alike and is_few(split.train, config), chosen):
                 trainer.keep(
                     state,
                     known_clustering(
@@ -205,9 +205,11 @@ def train(
             return None
         result = publish(trainer, learner)
         after = result.metrics["validation"]["ap50"]
-        if trainer.unchanged:
-            say(UNCHANGED)
-        elif before is not None and before >= after:
+        if trainer.outcome:
+            say(trainer.outcome)
+        elif (initial or config.init) and is_few(split.train, config):
+            say(FREE.format(FEW_OBJECTS))
+        if not trainer.outcome and before is not None and before >= after:
             say(NO_BETTER.format(before, after))
         return result
 
