@@ -229,7 +229,8 @@ def segment(
         elif (plan.folder / REPORT).exists() and not is_unfinished(plan.folder):
             plan = decide()  # a run that ended here may have done so since this one was planned
         plan = _with_precision(plan, device)
-        return _carry_out(plan, model, loaded, cluster or own_cluster, executor, device, told)
+        clusterer = own_cluster if cluster is None else cluster
+        return _carry_out(plan, model, loaded, clusterer, executor, device, told)
 
 
 def _carry_out(

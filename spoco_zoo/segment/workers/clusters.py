@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import resource
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spoco_zoo.errors import ConfigError, SpocoError, one_line
+from spoco_zoo.nets.cores import share_of_cores
 from spoco_zoo.segment.workers.failures import innermost, reason_of
 from spoco_zoo.stopping import shielded_children
 
@@ -116,8 +118,9 @@ def start_cluster(
     started.enter_context(dask.config.set(SETTINGS))
     started.enter_context(_environment_kept())
     # A share of the cores that this process may use (affinity, cgroups), unless the user has said
-    # how many threads a process may have.
-    threads = os.environ.get("OMP_NUM_THREADS") or max(CPU_COUNT // workers, 1)
+    # how many threads a process may have. dask looks at the limit of the process's own group alone.
+    cores = math.ceil(min(CPU_COUNT, share_of_cores()))
+    threads = os.environ.get("OMP_NUM_THREADS") or max(cores // workers, 1)
     specs = {}
     for i in range(workers):
         env = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}

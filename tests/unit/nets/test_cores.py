@@ -20,6 +20,18 @@ SAID = (
     "import torch; from spoco_zoo.nets.cores import keep_to_share; torch.set_num_threads(8); "
     "keep_to_share(); print(torch.get_num_threads())"
 )
+STARTED = """
+import os
+from spoco_zoo.segment.execute import make_executor
+
+def threads(item):
+    return os.environ["OMP_NUM_THREADS"]
+
+if __name__ == "__main__":
+    executor = make_executor(1, dashboard=False)
+    executor.run(threads, [0], lambda _, said: print(said), lambda *why: print(why))
+    executor.close()
+"""
 
 
 @pytest.fixture
@@ -41,16 +53,15 @@ def limited() -> Iterator[Path]:
         group.rmdir()
 
 
-def threads(group: Path | None, **environ: str) -> int:
-    """Threads of torch in a process of a group that asked for eight."""
+def threads(group: Path, script: str = SAID, **environ: str) -> int:
+    """What a script says in a process of a group: threads of torch, which asked for eight."""
 
     def enter() -> None:
-        if group is not None:
-            (group / "cgroup.procs").write_text(str(os.getpid()))
+        (group / "cgroup.procs").write_text(str(os.getpid()))
 
     env = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     done = subprocess.run(
-        [sys.executable, "-c", SAID],
+        [sys.executable, "-c", script],
         env={**env, **environ},
         preexec_fn=enter,
         check=True,
@@ -66,6 +77,10 @@ def test_torch_has_as_many_threads_as_the_group_has_cores(limited: Path) -> None
 
 def test_who_says_how_many_threads_gets_them(limited: Path) -> None:
     assert threads(limited, OMP_NUM_THREADS="3") == 8
+
+
+def test_a_worker_that_is_started_has_no_more_either(limited: Path) -> None:
+    assert threads(limited, STARTED) == 1
 
 
 @pytest.mark.parametrize(
