@@ -33,7 +33,6 @@ from spoco_zoo.annotated import at_shape, load_annotated, meaning_of_sparse_labe
 from spoco_zoo.bundle.load import load_model
 from spoco_zoo.bundle.results import INSIDE, make_folder
 from spoco_zoo.errors import BundleError, StoreError
-from spoco_zoo.locking import workplace
 from spoco_zoo.metrics import Contingency
 from spoco_zoo.nets.device import choose_device
 from spoco_zoo.nets.model import own_network
@@ -41,6 +40,7 @@ from spoco_zoo.ngff.write_tiff import write_label_tiff
 from spoco_zoo.segment.cluster import cluster
 from spoco_zoo.train.data import BACKGROUND, UNKNOWN
 from spoco_zoo.train.files import pair_files
+from spoco_zoo.workplace import workplace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -4,47 +4,43 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
-import shutil
-import socket
-from itertools import count
-from typing import TYPE_CHECKING, Any
+import tempfile
+import threading
+import time
+from typing import TYPE_CHECKING
 
-import psutil
-
-from spoco_zoo.errors import LedgerError, StoreError
+from spoco_zoo.errors import LedgerError, SpocoError, StoreError
+from spoco_zoo.holder import Holder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = [
-    "FORMER",
-    "LOCK",
-    "WORK",
-    "RunLock",
-    "alone_in",
-    "clear_locked",
-    "put_in_place",
-    "workplace",
-]
+__all__ = ["LOCK", "RunLock", "alone_in"]
 
 LOCK = "lock.json"
-WORK = "work"
-"""Folder in a workplace for all that is made there: threads of a writer that was interrupted may
-leave something in it even after it was cleared."""
-FORMER = "former"
-"""What a workplace's target was, while something else takes its place."""
+BEAT = 5.0
+"""Seconds between two touches of a lock by its holder."""
+SILENCE = 90.0
+"""Seconds without a touch after which a holder that cannot be seen may be gone: a busy process
+may miss some."""
+WATCH = 15.0
+"""Seconds for which such a lock is then watched, as clocks may differ or jump."""
 
 
 class RunLock:
     """Keeps a second process out of a run folder. A context manager.
 
-    A process of this host is kept out by the operating system, which knows when
-    the holder is gone, whatever the clock says. Other hosts may not see that, so
-    the file also names its holder. A job that SLURM starts again takes over what its
-    first start held, on whichever host: SLURM ends that one before.
+    A process under the same kernel, in another container too, is kept out by the operating
+    system, which knows when the holder is gone, whatever the clock says. Where a file system has
+    no locks, and of other machines, it may not know; so the file also names its holder, who
+    touches it every few seconds: one who has not done so for `SILENCE`, and does not while it is
+    watched for `WATCH`, is gone. A job that SLURM starts again takes over at once what its first
+    start held: SLURM ends that one before.
+
+    A holder whose lock was taken over after all (it was stopped, or out of reach) learns of it
+    from `check`.
 
     Parameters
     ----------
@@ -54,47 +50,55 @@ class RunLock:
     Raises
     ------
     LedgerError
-        On entry, if a living process holds the folder, or one on another host
+        On entry, if a living process holds the folder, or one on another machine
         might.
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / LOCK
         self._file = -1
-        self._mine: dict[str, Any] | None = None
+        self._mine = Holder.me()
+        self._ended = threading.Event()
+        self._lost = False
+        self._beats = threading.Thread(target=self._beat, name="lock", daemon=True)
 
     def __enter__(self) -> RunLock:
-        while not self._is_ours():
+        while (locked := self._opened()) is None:
             # The last holder removed the file between our opening and locking it.
             pass
         try:
-            self._refuse_a_living_holder()
-            me = {
-                "pid": os.getpid(),
-                "host": socket.gethostname(),
-                "started": psutil.Process().create_time(),
-                **_slurm_job(),
-            }
+            self._refuse_a_living_holder(locked)
             os.ftruncate(self._file, 0)
-            os.pwrite(self._file, json.dumps(me).encode(), 0)
-            self._mine = self._read()
+            os.pwrite(self._file, self._mine.text(), 0)
+            self._beats.start()
         except BaseException:
             os.close(self._file)
             raise
         return self
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self._ended.set()
+        self._beats.join()
         # Not the lock of whoever took this one over, or whose file is in its place: to be told
         # that a holder is gone for good is no proof.
         ours = False
         with contextlib.suppress(OSError):  # what another host removed cannot be read any more
-            ours = self._is_there() and self._read() == self._mine
+            ours = self._is_ours()
         if ours:
             self.path.unlink(missing_ok=True)
         os.close(self._file)
 
-    def _is_ours(self) -> bool:
-        """Open and lock the file; False if it is no longer the one in the folder."""
+    def check(self) -> None:
+        """Raise `SpocoError` if the lock is no longer this process's own."""
+        if self._lost:
+            # No `InputError`, after which a run takes back what it began: that is another's now.
+            raise SpocoError(
+                f"the lock of this run, {self.path}, was removed or taken over by another process, "
+                "which took this one to be gone; if none is at work there, the same command goes on"
+            )
+
+    def _opened(self) -> bool | None:
+        """Open the file and lock it, if that can be done here; None if it is another one by now."""
         # No link: what it led to would be overwritten.
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         try:
@@ -102,14 +106,14 @@ class RunLock:
         except BlockingIOError:
             holder = self._read()
             os.close(self._file)
-            raise self._held(f"process {holder['pid']}" if holder else "another process") from None
+            raise self._held(str(holder or "another process")) from None
         except OSError:
             # A file system without locks: the holder's name in the file must do.
-            return True
+            return False
         if self._is_there():
             return True
         os.close(self._file)
-        return False
+        return None
 
     def _is_there(self) -> bool:
         """Whether the open file is the one in the folder."""
@@ -118,48 +122,83 @@ class RunLock:
         except FileNotFoundError:
             return False
 
-    def _read(self) -> dict[str, Any] | None:
-        """Who is named in the file; None if it is empty or was cut while being written."""
+    def _is_ours(self) -> bool:
+        return self._is_there() and self._read() == self._mine
+
+    def _read(self) -> Holder | None:
+        return Holder.parse(os.pread(self._file, 4096, 0))
+
+    def _beat(self) -> None:
+        """Touch the file for as long as it is ours."""
+        while not self._ended.wait(BEAT):
+            with contextlib.suppress(OSError):  # a server out of reach may come back
+                if not self._is_ours():
+                    self._lost = True
+                    return
+                os.utime(self._file)
+
+    def _refuse_a_living_holder(self, locked: bool) -> None:
+        """Raise if the file names a process that is there, or may be."""
+        holder = self._read()
+        if holder is None or holder.is_former_start or (locked and holder.is_near):
+            return
+        if holder.is_near and holder.host == self._mine.host:
+            if holder.is_alive:
+                raise self._held(str(holder))
+            return
+        if not holder.beats:  # one of an earlier version
+            raise self._held(str(holder))
+        silent = self._clock() - os.stat(self.path).st_mtime
+        if silent < SILENCE:
+            raise self._held(
+                f"{holder}, seen {max(silent, 0):.0f} s ago,",
+                f"Wait for it; if it is gone, repeat this in {SILENCE - silent:.0f} s.",
+            )
+        if self._is_touched():
+            raise self._held(str(holder))
+
+    def _clock(self) -> float:
+        """The time by the clock of the file system, which may be that of a server."""
+        with tempfile.TemporaryFile(dir=self.path.parent) as file:
+            return os.fstat(file.fileno()).st_mtime
+
+    def _is_touched(self) -> bool:
+        """Whether somebody touches the file, or puts another one in its place, while we look."""
+        first, end = self._state(), time.monotonic() + WATCH
+        while time.monotonic() < end:
+            time.sleep(BEAT / 5)
+            if self._state() != first:
+                return True
+        return False
+
+    def _state(self) -> tuple[int, int] | None:
+        """What changes with a touch; the file is opened because servers answer anew to that."""
         try:
-            holder = json.loads(os.pread(self._file, 4096, 0))
-            return {
-                "pid": int(holder["pid"]),
-                "host": str(holder["host"]),
-                "started": float(holder["started"]),
-                "job": str(holder.get("job", "")),
-                "restarts": int(holder.get("restarts", 0)),
-            }
-        except (ValueError, KeyError, TypeError):
+            with self.path.open("rb") as file:
+                state = os.fstat(file.fileno())
+                return state.st_mtime_ns, state.st_ino
+        except OSError:
             return None
 
-    def _refuse_a_living_holder(self) -> None:
-        """Raise if the file names a process of another host, or one of this host that is there."""
-        holder = self._read()
-        if holder is None:
-            return
-        if holder["host"] == socket.gethostname():
-            living = _is_alive(holder["pid"], holder["started"])
-        else:
-            living = not _is_former_start(holder)
-        if living:
-            job = f" (SLURM job {holder['job']})" if holder["job"] else ""
-            raise self._held(f"process {holder['pid']} on {holder['host']}{job}")
-
-    def _held(self, holder: str) -> LedgerError:
+    def _held(self, holder: str, remedy: str = "") -> LedgerError:
         return LedgerError(
             "one run at a time may write to an output",
             f"{holder} at work in {self.path.parent}",
-            f"Wait for it; if it is gone for good, delete {self.path}.",
+            remedy or f"Wait for it; if it is gone for good, delete {self.path}.",
         )
 
 
 @contextlib.contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
+def alone_in(folder: Path) -> Iterator[RunLock]:
     """Make a folder and keep other processes out of it; of what was made, remove what stays empty.
 
     Parameters
     ----------
     folder : Path
+
+    Yields
+    ------
+    RunLock
 
     Raises
     ------
@@ -176,129 +215,9 @@ def alone_in(folder: Path) -> Iterator[None]:
             "a run needs a folder for its files", f"a file at {folder}", "Move it away."
         ) from None
     try:
-        with RunLock(folder):
-            yield
+        with RunLock(folder) as lock:
+            yield lock
     finally:
         with contextlib.suppress(OSError):  # not empty, or another process is at work there
             for place in (folder, *made):
                 place.rmdir()
-
-
-@contextlib.contextmanager
-def workplace(target: Path) -> Iterator[Path]:
-    """Give a folder in a hidden one beside `target`, for one process to make it in.
-
-    It is gone afterwards. Its name is always the same, so that what a killed process left there is
-    cleared by the next one with the same target.
-
-    Parameters
-    ----------
-    target : Path
-        Its folder must exist.
-
-    Raises
-    ------
-    LedgerError
-        If another process is making the same.
-    StoreError
-        If the folder holds something else.
-    """
-    folder = target.with_name(f".{target.name}.partial")
-    folder.mkdir(exist_ok=True)
-    names = {path.name for path in folder.iterdir()} - {LOCK, WORK}
-    if names:
-        raise StoreError(
-            "the folder for unfinished work must be left to this program",
-            f"{min(names)!r} in {folder}",
-            "Move that folder away, or name another output.",
-        )
-    with alone_in(folder):
-        work = folder / WORK
-        if (work / FORMER).exists() and not target.exists():
-            (work / FORMER).rename(target)
-        clear_locked(folder)
-        work.mkdir()
-        try:
-            yield work
-        finally:
-            with contextlib.suppress(OSError):  # see `WORK`
-                clear_locked(folder)
-
-
-def put_in_place(finished: Path, target: Path, aside: Path) -> None:
-    """Give what was made in a workplace its name.
-
-    Parameters
-    ----------
-    finished : Path
-        File or folder in the workplace of `target`.
-    target : Path
-        May be there already.
-    aside : Path
-        `FORMER` in the workplace: there a folder that is there steps until that is done.
-    """
-    if not os.path.lexists(target) or not (finished.is_dir() or target.is_dir()):
-        finished.replace(target)
-        return
-    target.rename(aside)
-    try:
-        finished.rename(target)
-    except BaseException:
-        aside.rename(target)
-        raise
-
-
-def clear_locked(
-    folder: Path,
-    keep: tuple[str, ...] = (),
-    last: str = "",
-    tell: Callable[[int, int], None] | None = None,
-) -> None:
-    """Empty a folder but for its lock and the names that are to be kept; one of them goes last.
-
-    Parameters
-    ----------
-    folder : Path
-    keep : tuple of str
-    last : str
-    tell : callable, optional
-        Told how many files are gone, and of how many. It may raise: the rest then stays.
-    """
-    going = sorted(folder.iterdir(), key=lambda p: p.name == last)
-    going = [path for path in going if path.name not in (LOCK, *keep)]
-    if tell is not None:
-        # What a link leads to is none of the folder's.
-        trees = [path for path in going if not path.is_symlink()]
-        total = sum(len(names) for path in trees for _, _, names in os.walk(path))
-        gone = count(1)
-        for path in trees:
-            for place, _, names in os.walk(path, topdown=False):
-                for name in names:
-                    os.unlink(os.path.join(place, name))
-                    tell(next(gone), total)
-    for path in going:
-        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-
-
-def _is_alive(pid: int, started: float) -> bool:
-    """Whether the process is the one that began then, and not a later one with its number."""
-    try:
-        return bool(abs(psutil.Process(pid).create_time() - started) < 1)
-    except psutil.NoSuchProcess:
-        return False
-
-
-def _slurm_job() -> dict[str, Any]:
-    """The job that this process is part of, and how often it was started again; empty if none."""
-    job = os.environ.get("SLURM_JOB_ID")
-    if not job:
-        return {}
-    cluster, restarts = map(os.environ.get, ("SLURM_CLUSTER_NAME", "SLURM_RESTART_COUNT"))
-    name = f"{job} of {cluster}" if cluster else job
-    return {"job": name, "restarts": int(restarts) if restarts and restarts.isdecimal() else 0}
-
-
-def _is_former_start(holder: dict[str, Any]) -> bool:
-    """Whether a holder belongs to an earlier start of this process's job."""
-    me = _slurm_job()
-    return bool(me) and me["job"] == holder["job"] and me["restarts"] > holder["restarts"]

@@ -35,8 +35,8 @@ from spoco_zoo.bundle.run_files import RunContent, public_settings, read_run
 from spoco_zoo.bundle.sample import Example, crops, embed, run_cluster_script, steady, zscore
 from spoco_zoo.bundle.upload import write_checklist
 from spoco_zoo.errors import BundleError, ConfigError, ExportError
-from spoco_zoo.locking import FORMER, put_in_place, workplace
 from spoco_zoo.nets.registry import build_network_with_labels, label_kwargs
+from spoco_zoo.workplace import FORMER, put_in_place, workplace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from spoco_zoo.errors import ConfigError, StoreError
-from spoco_zoo.locking import FORMER, put_in_place, workplace
 from spoco_zoo.ngff.convert_tiff import to_tiff
 from spoco_zoo.ngff.convert_zarr import Progress, plan_pyramid, to_zarr
 from spoco_zoo.ngff.image import Image
@@ -17,6 +16,7 @@ from spoco_zoo.ngff.opening import open_image
 from spoco_zoo.ngff.project import project
 from spoco_zoo.ngff.store import is_remote, is_tiff_name, local_path
 from spoco_zoo.ngff.target import check_outside, check_suffix
+from spoco_zoo.workplace import FORMER, put_in_place, workplace
 
 __all__ = ["convert"]
 

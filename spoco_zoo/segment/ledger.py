@@ -21,7 +21,7 @@ from spoco_zoo.errors import LedgerError
 from spoco_zoo.replacing import replacing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 __all__ = [
     "DOUBTS",
@@ -87,6 +87,8 @@ class Ledger:
     fingerprint : mapping of str to str
         Everything that the result depends on. A ledger that is there already
         must have the same.
+    check : callable, optional
+        Raises if the run folder is no longer this process's own, before anything is added.
 
     Raises
     ------
@@ -95,8 +97,13 @@ class Ledger:
         file is damaged elsewhere than in its last line.
     """
 
-    def __init__(self, folder: Path, fingerprint: Mapping[str, str]) -> None:
-        self.path = folder / PROGRESS
+    def __init__(
+        self,
+        folder: Path,
+        fingerprint: Mapping[str, str],
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.path, self._check = folder / PROGRESS, check
         if self.path.is_file():
             _drop_cut_line(self.path)
         if not self.path.is_file() or not self.path.stat().st_size:
@@ -116,6 +123,7 @@ class Ledger:
 
     def append(self, entry: Mapping[str, Any]) -> None:
         """Add a line and hand it to the operating system, the last ones to the disk."""
+        self._check()
         self._file.write(json.dumps(dict(entry), separators=(",", ":")) + "\n")
         self._file.flush()
         if str(entry.get("phase", "")).startswith("publish"):

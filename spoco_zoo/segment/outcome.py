@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from spoco_zoo.locking import clear_locked
 from spoco_zoo.segment.ledger import PROGRESS
+from spoco_zoo.workplace import clear_locked
 
 __all__ = [
     "Event",

@@ -61,6 +61,7 @@ from spoco_zoo.stopping import STOP, catch_interrupt
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from spoco_zoo.locking import RunLock
     from spoco_zoo.nets.model import Clusterer
     from spoco_zoo.segment.execute import Executor
 
@@ -218,7 +219,7 @@ def segment(
         told(Event("plan", 1, 1, SLOW))
     with (
         _one_line(),
-        alone_in(plan.folder),
+        alone_in(plan.folder) as lock,
         # Before anything is removed or written, because it may be refused.
         closing(
             make_executor(workers, gpus=gpus, scheduler=scheduler, dashboard=dashboard)
@@ -230,7 +231,7 @@ def segment(
             plan = decide()  # a run that ended here may have done so since this one was planned
         plan = _with_precision(plan, device)
         clusterer = own_cluster if cluster is None else cluster
-        return _carry_out(plan, model, loaded, clusterer, executor, device, told)
+        return _carry_out(plan, model, loaded, clusterer, executor, device, lock, told)
 
 
 def _carry_out(
@@ -240,12 +241,14 @@ def _carry_out(
     cluster: Clusterer,
     executor: Executor,
     device: str,
+    lock: RunLock,
     told: Callable[[Event], None],
 ) -> SegmentResult:
     """Do what is planned, or go on with it, in a run folder that is held."""
+    fingerprint = plan.fingerprint(loaded.fingerprint, _name_of(cluster))
     with (
         _begun_in_vain(plan.folder),
-        Ledger(plan.folder, plan.fingerprint(loaded.fingerprint, _name_of(cluster))) as ledger,
+        Ledger(plan.folder, fingerprint, lock.check) as ledger,
         _claimed(plan, ledger.run) as plan,
         catch_interrupt(lambda: told(Event("stop", 1, 1, STOPPING)), plan.folder / STOP) as stop,
     ):

@@ -16,7 +16,7 @@ from spoco_zoo.replacing import replacing
 from spoco_zoo.train.data import PARTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     import torch
@@ -59,9 +59,12 @@ class RunFolder:
     Attributes
     ----------
     path : Path
+    check : callable
+        Raises if the folder is no longer this process's own, before a checkpoint is replaced.
     """
 
     path: Path
+    check: Callable[[], None] = lambda: None
 
     @classmethod
     def open(cls, path: Path, config: TrainConfig, *, resume: bool) -> RunFolder:
@@ -305,6 +308,7 @@ class RunFolder:
             ) from error
 
     def _save(self, name: str, checkpoint: Checkpoint) -> None:
+        self.check()
         values = {k: getattr(checkpoint, k) for k in Checkpoint.__dataclass_fields__}
         save_tensors(values, self.path / name)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -144,7 +144,7 @@ def train(
     with ExitStack() as alone:
         if ranks.main:
             folder = RunFolder.open(out, config, resume=resume)
-            alone.enter_context(RunLock(out))
+            folder = replace(folder, check=alone.enter_context(RunLock(out)).check)
             if not resume:
                 folder.begin(config)
             folder.settle_split(split, resume=goes_on)

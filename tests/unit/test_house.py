@@ -28,6 +28,7 @@ EVERYWHERE = {
     "sizes",
     "stopping",
     "verbs",
+    "workplace",
 }
 PARTS = ("config", "nets", "ngff", "train", "bundle", "segment")
 MAY_IMPORT = {
@@ -36,7 +37,9 @@ MAY_IMPORT = {
     "settings": {"settings_file", "wording"},
     "settings_file": set(),
     "intensities": {"outliers"},
-    "locking": set(),
+    "locking": {"holder"},
+    "holder": set(),
+    "workplace": set(),
     "metrics": set(),
     "naming": set(),
     "object_ids": set(),

@@ -19,13 +19,14 @@ from spoco_zoo.bundle.export import ExportOptions, export
 from spoco_zoo.complete import complete_annotation
 from spoco_zoo.errors import ConfigError, LedgerError, StoreError
 from spoco_zoo.folders import folder_of
-from spoco_zoo.locking import FORMER, WORK, alone_in, workplace
+from spoco_zoo.locking import alone_in
 from spoco_zoo.ngff import convert, open_image
+from spoco_zoo.workplace import FORMER, WORK, workplace
 
 KILLED = """
 import os, sys
 from pathlib import Path
-from spoco_zoo.locking import workplace
+from spoco_zoo.workplace import workplace
 
 with workplace(Path(sys.argv[1])) as work:
     (work / "labels").mkdir()

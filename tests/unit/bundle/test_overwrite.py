@@ -13,7 +13,7 @@ from bundle_runs import make_run
 from spoco_zoo.bundle.export import ExportOptions, _check_destination, export
 from spoco_zoo.bundle.load import load_model
 from spoco_zoo.errors import BundleError
-from spoco_zoo.locking import put_in_place
+from spoco_zoo.workplace import put_in_place
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,11 +1,7 @@
-"""The ledger survives a cut line, refuses another run's settings, and has one writer."""
+"""The ledger survives a cut line and refuses another run's settings."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import tracemalloc
 from pathlib import Path
 
@@ -13,7 +9,6 @@ import numpy as np
 import pytest
 
 from spoco_zoo.errors import LedgerError
-from spoco_zoo.locking import LOCK, RunLock
 from spoco_zoo.segment.blocks import make_grid
 from spoco_zoo.segment.ledger import PROGRESS, Ledger, was_published
 from spoco_zoo.segment.progress import Progress
@@ -101,79 +96,6 @@ def test_published_is_seen_in_an_unfinished_run_only(tmp_path: Path) -> None:
     with Ledger(tmp_path, KEYS) as ledger:
         ledger.append({"phase": "published", "failed": 1})
     assert was_published(tmp_path)
-
-
-def test_a_living_process_keeps_others_out(tmp_path: Path) -> None:
-    with RunLock(tmp_path):
-        with pytest.raises(LedgerError, match=str(os.getpid())), RunLock(tmp_path):
-            pass
-        assert (tmp_path / LOCK).exists()
-    assert not (tmp_path / LOCK).exists()
-
-
-def test_the_lock_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
-    code = (
-        "import os, sys; from pathlib import Path; from spoco_zoo.locking import RunLock\n"
-        "RunLock(Path(sys.argv[1])).__enter__(); os._exit(0)"
-    )
-    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, env=_path())
-    assert (tmp_path / LOCK).exists()
-    with RunLock(tmp_path):
-        assert json.loads((tmp_path / LOCK).read_text())["pid"] == os.getpid()
-
-
-@pytest.mark.parametrize(
-    ("job", "restarts", "taken"),
-    [("7", "1", True), ("7", "", False), ("8", "1", False), ("", "", False)],
-)
-def test_a_job_that_slurm_starts_again_takes_over_on_another_host(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, job: str, restarts: str, taken: bool
-) -> None:
-    """Another process of the same start, and another job, may be at work there."""
-    monkeypatch.setenv("SLURM_JOB_ID", "7")
-    monkeypatch.delenv("SLURM_RESTART_COUNT", raising=False)
-    with RunLock(tmp_path):
-        text = (tmp_path / LOCK).read_text()
-    (tmp_path / LOCK).write_text(json.dumps({**json.loads(text), "host": "elsewhere"}))
-    monkeypatch.setenv("SLURM_JOB_ID", job)
-    monkeypatch.setenv("SLURM_RESTART_COUNT", restarts)
-    if not taken:
-        with pytest.raises(LedgerError, match=r"on elsewhere \(SLURM job 7"), RunLock(tmp_path):
-            pass
-        return
-    with RunLock(tmp_path):
-        assert json.loads((tmp_path / LOCK).read_text())["restarts"] == 1
-
-
-@pytest.mark.parametrize("deleted", [False, True])
-def test_a_holder_that_was_not_gone_removed_the_lock_of_the_next_one(
-    tmp_path: Path, deleted: bool
-) -> None:
-    """Its node may only have been out of reach, or its user have told us that it was gone."""
-    with RunLock(tmp_path):
-        next_one = {**json.loads((tmp_path / LOCK).read_text()), "host": "elsewhere"}
-        if deleted:
-            (tmp_path / LOCK).unlink()
-        (tmp_path / LOCK).write_text(json.dumps(next_one))
-    assert json.loads((tmp_path / LOCK).read_text()) == next_one
-
-
-def test_a_later_process_with_the_same_number_is_not_the_holder(tmp_path: Path) -> None:
-    with RunLock(tmp_path):
-        holder = json.loads((tmp_path / LOCK).read_text())
-    (tmp_path / LOCK).write_text(json.dumps({**holder, "started": holder["started"] - 1000}))
-    with RunLock(tmp_path):
-        pass
-
-
-def test_the_lock_of_another_host_is_respected(tmp_path: Path) -> None:
-    (tmp_path / LOCK).write_text(json.dumps({"pid": 1, "host": "elsewhere", "started": 0}))
-    with pytest.raises(LedgerError, match="elsewhere"), RunLock(tmp_path):
-        pass
-
-
-def _path() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
 
 
 def test_the_driver_grew_with_every_write_unit_of_a_level() -> None:
