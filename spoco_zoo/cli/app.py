@@ -23,9 +23,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
+from typer.core import TyperGroup
 
 from spoco_zoo import __version__
 from spoco_zoo.cli.options_file import keep_options, read_options
+from spoco_zoo.cli.usage import UsageError, usage_line
 from spoco_zoo.errors import ConfigError, Interrupted, SpocoError, is_denied, one_line
 from spoco_zoo.run_folder import CONFIG
 from spoco_zoo.stopping import heard_as_ctrl_c
@@ -59,7 +61,30 @@ __all__ = [
 MAKE, USE, LOOK, DATA = "Make a model", "Use a model", "Look and measure", "Data"
 RUNS, TERMINAL = "How it runs", "Messages"
 
+
+class _Commands(TyperGroup):
+    """The commands; of a line that cannot be read they say in one line what is wrong."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """As that of any group."""
+        standalone_mode = kwargs.get("standalone_mode", True)
+        kwargs["standalone_mode"] = False
+        try:
+            code = super().main(*args, **kwargs)
+        except UsageError as error:
+            if not standalone_mode:
+                raise
+            # Without a command all of them have been shown.
+            if not type(error).__name__.startswith("NoArgs"):
+                _fail(usage_line(error))
+            sys.exit(ConfigError.exit_code)
+        if standalone_mode:
+            sys.exit(code)
+        return code
+
+
 app = typer.Typer(
+    cls=_Commands,
     name="spoco-zoo",
     help="From a few annotated objects to one consistent label volume, and a tested model bundle.",
     no_args_is_help=True,

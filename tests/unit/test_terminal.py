@@ -267,3 +267,33 @@ def test_every_command_takes_a_file_of_options() -> None:
     for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
         flags = {flag for parameter in command.params for flag in parameter.opts}
         assert "--config" in flags, name
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (
+            ["train", "--iteration", "3"],
+            r"of `\S+ train`; found --iteration\. Is --iterations meant",
+        ),
+        (["train", "--validate-every", "3"], r"Put `validate_every: VALUE` into a YAML file"),
+        (["segment", "--window", "3"], r"found --window\. See `\S+ segment --help`"),
+        (["train", "--window", "3"], r"Put `loss: \{window: VALUE\}` into a YAML file"),
+        (["segmen"], r"No such command 'segmen'\. Did you mean 'segment'\? See `\S+ --help`"),
+        (["segment"], r"Missing argument 'INPUT'\. See `\S+ segment --help`"),
+        (["segment", "a.tif", "--model", "b", "--workers", "x"], r"for '--workers': Input should"),
+        (["segment", "a.tif", "--model"], r"Option '--model' requires an argument"),
+    ],
+)
+def test_a_command_line_that_cannot_be_read_filled_the_screen(line: list[str], said: str) -> None:
+    done = CliRunner().invoke(app, line)
+    assert done.exit_code == 2
+    assert re.fullmatch(rf"spoco-zoo: .*{said}.*\n", done.stderr)
+    assert not done.stdout
+
+
+def test_without_a_command_all_are_shown() -> None:
+    done = CliRunner().invoke(app, [])
+    assert done.exit_code == 2
+    assert "segment" in done.output
+    assert "spoco-zoo:" not in done.output

@@ -1,0 +1,49 @@
+"""A command line that cannot be read, in one line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+__all__ = ["UsageError", "usage_line"]
+
+UsageError: type[Exception] = typer.BadParameter.__bases__[0]
+"""Of unknown options and commands, missing and wrong values: it has no public name of its own."""
+
+
+def usage_line(error: Any) -> str:
+    """What is wrong with a command line, and what to do.
+
+    Parameters
+    ----------
+    error : UsageError
+    """
+    context, said = error.ctx, error.format_message().rstrip(".")
+    if context is None:
+        return f"{said}."
+    see = f"See `{context.command_path} --help`."
+    unknown = getattr(error, "option_name", "")
+    if not unknown or "No such option" not in said:
+        return f"{said}{'' if said.endswith('?') else '.'} {see}"
+    setting = _setting(context.command.name, unknown)
+    if setting:
+        see = f"Put `{setting}` into a YAML file, and name that with --config."
+    elif error.possibilities:
+        see = f"Is {error.possibilities[0]} meant? {see}"  # the most similar one
+    return f"options must be those of `{context.command_path}`; found {unknown}. {see}"
+
+
+def _setting(command: str, option: str) -> str:
+    """How a file sets what has the name of an option and is none; empty if there is no such."""
+    from spoco_zoo.config import SegmentConfig, TrainConfig
+
+    kind = {"train": TrainConfig, "segment": SegmentConfig}.get(command)
+    name = option.lstrip("-").replace("-", "_")
+    fields: dict[str, Any] = getattr(kind, "model_fields", {})
+    if name in fields:
+        return f"{name}: VALUE"
+    for part, field in fields.items():
+        if name in getattr(field.annotation, "model_fields", {}):
+            return f"{part}: {{{name}: VALUE}}"
+    return ""
