@@ -232,7 +232,7 @@ def _show_plan(
     plan = dry_run(source, loaded, settings, **target)
     local = workers or len(gpus)
     guess = guess_time(plan, loaded, cluster, device=device, workers=local or 1)
-    memory = remark_memory(local, plan.worker_bytes)
+    memory = remark_memory(min(local, plan.grid.total), plan.worker_bytes)
     show({**plan.summary(), "time": guess.text(), **({"memory": memory} if memory else {})})
 
 

@@ -211,7 +211,7 @@ def segment(
     )
     plan = decide()
     told = on_event or (lambda event: None)
-    memory = remark_memory(workers or len(gpus), plan.worker_bytes)
+    memory = remark_memory(min(workers or len(gpus), plan.grid.total), plan.worker_bytes)
     for note in (*plan.notes, *([memory] if memory else [])):
         told(Event("plan", 1, 1, note))
     asked_low = config.precision == "bfloat16" and scheduler is None

@@ -175,25 +175,7 @@ def train(
             folder.trim_log(trainer.step)
         before = None
         if initial is not None and state is not None:
-            if ranks.main:
-                before = as_it_is(trainer, initial)
-            if before is not None:
-                say(f"The model to start from has a validation AP@0.5 of {before:.3f} as it is.")
-            # Where the background means something else, neither border nor weights can stay.
-            alike = before is not None and initial.background == trainer.background
-            if ranks.agree(alike and is_few(split.train, config), chosen):
-                trainer.keep(
-                    state,
-                    known_clustering(
-                        initial.clustering,
-                        trainer.clustering,
-                        smallest=sizes[0],
-                        scoring=config.scoring,
-                    ),
-                )
-                if ranks.main:
-                    stays = clustering_stays(trainer.start, trainer.clustering)
-                    say((STEADY if stays else HELD).format(FEW_OBJECTS))
+            before = _hold_on(trainer, initial, state, sizes[0], say)
         ranks.wait()
         try:
             trainer.run(listen, say)
@@ -204,14 +186,61 @@ def train(
         if not ranks.main:
             return None
         result = publish(trainer, learner)
-        after = result.metrics["validation"]["ap50"]
-        if trainer.outcome:
-            say(trainer.outcome)
-        elif (initial or config.init) and is_few(split.train, config):
-            say(FREE.format(FEW_OBJECTS))
-        if not trainer.outcome and before is not None and before >= after:
-            say(NO_BETTER.format(before, after))
+        for text in _outcome(trainer, before, result, bool(initial or config.init)):
+            say(text)
         return result
+
+
+def _hold_on(
+    trainer: Trainer,
+    initial: Initial,
+    state: Mapping[str, Tensor],
+    smallest: float,
+    say: Callable[[str], None],
+) -> float | None:
+    """Let a model that is trained on few objects keep what they cannot teach; its AP@0.5 as it is.
+
+    Parameters
+    ----------
+    state : mapping of str to Tensor
+        Its weights, with the channels of the network that is trained.
+    smallest : float
+        Volume of small objects, in voxels.
+
+    Returns
+    -------
+    float or None
+        None in all processes but the first, and where the model cannot be tried.
+    """
+    main, config = trainer.ranks.main, trainer.config
+    before = as_it_is(trainer, initial) if main else None
+    if before is not None:
+        say(f"The model to start from has a validation AP@0.5 of {before:.3f} as it is.")
+    # Where the background means something else, neither border nor weights can stay.
+    alike = before is not None and initial.background == trainer.background
+    if trainer.ranks.agree(alike and is_few(trainer.split.train, config), trainer.device):
+        own = known_clustering(
+            initial.clustering, trainer.clustering, smallest=smallest, scoring=config.scoring
+        )
+        trainer.keep(state, own)
+        if main:
+            stays = clustering_stays(trainer.start, trainer.clustering)
+            say((STEADY if stays else HELD).format(FEW_OBJECTS))
+    return before
+
+
+def _outcome(
+    trainer: Trainer, before: float | None, result: TrainResult, fine_tuned: bool
+) -> list[str]:
+    """What became of a model that was there before."""
+    if trainer.outcome:
+        return [trainer.outcome]
+    after, said = result.metrics["validation"]["ap50"], []
+    if fine_tuned and is_few(trainer.split.train, trainer.config):
+        said.append(FREE.format(FEW_OBJECTS))
+    if before is not None and before >= after:
+        said.append(NO_BETTER.format(before, after))
+    return said
 
 
 def as_it_is(trainer: Trainer, initial: Initial) -> float | None:

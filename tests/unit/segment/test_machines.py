@@ -42,9 +42,12 @@ def test_of_blocks_too_large_for_one_worker_smaller_ones_are_asked_for() -> None
 
 def test_a_dry_run_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    tifffile.imwrite("image.tif", np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8))
+    tifffile.imwrite("image.tif", np.random.default_rng(0).integers(0, 255, (512, 512), np.uint8))
     asked = ["segment", "image.tif", "--model", "nuclei-fluo-2d", "--dry-run", "--workers"]
-    many = CliRunner().invoke(app, [*asked, str(2 + ALL // GIB)])
-    few = CliRunner().invoke(app, [*asked, "1"])
+    count, small = str(2 + ALL // GIB), ["--block", "32,32"]
+    many = CliRunner().invoke(app, [*asked, count, *small])
+    few = CliRunner().invoke(app, [*asked, "1", *small])
+    idle = CliRunner().invoke(app, [*asked, count])  # one of them gets the only block
     assert "workers may need" in json.loads(many.stdout)["memory"]
     assert "memory" not in json.loads(few.stdout)
+    assert "memory" not in json.loads(idle.stdout)
