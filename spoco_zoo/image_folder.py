@@ -14,7 +14,7 @@ from spoco_zoo.ngff import is_label_tiff, open_image
 from spoco_zoo.ngff.collections import images_of
 from spoco_zoo.ngff.opening import holds_zarr, is_plain_folder
 from spoco_zoo.ngff.picture import PICTURE_SUFFIXES
-from spoco_zoo.ngff.store import TIFF_SUFFIXES
+from spoco_zoo.ngff.store import TIFF_INPUTS
 from spoco_zoo.ngff.tiff_set import named_files
 from spoco_zoo.run_folder import RUN_ENDING
 
@@ -145,7 +145,7 @@ def _candidates(folder: Path) -> Iterator[Path]:
         if path.is_dir():
             if holds_zarr(path):
                 yield path
-        elif path.suffix.lower() in (*TIFF_SUFFIXES, *PICTURE_SUFFIXES):
+        elif path.suffix.lower() in (*TIFF_INPUTS, *PICTURE_SUFFIXES):
             yield path
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SUFFIXES", "by_name", "is_named_labels", "stem", "visible"]
 
-SUFFIXES = (".tif", ".tiff", ".png", ".npy", ".npz", ".h5", ".hdf5", ".zarr")
+SUFFIXES = (".tif", ".tiff", ".lsm", ".png", ".npy", ".npz", ".h5", ".hdf5", ".zarr")
 LABEL_ENDINGS = (".spoco", "_cp_masks")
 """What this program and Cellpose append to the name of an image to name its labels."""
 

@@ -1,4 +1,4 @@
-"""Voxel sizes, time steps and channel names that a TIFF states: in OME-XML, ImageJ or tags."""
+"""Voxel sizes, time steps and channel names that a TIFF states: in OME-XML, ImageJ, LSM or tags."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PRINTED = 25.0
 
 
 def calibration(tiff: tifffile.TiffFile, series: int) -> tuple[dict[str, float], tuple[str, ...]]:
-    """Sizes by axis and channel names, from OME, ImageJ or TIFF tags.
+    """Sizes by axis and channel names, from OME, ImageJ, Zeiss LSM or TIFF tags.
 
     Sizes are micrometres along z, y and x, and seconds along t.
     """
@@ -27,6 +27,8 @@ def calibration(tiff: tifffile.TiffFile, series: int) -> tuple[dict[str, float],
         return _from_ome(tiff.ome_metadata, series)
     if tiff.is_imagej:
         return _from_imagej(tiff)
+    if tiff.is_lsm:
+        return _from_lsm(tiff.lsm_metadata)
     # Pixels per inch are a screen or printer setting; per centimetre a calibration, if they are
     # no such setting in other words.
     tag = tiff.pages.first.tags.get("ResolutionUnit")
@@ -73,6 +75,19 @@ def _from_imagej(tiff: tifffile.TiffFile) -> tuple[dict[str, float], tuple[str, 
     _set(sizes, "z", step, _unit(header.get("zunit")) or unit)
     labels = header.get("Labels")
     return sizes, tuple(str(label) for label in labels) if isinstance(labels, list) else ()
+
+
+def _from_lsm(header: object) -> tuple[dict[str, float], tuple[str, ...]]:
+    """Sizes and channel names from a Zeiss LSM's header, which has metres and seconds."""
+    sizes = dict[str, float]()
+    if not isinstance(header, Mapping):  # a damaged one is bytes
+        return sizes, ()
+    for axis in "zyx":
+        _set(sizes, axis, header.get(f"VoxelSize{axis.upper()}"), 1e6)
+    _set(sizes, "t", header.get("TimeIntervall"), 1.0)
+    colours = header.get("ChannelColors")
+    names = colours.get("ColorNames", ()) if isinstance(colours, Mapping) else ()
+    return sizes, tuple(str(name) for name in names)
 
 
 def _resolution(tiff: tifffile.TiffFile, x: float, y: float) -> dict[str, float]:

@@ -20,6 +20,7 @@ from spoco_zoo.errors import RemoteError, StoreError, described, one_line
 from spoco_zoo.ngff.remote import is_remote, meet, place_of
 
 __all__ = [
+    "TIFF_INPUTS",
     "TIFF_SUFFIXES",
     "create_array",
     "discard_blocks",
@@ -36,6 +37,8 @@ __all__ = [
 ]
 
 TIFF_SUFFIXES = (".tif", ".tiff")
+TIFF_INPUTS = (*TIFF_SUFFIXES, ".lsm")
+"""Endings of files that are read as TIFF: those of Zeiss LSMs are, too."""
 
 
 def is_tiff_name(place: str | Path) -> bool:

@@ -60,6 +60,8 @@ def open_tiff(path: str | Path) -> tifffile.TiffFile:
 def own_series(tiff: tifffile.TiffFile, path: str | Path) -> tuple[int, ...]:
     """Series that have planes in the file at `path`: all of them, but for sets of files.
 
+    Of a Zeiss LSM not the small pictures that lie between its planes.
+
     All, too, if it has none and but describes those of other files.
 
     Raises
@@ -68,6 +70,8 @@ def own_series(tiff: tifffile.TiffFile, path: str | Path) -> tuple[int, ...]:
         If another one describes it, and not under its name.
     """
     every = tuple(range(len(tiff.series)))
+    if tiff.is_lsm:
+        return tuple(i for i in every if not tiff.series[i].keyframe.is_reduced) or every
     if not tiff.is_ome:
         return every
     here = os.path.realpath(path)  # as tifffile names files

@@ -126,9 +126,11 @@ def read_array(
     DataError
         If the file cannot be read or holds several arrays.
     """
+    from spoco_zoo.ngff.store import TIFF_INPUTS
+
     suffix = path.suffix.lower()
     try:
-        if suffix in (".tif", ".tiff"):
+        if suffix in TIFF_INPUTS:
             return _read_tiff(path, ndim, labels=labels)
         if suffix == ".png":
             from spoco_zoo.ngff.picture import read_picture

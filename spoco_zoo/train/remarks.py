@@ -9,6 +9,7 @@ import numpy as np
 from spoco_zoo import ngff
 from spoco_zoo.errors import InputError
 from spoco_zoo.nets.receptive import pooling_factor
+from spoco_zoo.ngff.store import TIFF_INPUTS
 from spoco_zoo.sizes import are_near, size_text
 from spoco_zoo.train.crops import teaches_background
 from spoco_zoo.train.data import BACKGROUND
@@ -223,7 +224,7 @@ def stated_voxel_size(pairs: Sequence[Pair], ndim: int) -> tuple[tuple[float, ..
 
 def described(path: Path) -> Image | None:
     """An image file of a kind that can state a voxel size, None if its metadata cannot be read."""
-    if path.suffix.lower() not in (".tif", ".tiff", ".zarr"):
+    if path.suffix.lower() not in (*TIFF_INPUTS, ".zarr"):
         return None
     try:
         return ngff.open_image(path)

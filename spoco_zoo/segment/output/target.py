@@ -13,7 +13,7 @@ from spoco_zoo import ngff
 from spoco_zoo.errors import StoreError
 from spoco_zoo.ngff import is_remote
 from spoco_zoo.ngff.picture import PICTURE_SUFFIXES
-from spoco_zoo.ngff.store import TIFF_SUFFIXES, local_path
+from spoco_zoo.ngff.store import TIFF_INPUTS, local_path
 from spoco_zoo.run_folder import RUN_ENDING
 from spoco_zoo.segment.ledger import REPORT, was_published
 
@@ -60,7 +60,7 @@ def default_output(
     if inside and folder is None:
         return None
     stem = image.uri.rstrip("/")
-    for suffix in (*TIFF_SUFFIXES, *PICTURE_SUFFIXES, ".zarr", ".ome"):
+    for suffix in (*TIFF_INPUTS, *PICTURE_SUFFIXES, ".zarr", ".ome"):
         if stem.lower().endswith(suffix):
             stem = stem[: -len(suffix)]
     small = image.n_times * prod(image.spatial_shape()) <= TIFF_VOXELS
