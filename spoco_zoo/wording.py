@@ -17,7 +17,7 @@ from spoco_zoo.errors import ConfigError, InputError, SpocoError, described
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["InKeywords", "as_keywords", "in_keywords", "meant", "path_text"]
+__all__ = ["InKeywords", "as_keywords", "find_setting", "in_keywords", "meant", "path_text"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -131,13 +131,26 @@ def meant(model: Any, asked: str) -> str:
     held = {name: _settings_in(field.annotation) for name, field in model.model_fields.items()}
     if rest and held.get(outer):
         return meant(held[outer], rest)
-    for name, inner in held.items():
-        if inner is not None and asked in inner.model_fields:
-            return f"Give it as an entry of {name}: {name}={{'{asked}': ...}}."
-    near = difflib.get_close_matches(asked, held, n=1)
-    if near:
+    if path := find_setting(model, asked):
+        return f"Give it as an entry of {path[0]}: {path[0]}={{'{asked}': ...}}."
+    if near := difflib.get_close_matches(asked, held, n=1):
         return f"Is {near[0]} meant?"
+    below = {name for inner in held.values() if inner is not None for name in inner.model_fields}
+    if near := difflib.get_close_matches(asked, sorted(below), n=1):
+        part = find_setting(model, near[0])[0]
+        return f"Is {near[0]} meant, as an entry of {part}: {part}={{'{near[0]}': ...}}?"
     return f"There are {', '.join(held)}; see docs/configuration.md."
+
+
+def find_setting(model: Any, name: str) -> tuple[str, ...]:
+    """Where a setting is: its name, after that of the setting that holds it; empty if nowhere."""
+    fields = model.model_fields
+    if name in fields:
+        return (name,)
+    for part, field in fields.items():
+        if name in getattr(_settings_in(field.annotation), "model_fields", {}):
+            return part, name
+    return ()
 
 
 def _settings_in(annotation: Any) -> Any:

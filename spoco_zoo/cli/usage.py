@@ -37,13 +37,10 @@ def usage_line(error: Any) -> str:
 def _setting(command: str, option: str) -> str:
     """How a file sets what has the name of an option and is none; empty if there is no such."""
     from spoco_zoo.config import SegmentConfig, TrainConfig
+    from spoco_zoo.wording import find_setting
 
     kind = {"train": TrainConfig, "segment": SegmentConfig}.get(command)
-    name = option.lstrip("-").replace("-", "_")
-    fields: dict[str, Any] = getattr(kind, "model_fields", {})
-    if name in fields:
-        return f"{name}: VALUE"
-    for part, field in fields.items():
-        if name in getattr(field.annotation, "model_fields", {}):
-            return f"{part}: {{{name}: VALUE}}"
-    return ""
+    path = find_setting(kind, option.lstrip("-").replace("-", "_")) if kind else ()
+    if len(path) == 2:
+        return f"{path[0]}: {{{path[1]}: VALUE}}"
+    return f"{path[0]}: VALUE" if path else ""

@@ -106,6 +106,7 @@ def test_workers_leave_no_environment_behind(cells: Path) -> None:
         (lambda f: spoco_zoo.segment(f, MODEL, chanel=0), "Is channel meant?"),
         (lambda f: spoco_zoo.segment(f, MODEL, method="meanshift"), "clustering={'method': ...}"),
         (lambda f: spoco_zoo.segment(f, MODEL, clustering={"bandwith": 1}), "Is bandwidth meant?"),
+        (lambda f: spoco_zoo.segment(f, MODEL, bandwith=1), r"as an entry of clustering: cluster"),
         (lambda f: spoco_zoo.segment(f, MODEL, workers="2"), "workers must be a whole number"),
         (lambda f: spoco_zoo.segment(f, MODEL, device=None), "Use device='cpu'"),
         (lambda f: spoco_zoo.segment(f, MODEL, label_name=None), "another with label_name."),
