@@ -33,8 +33,13 @@ __all__ = ["can_widen", "widened"]
 
 
 def can_widen(given: NetConfig, wanted: NetConfig) -> bool:
-    """Whether `wanted` is `given` with at least as many channels at every level."""
-    return given.model_copy(update={"features": wanted.features}) == wanted and all(
+    """Whether `wanted` is `given` with at least as many channels at every level.
+
+    Its embeddings may also turn where those of `given` do not: the weights are of the same
+    shapes, and training then finds out how far each voxel is to be turned back.
+    """
+    changes = {"features": wanted.features, "rotary": given.rotary or wanted.rotary}
+    return given.model_copy(update=changes) == wanted and all(
         old <= new for old, new in zip(given.features, wanted.features, strict=True)
     )
 
@@ -42,7 +47,7 @@ def can_widen(given: NetConfig, wanted: NetConfig) -> bool:
 def widened(
     state: Mapping[str, Tensor], given: NetConfig, wanted: NetConfig, seed: int
 ) -> dict[str, Tensor]:
-    """State dict of the `wanted` network whose output equals that of the `given` one.
+    """State dict of the `wanted` network whose output, unturned, equals that of the `given` one.
 
     Parameters
     ----------

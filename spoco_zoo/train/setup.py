@@ -233,7 +233,7 @@ def check_statistics(setup: Setup, crops: int) -> None:
 
 
 def check_network(wanted: NetConfig, given: NetConfig) -> None:
-    """Refuse a model to start from whose network is neither the run's nor a narrower one.
+    """Refuse a model to start from whose network cannot become that of the run.
 
     Raises
     ------
@@ -251,7 +251,7 @@ def check_network(wanted: NetConfig, given: NetConfig) -> None:
     if odd:
         raise ConfigError(
             "a model to start from (--init) must have the network of this run, or fewer channels "
-            "in its levels (features)",
+            "in its levels (features), or embeddings that do not turn (rotary)",
             "; ".join(odd),
             "Choose another model, or settings and images that fit it.",
         )

@@ -73,3 +73,19 @@ def test_the_seed_decides_about_new_channels_and_nothing_else_is_drawn() -> None
 )
 def test_what_can_be_widened(change: dict[str, object], fits: bool) -> None:
     assert can_widen(GIVEN[2], GIVEN[2].model_copy(update=change)) is fits
+
+
+def test_embeddings_may_begin_to_turn_but_not_otherwise_than_they_did() -> None:
+    given = GIVEN[2].model_copy(update={"embedding_dim": 6})
+    turning = given.model_copy(update={"rotary": ((16.0, 16.0),), "features": (4, 6, 9)})
+    other = turning.model_copy(update={"rotary": ((8.0, 8.0),)})
+    assert can_widen(given, turning)
+    assert not can_widen(turning, other)
+    assert not can_widen(turning, given)
+    narrow, wide = build_network(given).eval(), build_network(turning).eval()
+    wide.load_state_dict(widened(narrow.state_dict(), given, turning, seed=1))
+    images = torch.randn(1, 2, 12, 12)
+    # Turned or not, lengths are the same; at the origin nothing is turned.
+    torch.testing.assert_close(wide(images).norm(dim=1), narrow(images).norm(dim=1))
+    torch.testing.assert_close(wide(images)[..., 0, 0], narrow(images)[..., 0, 0])
+    assert not torch.allclose(wide(images), narrow(images))
