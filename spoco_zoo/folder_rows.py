@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from spoco_zoo.errors import BlocksFailed
 from spoco_zoo.naming import stem
-from spoco_zoo.ngff import is_label_tiff, is_tiff_name, open_image
+from spoco_zoo.ngff import is_label_tiff, is_remote, is_tiff_name, open_image
 from spoco_zoo.ngff.target import state_of
 from spoco_zoo.segment import SegmentResult
 from spoco_zoo.segment.ledger import REPORT, is_unfinished
@@ -19,8 +19,9 @@ from spoco_zoo.segment.output.target import default_output, run_folder
 
 if TYPE_CHECKING:
     from spoco_zoo.errors import InputError
+    from spoco_zoo.ngff import Image
 
-__all__ = ["FolderResult", "Place", "Row", "find_place"]
+__all__ = ["FolderResult", "Place", "Row", "find_place", "labels_at"]
 
 NAMED = 5
 """So many images without labels are told of at the end; all are in the table."""
@@ -133,11 +134,16 @@ def find_place(
     parts = name.split("/")
     called = "_".join(stem(Path(part)) for part in parts) if len(parts) > 1 else ""
     output = default_output(image, label_name, folder, called)
+    return Place(output) if overwrite else labels_at(image, output, label_name)
+
+
+def labels_at(image: Image, output: str | None, label_name: str) -> Place:
+    """What lies where the labels of an image go; without an output, inside the image."""
     run = run_folder(image, output, label_name)
-    inside = os.path.join(path, "labels", label_name)
-    if overwrite or is_unfinished(run) or not _are_labels(output or inside):
+    place = output or f"{image.uri}/labels/{label_name}"
+    if is_unfinished(run) or not _are_labels(place):
         return Place(output)
-    labels = os.path.realpath(output or inside)
+    labels = place if is_remote(place) else os.path.realpath(place)
     return Place(output, labels, _read_run(labels, run / REPORT))
 
 

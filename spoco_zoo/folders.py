@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spoco_zoo.beside import OBJECTS, lacks_page, measure_result, write_beside
 from spoco_zoo.config import SegmentConfig
 from spoco_zoo.errors import BlocksFailed, ConfigError, InputError, Interrupted, RemoteError
 from spoco_zoo.folder_rows import FolderResult, Row, find_place
@@ -30,7 +31,7 @@ from spoco_zoo.ngff import is_remote, is_tiff_name
 from spoco_zoo.run_folder import RUN_ENDING
 from spoco_zoo.segment import check_machines
 from spoco_zoo.segment.network.models import ModelRef, read_model
-from spoco_zoo.workflow import OBJECTS, measure_result, segment_with_pictures, write_beside
+from spoco_zoo.workflow import segment_with_pictures
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -235,8 +236,8 @@ class _Work:
         if place.done:
             # The region is that of their run, whatever is asked for now.
             config = _what_was_seen(place.done.summary)
-            if self.report and had.beside(PICTURE) is None:  # it was stopped before
-                write_beside(str(image), place.done, config, shown, report=True)
+            if lacks_page(place.done.report, page=self.report):  # it was stopped before
+                write_beside(str(image), place.done, config, shown, report=self.report)
             if self.measure and had.beside(OBJECTS) is None:
                 self._measure(image, place.done, config, shown)
         return had

@@ -8,6 +8,7 @@ from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from spoco_zoo.beside import OBJECTS
 from spoco_zoo.folders import PICTURE
 from spoco_zoo.replacing import replacing
 from spoco_zoo.report.figures import contact_sheet
@@ -15,7 +16,6 @@ from spoco_zoo.report.page import Figure, Section, html_page
 from spoco_zoo.report.progress import printable
 from spoco_zoo.report.sections import provenance
 from spoco_zoo.tables import FORMULA, write_table
-from spoco_zoo.workflow import OBJECTS
 
 if TYPE_CHECKING:
     from pathlib import Path

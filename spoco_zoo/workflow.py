@@ -6,14 +6,12 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from spoco_zoo import run_folder
+from spoco_zoo.beside import write_beside
 from spoco_zoo.bundle.load import load_model
-from spoco_zoo.config import SegmentConfig, TrainConfig
-from spoco_zoo.errors import ConfigError, InputError
-from spoco_zoo.measure import measure
+from spoco_zoo.config import TrainConfig
+from spoco_zoo.errors import ConfigError
 from spoco_zoo.nets.model import own_network
 from spoco_zoo.nets.unet import SpocoUNet
-from spoco_zoo.pictures import write_segmentation_page
-from spoco_zoo.replacing import replacing
 from spoco_zoo.report.figures import curves, preview
 from spoco_zoo.report.page import Figure, Section, html_page
 from spoco_zoo.report.sections import evaluation_sections, provenance, score_bars
@@ -21,7 +19,6 @@ from spoco_zoo.segment import segment
 from spoco_zoo.segment.cluster import cluster
 from spoco_zoo.segment.cluster.learn import learn_scores
 from spoco_zoo.sizes import size_text
-from spoco_zoo.tables import write_table
 from spoco_zoo.train.checkpoint import RunFolder
 from spoco_zoo.train.layouts import find_pairs
 from spoco_zoo.train.remarks import remark_scale, stated_voxel_size
@@ -32,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from spoco_zoo.config import ClusteringConfig, NetConfig
+    from spoco_zoo.config import ClusteringConfig, NetConfig, SegmentConfig
     from spoco_zoo.evaluate import Evaluation
     from spoco_zoo.nets.model import Model
     from spoco_zoo.report.progress import Display
@@ -45,16 +42,12 @@ if TYPE_CHECKING:
     from spoco_zoo.train.validate import Case
 
 __all__ = [
-    "OBJECTS",
-    "measure_result",
     "segment_with_pictures",
     "train_with_pictures",
-    "write_beside",
     "write_evaluation_page",
 ]
 
 REPORT = "report.html"
-OBJECTS = "objects.csv"
 FOLLOWED = ("voxel_size", "learning_rate")
 """Settings that follow from images or a model to start from, where the user left them open."""
 GENTLE = 0.25
@@ -308,43 +301,6 @@ def segment_with_pictures(
         display.note(hint)
     write_beside(source, result, config, display, report=report)
     return result
-
-
-def write_beside(
-    source: str, result: SegmentResult, config: SegmentConfig, display: Display, *, report: bool
-) -> None:
-    """Settings of a run beside its report, and picture and page if they are asked for."""
-    try:
-        write_settings(result)
-        if report:
-            write_segmentation_page(source, result, config)
-    except (InputError, OSError) as error:
-        # Not worth the result: the same command would be refused, as the label is there.
-        display.note(f"The labels are complete, but not the page and settings beside: {error}")
-
-
-def write_settings(result: SegmentResult) -> None:
-    """``config.yaml`` beside a report: all settings of the run, which `--config` reads back."""
-    path = result.report.with_name("config.yaml")
-    with replacing(path) as partial:
-        partial.write_text(SegmentConfig.checked(result.summary["config"]).to_yaml())
-
-
-def measure_result(
-    source: str, output: str, report: Path, config: SegmentConfig, display: Display
-) -> Path:
-    """Table of the objects of a finished run, ``objects.csv`` beside its report."""
-    table = measure(
-        output,
-        source,
-        level=config.level,
-        start=[a for a, _ in config.roi] if config.roi else None,
-        voxel_size=config.voxel_size,
-        on_block=lambda done, total: display.update("measure", done, total),
-    )
-    path = report.with_name(OBJECTS)
-    write_table(table, path)
-    return path
 
 
 def write_evaluation_page(evaluation: Evaluation, path: Path) -> None:

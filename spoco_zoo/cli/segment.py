@@ -246,13 +246,24 @@ def _segment_image(
     measure: bool,
 ) -> None:
     """One image."""
+    from spoco_zoo.beside import measure_result, stopped_behind, write_beside
     from spoco_zoo.errors import InputError
+    from spoco_zoo.locking import alone_in
     from spoco_zoo.ngff import is_tiff_name
     from spoco_zoo.scene import look_commands
-    from spoco_zoo.workflow import measure_result, segment_with_pictures
+    from spoco_zoo.workflow import segment_with_pictures
 
+    where = {name: options[name] for name in ("output", "label_name", "version")}
     with display() as shown:
-        result = segment_with_pictures(source, model, settings, shown, report=report, **options)
+        result = None
+        if not options["overwrite"]:
+            result = stopped_behind(source, model, settings, page=report, table=measure, **where)
+        if result is None:
+            result = segment_with_pictures(source, model, settings, shown, report=report, **options)
+        else:
+            shown.note("The same command made these labels: what lacks beside them is made.")
+            with alone_in(result.report.parent):
+                write_beside(source, result, settings, shown, report=report)
         values = {"output": result.output, "objects": result.objects, "report": str(result.report)}
         failure: InputError | OSError | None = None
         if measure:

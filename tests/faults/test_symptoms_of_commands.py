@@ -22,13 +22,13 @@ from hearing import all_ears
 from planted import code_model, exact_cluster, tissue, write_image
 from typer.testing import CliRunner
 
+from spoco_zoo.beside import measure_result
 from spoco_zoo.cli import app
 from spoco_zoo.config import SegmentConfig
 from spoco_zoo.errors import StoreError
 from spoco_zoo.ngff import find_labels, write_label_tiff
 from spoco_zoo.report.progress import progress
 from spoco_zoo.segment import segment
-from spoco_zoo.workflow import measure_result
 
 CELLS = tissue((60, 70), 12, seed=1)
 MODEL = code_model(CELLS)
