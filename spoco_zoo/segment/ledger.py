@@ -28,6 +28,7 @@ __all__ = [
     "PROGRESS",
     "REPORT",
     "Ledger",
+    "began_overwriting",
     "began_with",
     "has_blocks",
     "is_unfinished",
@@ -37,6 +38,8 @@ __all__ = [
 PROGRESS = "progress.jsonl"
 REPORT, DOUBTS = "segment.json", "doubts.npz"
 """What a run folder holds of a finished run."""
+OVERWRITES = "overwrites"
+"""In the first line of a run that was told to replace what is there."""
 VERSIONS = ("spoco-zoo", "format")
 """Of a fingerprint, what no setting can bring back."""
 
@@ -72,6 +75,14 @@ def began_with(folder: Path, key: str) -> str | None:
     return None
 
 
+def began_overwriting(folder: Path) -> bool:
+    """Whether an unfinished run was told to replace what is there when it began."""
+    if not is_unfinished(folder):
+        return False
+    with (folder / PROGRESS).open(errors="replace") as file:
+        return f'"{OVERWRITES}": true' in file.readline()
+
+
 def _holds(folder: Path, text: str) -> bool:
     with (folder / PROGRESS).open(errors="replace") as file:
         return any(text in line for line in file)
@@ -89,6 +100,8 @@ class Ledger:
         must have the same.
     check : callable, optional
         Raises if the run folder is no longer this process's own, before anything is added.
+    overwrites : bool
+        Noted where a run begins; see `began_overwriting`.
 
     Raises
     ------
@@ -102,13 +115,17 @@ class Ledger:
         folder: Path,
         fingerprint: Mapping[str, str],
         check: Callable[[], None] = lambda: None,
+        *,
+        overwrites: bool = False,
     ) -> None:
         self.path, self._check = folder / PROGRESS, check
         if self.path.is_file():
             _drop_cut_line(self.path)
         if not self.path.is_file() or not self.path.stat().st_size:
             with replacing(self.path) as partial:
-                first = {"run": uuid4().hex, "fingerprint": dict(fingerprint)}
+                first: dict[str, Any] = {"run": uuid4().hex, "fingerprint": dict(fingerprint)}
+                if overwrites:
+                    first[OVERWRITES] = True
                 partial.write_text(json.dumps(first) + "\n")
         self._compare(fingerprint)
         self.run = str(next(self._lines()).get("run", ""))

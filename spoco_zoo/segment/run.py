@@ -25,6 +25,7 @@ from spoco_zoo.errors import (
     ConfigError,
     InputError,
     Interrupted,
+    LedgerError,
     RemoteError,
     SpocoError,
     StoreError,
@@ -41,6 +42,7 @@ from spoco_zoo.segment.ledger import (
     PROGRESS,
     REPORT,
     Ledger,
+    began_overwriting,
     began_with,
     has_blocks,
     is_unfinished,
@@ -171,7 +173,8 @@ def segment(
     version : {"0.4", "0.5"}, optional
         Of a new store.
     overwrite : bool
-        Replace a label and start an unfinished run again.
+        Replace a label, and start an unfinished run again; one that began so itself is gone on
+        with if it can be.
     device : {"auto", "cpu", "cuda", "cuda:I"}
     cluster : callable, optional
         Used instead of the package's own clustering; must be importable by the
@@ -225,13 +228,24 @@ def segment(
             make_executor(workers, gpus=gpus, scheduler=scheduler, dashboard=dashboard)
         ) as executor,
     ):
-        if overwrite:
+        goes_on = overwrite and began_overwriting(plan.folder)
+        if overwrite and not goes_on:
             clear_folder(plan.folder)
         elif (plan.folder / REPORT).exists() and not is_unfinished(plan.folder):
             plan = decide()  # a run that ended here may have done so since this one was planned
         plan = _with_precision(plan, device)
         clusterer = own_cluster if cluster is None else cluster
-        return _carry_out(plan, model, loaded, clusterer, executor, device, lock, told)
+        carry_out = partial(
+            _carry_out, plan, model, loaded, clusterer, executor, device, lock, told, overwrite
+        )
+        try:
+            return carry_out()
+        except (LedgerError, StoreError) as error:
+            if not (goes_on and "--overwrite" in error.remedy):
+                raise
+            told(Event("plan", 1, 1, f"Begun again: {error.rule}; found {error.found}."))
+        clear_folder(plan.folder)
+        return carry_out()
 
 
 def _carry_out(
@@ -243,12 +257,13 @@ def _carry_out(
     device: str,
     lock: RunLock,
     told: Callable[[Event], None],
+    overwrite: bool,
 ) -> SegmentResult:
     """Do what is planned, or go on with it, in a run folder that is held."""
     fingerprint = plan.fingerprint(loaded.fingerprint, _name_of(cluster))
     with (
         _begun_in_vain(plan.folder),
-        Ledger(plan.folder, fingerprint, lock.check) as ledger,
+        Ledger(plan.folder, fingerprint, lock.check, overwrites=overwrite) as ledger,
         _claimed(plan, ledger.run) as plan,
         catch_interrupt(lambda: told(Event("stop", 1, 1, STOPPING)), plan.folder / STOP) as stop,
     ):
