@@ -59,6 +59,16 @@ def hot(image: NDArray[Any]) -> NDArray[Any]:
     return spoilt
 
 
+def spiked(share: float, *values: int) -> Callable[[NDArray[Any]], NDArray[Any]]:
+    """Single pixels here and there of one of some values."""
+
+    def change(image: NDArray[Any]) -> NDArray[Any]:
+        rng = np.random.default_rng(0)
+        return np.where(rng.random(image.shape) < share, rng.choice(values, image.shape), image)
+
+    return change
+
+
 def zoomed(factor: float) -> Callable[[NDArray[Any], NDArray[Any]], Pair]:
     """Both at another size."""
 
@@ -91,6 +101,8 @@ CHANGES: dict[str, Callable[[NDArray[Any], NDArray[Any]], Pair]] = {
     "three times the size": zoomed(3),
     "frame of zeros": lambda image, labels: (np.pad(image, FRAME), np.pad(labels, FRAME)),
     "one hot pixel": alone(hot),
+    "1 % hot pixels": alone(spiked(0.01, 255)),
+    "5 % salt and pepper": alone(spiked(0.05, 0, 255)),
 }
 
 

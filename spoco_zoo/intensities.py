@@ -5,8 +5,9 @@ object's business spoil them: an empty frame, as stitching and registration leav
 single voxels of absurd value, from dead camera pixels or cosmic rays. A frame is left out,
 and taken for as dark (or bright) as what it surrounds ever is, so that no edge lies between
 them; values are cut off far outside of what nearly all voxels hold, and single ones become
-as bright (or dark) as a neighbour. Images without either get the plain mean and standard
-deviation.
+as bright (or dark) as a neighbour. Where one voxel in a thousand or more is far from all its
+neighbours, such voxels get their median, absurd or not. Images without any of this get the
+plain mean and standard deviation.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from spoco_zoo.outliers import calmed, cut_off_values
+from spoco_zoo.outliers import Unlike, calmed, cut_off_values, mend_spikes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -52,6 +53,8 @@ BETWEEN = 2.5
 """Voxels beyond a tenth of the way to them, against those beyond a half, at most."""
 SAMPLE = 2**16
 """Values of a piece that tell where nearly all of them lie."""
+FEWER = 4
+"""Of so many of them one tells of spikes."""
 PIECE = 2**21
 """Voxels looked at together."""
 LARGEST = 1e37
@@ -77,6 +80,15 @@ class Statistics(NamedTuple):
     """Values below are taken as this one before an image is resampled."""
     cut_high: float = np.inf
     """Values above are taken as this one before an image is resampled."""
+    spike: float = np.inf
+    """Voxels that are this far from nearly all neighbours get their median."""
+    cut_spike: float = np.inf
+    """The same before an image is resampled."""
+
+    @property
+    def as_it_is(self) -> bool:
+        """Whether no value is changed before it is scaled."""
+        return not np.isfinite((self.low, self.high, self.spike)).any()
 
 
 @dataclass
@@ -88,6 +100,7 @@ class Intensities:
 
     low: float = -np.inf
     high: float = np.inf
+    spike: float = np.inf
     count: int = 0
     mean: float = 0.0
     squares: float = 0.0
@@ -96,6 +109,8 @@ class Intensities:
     samples: list[NDArray[np.floating[Any]]] = field(default_factory=list)
     calm: list[NDArray[np.floating[Any]]] = field(default_factory=list)
     """The same voxels, see `calmed`."""
+    unlike: list[Unlike] = field(default_factory=list)
+    """Some of them, where spikes are looked for."""
 
     def add(self, values: NDArray[np.generic]) -> None:
         """Look at a piece (C, [Z,] Y, X)."""
@@ -103,12 +118,15 @@ class Intensities:
             return
         # A copy, because clipping and moments need one; float64 holds every integer that occurs.
         voxels = values.astype(np.float64, order="C")
+        mend_spikes(voxels, self.spike)
         numbers, kind = voxels.ravel(), exact_kind(values.dtype)
         self.least = min(self.least, float(numbers.min()))
         self.most = max(self.most, float(numbers.max()))
         some = np.arange(0, numbers.size, -(-numbers.size // SAMPLE))
         self.samples.append(numbers[some].astype(kind))
         self.calm.append(calmed(voxels, some).astype(kind))
+        if not math.isfinite(self.spike):
+            self.unlike.append(Unlike.of(voxels, some[::FEWER]))
         cut_off_values(voxels, self.low, self.high)
         mean = float(numbers.mean())
         numbers -= mean
@@ -124,6 +142,10 @@ class Intensities:
         )
         low, high = np.quantile(calm, (RARE, 1 - RARE))
         return float(low), float(np.median(all_of_it)), float(high)
+
+    def found_spike(self) -> float:
+        """See `Unlike.spike`."""
+        return Unlike(*map(np.concatenate, zip(*self.unlike, strict=True))).spike()
 
     def limits(self, usual: tuple[float, float, float]) -> tuple[float, float]:
         """Where values are cut off, given what is `usual`; infinite where nothing lies that far."""
@@ -204,24 +226,32 @@ def statistics_of(
         seen.add(without_frame(piece, mixed=mixed))
     # What is left of a rectangle on even ground is of one value, too: then the ground is no frame.
     all_frame = seen.count == 0 or (seen.least == seen.most and least < most)
-    if all_frame:
-        seen = Intensities()
+
+    def gone_through(
+        low: float = -math.inf, high: float = math.inf, spike: float = math.inf
+    ) -> Intensities:
+        found = Intensities(low, high, spike)
         for piece in pieces():
-            seen.add(piece)
+            found.add(piece if all_frame else without_frame(piece, mixed=mixed))
+        return found
+
+    if all_frame:
+        seen = gone_through()
+    bounds, spike = (seen.least, seen.most), seen.found_spike()
+    if math.isfinite(spike):
+        seen = gone_through(spike=spike)
     usual = seen.usual()
     low, high = cut = seen.limits(usual)
     counted = seen
     if math.isfinite(low) or math.isfinite(high):
-        counted = Intensities(low, high)
-        for piece in pieces():
-            counted.add(piece if all_frame else without_frame(piece, mixed=mixed))
+        counted = gone_through(low, high, spike)
     mean, std = counted.moments()
-    if least < seen.least:
+    if least < bounds[0]:
         low = usual[0]
-    if most > seen.most:
+    if most > bounds[1]:
         high = usual[2] if usual[2] > usual[1] else seen.most
-    apart = seen.apart(*cut, std)
-    return Statistics(mean, std, low, high, (usual[1] - mean) / divisor(std), apart=apart)
+    apart, lean = seen.apart(*cut, std), (usual[1] - mean) / divisor(std)
+    return Statistics(mean, std, low, high, lean, apart=apart, spike=spike)
 
 
 def without_frame(values: NDArray[np.generic], *, mixed: Sequence[int] = ()) -> NDArray[np.generic]:
@@ -292,6 +322,7 @@ def normalise(values: NDArray[np.generic], statistics: Statistics) -> NDArray[np
     Its negative where the statistics say that bright and dark change places.
     """
     scaled = values.astype(exact_kind(values.dtype), order="C")
+    mend_spikes(scaled, statistics.spike)
     cut_off_values(scaled, statistics.low, statistics.high)
     scaled -= scaled.dtype.type(statistics.mean)
     scaled /= scaled.dtype.type(_unit(statistics))

@@ -1,22 +1,34 @@
-"""Voxels of absurd value: hot and dead pixels of cameras, cosmic rays."""
+"""Voxels of absurd value: hot and dead pixels of cameras, cosmic rays, salt and pepper."""
 
 from __future__ import annotations
 
 import math
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
-__all__ = ["calmed", "cut_off_values"]
+__all__ = ["Unlike", "calmed", "cut_off_values", "mend_spikes"]
 
 AROUND = tuple((y, x) for y, x in product((-1, 0, 1), repeat=2) if y or x)
 """Neighbours of a voxel in its plane."""
 PART = 2**16
 """Voxels that are mended at a time."""
+ALIKE = 2
+"""Neighbours that a spike may be like, as other spikes are: a pixel of 2 x 2 is like three."""
+STEEP = 0.3
+"""Of the range of an image, how far spikes stand out."""
+SPIKES = 1e-3
+"""Share of voxels from which on they are looked for; where they are fewer, limits do."""
+LOUD = 2.0
+"""Times as many that stand out half as far, of noise; spikes stand out all the way."""
+RANGE = 1e-3
+"""Share of voxels at either end that do not count for the range."""
 
 
 def cut_off_values(values: NDArray[np.floating[Any]], low: float, high: float) -> None:
@@ -53,15 +65,84 @@ def cut_off_values(values: NDArray[np.floating[Any]], low: float, high: float) -
 
 def calmed(values: NDArray[np.floating[Any]], some: NDArray[np.intp]) -> NDArray[Any]:
     """Voxels by their flat indices, none above or below all its neighbours in the plane."""
+    least, most = np.full(some.size, np.inf), np.full(some.size, -np.inf)
+    for around in _neighbours(values, some):
+        np.minimum(least, around, out=least)
+        np.maximum(most, around, out=most)
+    found: NDArray[Any] = np.clip(values.reshape(-1)[some], least, most)
+    return found
+
+
+class Unlike(NamedTuple):
+    """How unlike their neighbours in the plane some voxels are."""
+
+    distance: NDArray[Any]
+    """From all neighbours but those most like it."""
+    median: NDArray[Any]
+    """Of the neighbours."""
+
+    @classmethod
+    def of(
+        cls, values: NDArray[np.floating[Any]], some: NDArray[np.intp], alike: int = ALIKE - 1
+    ) -> Unlike:
+        """Of voxels by their flat indices; `alike` neighbours do not count.
+
+        One, unless told otherwise: two would make spikes of thin lines.
+        """
+        around = np.stack(list(_neighbours(values, some)))
+        around.partition((3, 4), axis=0)
+        median = (around[3] + around[4]) / 2
+        around -= values.reshape(-1)[some]
+        np.abs(around, out=around)
+        around.partition(alike, axis=0)
+        return cls(around[alike], median)
+
+    def spike(self) -> float:
+        """How far spikes stand out at least; infinite if there are none, or too few to tell."""
+        low, high = np.quantile(self.median, (RANGE, 1 - RANGE))
+        steep = STEEP * float(high - low)
+        found, half = (np.count_nonzero(self.distance > s) for s in (steep, steep / 2))
+        enough = max(SPIKES * self.distance.size, 1)
+        return steep if steep > 0 and found >= enough and half < LOUD * found else math.inf
+
+
+def mend_spikes(values: NDArray[np.floating[Any]], spike: float) -> None:
+    """Give voxels that are like next to none of their neighbours the median of these, in place.
+
+    Parameters
+    ----------
+    values : ndarray
+        (C, [Z,] Y, X), contiguous.
+    spike : float
+        How far they are from all but two neighbours at least; nothing is done if it is infinite.
+
+    Examples
+    --------
+    >>> values = np.array([[[3.0, 4, 5], [4, 9, 3], [5, 5, 8], [3, 4, 8]]])
+    >>> mend_spikes(values, 3)
+    >>> values[0, 1].tolist()
+    [4.0, 4.5, 3.0]
+    """
+    if not math.isfinite(spike):
+        return
+    mended = []
+    for start in range(0, values.size, PART):
+        some = np.arange(start, min(start + PART, values.size))
+        found = Unlike.of(values, some, ALIKE)
+        far = found.distance > spike
+        mended.append((some[far], found.median[far]))
+    for some, median in mended:
+        values.reshape(-1)[some] = median
+
+
+def _neighbours(
+    values: NDArray[np.floating[Any]], some: NDArray[np.intp]
+) -> Iterator[NDArray[np.floating[Any]]]:
+    """Each of the eight neighbours in the plane, of voxels by their flat indices."""
     *rest, y, x = np.unravel_index(some, values.shape)
     height, width = values.shape[-2:]
-    least, most = np.full(some.size, np.inf), np.full(some.size, -np.inf)
     for down, right in AROUND:
         # Mirrored at the faces; of a single line a voxel is its own neighbour.
         row = height - 1 - np.abs(height - 1 - np.abs(y + down))
         column = width - 1 - np.abs(width - 1 - np.abs(x + right))
-        around = values[(*rest, row, column)]
-        np.minimum(least, around, out=least)
-        np.maximum(most, around, out=most)
-    found: NDArray[Any] = np.clip(values[(*rest, y, x)], least, most)
-    return found
+        yield values[(*rest, row, column)]

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from spoco_zoo.ngff.image import Image, Level
-from spoco_zoo.outliers import cut_off_values
+from spoco_zoo.outliers import cut_off_values, mend_spikes
 
 __all__ = [
     "RescaledImage",
@@ -48,6 +48,8 @@ class RescaledImage(Image):
     origin_level: int = 0
     limits: tuple[float, float] = (-np.inf, np.inf)
     """Values of the image beyond these count as the limit."""
+    spike: float = np.inf
+    """Voxels of the image that are this far from their neighbours are mended."""
 
     @property
     def mixed(self) -> tuple[int, ...]:
@@ -82,7 +84,7 @@ class RescaledImage(Image):
     ) -> NDArray[Any]:
         """A region of the image; neighbours of its voxels are read, too, if any are cut off."""
         assert self.origin is not None
-        if not np.isfinite(self.limits).any():
+        if not np.isfinite((*self.limits, self.spike)).any():
             return self.origin.read(self.origin_level, time, channels, region)
         whole = self.origin.spatial_shape(self.origin_level)
         wide, inner = with_neighbours(region, whole)
@@ -90,6 +92,7 @@ class RescaledImage(Image):
         values = read.astype(np.float64, order="C")
         infinite = ~np.isfinite(values)
         refused = values[infinite]
+        mend_spikes(values, self.spike)
         cut_off_values(values, *self.limits)
         values[infinite] = refused
         return values[(slice(None), *inner)].astype(np.promote_types(read.dtype, np.float32))
@@ -103,12 +106,14 @@ class RescaledImage(Image):
         return (1,) * len(self.axes)
 
 
-def cut_off(image: Image, low: float, high: float) -> Image:
-    """The image, of which a view takes no values below `low` or above `high`.
+def cut_off(image: Image, low: float, high: float, spike: float) -> Image:
+    """The image, of which a view takes no values below `low` or above `high`, and no spikes.
 
     They would spread over what is resampled; an image that is no view stays as it is.
     """
-    return replace(image, limits=(low, high)) if isinstance(image, RescaledImage) else image
+    if not isinstance(image, RescaledImage):
+        return image
+    return replace(image, limits=(low, high), spike=spike)
 
 
 def with_neighbours(

@@ -84,11 +84,12 @@ def measure(
         found, unread = _measured(image.origin, image.origin_level, *where, lenient=lenient)
         # Sums of such numbers are exact in float64: an even frame stays even.
         low, high = float(np.float32(found.low)), float(np.float32(found.high))
+        spike = found.spike
         if found.std != 0:
-            view = cut_off(image, low, high)
+            view = cut_off(image, low, high, spike)
             found, more = _measured(view, 0, *where, lenient=lenient, mixed=image.mixed)
             unread += more
-        found = found._replace(cut_low=low, cut_high=high)
+        found = found._replace(cut_low=low, cut_high=high, cut_spike=spike)
     else:
         # A coarser level was resampled as well.
         mixed = (1,) * len(image.spatial) if level else ()
@@ -194,8 +195,8 @@ def read_normalised(
         If the region cannot be read.
     """
     if statistics is not None:
-        image = cut_off(image, statistics.cut_low, statistics.cut_high)
-        if np.isfinite((statistics.low, statistics.high)).any():
+        image = cut_off(image, statistics.cut_low, statistics.cut_high, statistics.cut_spike)
+        if not statistics.as_it_is:
             wide, inner = with_neighbours(box.slices, image.spatial_shape(level))
             around = make_box([(s.start, s.stop) for s in wide])
             values = image.read(level, time, channels, wide)
