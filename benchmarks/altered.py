@@ -103,6 +103,7 @@ CHANGES: dict[str, Callable[[NDArray[Any], NDArray[Any]], Pair]] = {
     "one hot pixel": alone(hot),
     "1 % hot pixels": alone(spiked(0.01, 255)),
     "5 % salt and pepper": alone(spiked(0.05, 0, 255)),
+    "inverted": alone(lambda image: 255 - image),
 }
 
 

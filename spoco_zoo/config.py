@@ -317,8 +317,9 @@ class SegmentConfig(Config):
     """Of the level in micrometres, where the image does not state it or is wrong."""
     rescale: bool = True
     """Resample an image whose voxel size is far from the training's; labels keep full size."""
-    invert: bool = False
-    """Let bright and dark change places, for dark objects and a model of bright ones."""
+    invert: bool | None = None
+    """Let bright and dark change places, for dark objects and a model of bright ones; None is as
+    a look at an image of unusual light tells (`spoco_zoo.segment.scale.light`)."""
     zoom: Annotated[float, Field(ge=0.001, le=100)] | None = None
     """Enlarge (2) or shrink (0.5) the image for the network, whatever its voxel size; None is as
     voxel sizes tell, or its objects where these are not known

@@ -21,6 +21,7 @@ from spoco_zoo.segment.plan import make_plan
 from spoco_zoo.segment.planes import planewise
 from spoco_zoo.segment.region import asked_region
 from spoco_zoo.segment.scale.colours import with_colour
+from spoco_zoo.segment.scale.light import with_light
 from spoco_zoo.segment.scale.looking import find_scale
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ def embed_part(
     loaded = read_model(model, ClusteringConfig())
     image = choose_axes(ngff.open_image(source), loaded.recipe)
     config, _ = with_colour(image, loaded, config or SegmentConfig())
+    config, _ = with_light(image, loaded, config)
     # At the scale of all of the image, so that a part shows what the whole is made of.
     zoom, _ = find_scale(image, loaded, config.model_copy(update={"roi": None}))
     if zoom != 1:
@@ -129,7 +131,7 @@ def embed_part(
         roi = tuple(zip(part.start, part.stop, strict=True))
         config = config.model_copy(update={"roi": roi})
         plan = make_plan(image, loaded.recipe, config, output=output)
-    whole = measure(plan.image, plan.level, 0, plan.channels, inverted=config.invert)
+    whole = measure(plan.image, plan.level, 0, plan.channels, inverted=bool(config.invert))
     found = ready_part(plan, loaded, plan.region, whole, choose_device(device))()
     return Part(found.embeddings.cpu().numpy(), plan.region, image, plan.image, plan.level)
 

@@ -116,7 +116,9 @@ class Run:
             (plan.image, plan.level, when, plan.channels),
             partial(self.books.tell, "scan"),
         )
-        found = measure(*where, inverted=plan.config.invert, on_unread=unread.append, tell=tell)
+        found = measure(
+            *where, inverted=bool(plan.config.invert), on_unread=unread.append, tell=tell
+        )
         if unread:
             note = f"Warning: a part of the image cannot be read: {unread[-1].found}."
             self.books.on_event(Event("plan", 1, 1, note))

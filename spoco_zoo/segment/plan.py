@@ -190,6 +190,7 @@ def make_plan(
     overwrite: bool = False,
     zoom_note: str = "",
     channel_note: str = "",
+    light_note: str = "",
 ) -> Plan:
     """Decide everything about a run; writes nothing.
 
@@ -205,8 +206,8 @@ def make_plan(
     output, label_name, version, overwrite
         See `spoco_zoo.ngff.plan_label`. An output that ends in ``.tif`` is a
         label TIFF.
-    zoom_note, channel_note : str
-        Why `config` has a zoom or a channel, if it is not the user who asked for it.
+    zoom_note, channel_note, light_note : str
+        Why `config` has a zoom or a channel, or inverts, if it is not the user who asked for it.
 
     Returns
     -------
@@ -240,6 +241,7 @@ def make_plan(
         zoom_note or view.zoom.note,
         hint_size(image, recipe, config, view.zoom),
         channel_note or colour_note,
+        light_note,
         note_planes(source_region.shape, recipe),
         remark_rereading(image, config.level, view.region, shape, field, grid),
     )

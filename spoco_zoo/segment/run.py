@@ -55,6 +55,7 @@ from spoco_zoo.segment.output.target import TiffTarget, default_output, run_fold
 from spoco_zoo.segment.phases import STAGED, Run
 from spoco_zoo.segment.plan import Plan, make_plan
 from spoco_zoo.segment.scale.colours import with_colour
+from spoco_zoo.segment.scale.light import with_light
 from spoco_zoo.segment.scale.looking import find_scale
 from spoco_zoo.segment.workers.failures import is_full, no_room
 from spoco_zoo.segment.workers.machines import check_machines, remark_memory
@@ -86,8 +87,8 @@ def dry_run(
 ) -> Plan:
     """What `segment` would do with the same arguments; writes nothing.
 
-    Reads metadata, and a part of the pixels where colours must be told apart or the size of
-    objects is to be found out (`spoco_zoo.segment.scale.decision`).
+    Reads metadata, and a part of the pixels where colours must be told apart, or the light or
+    the size of objects is to be found out (`spoco_zoo.segment.scale`).
 
     Returns
     -------
@@ -107,6 +108,8 @@ def dry_run(
         raise _label_error(image)
     earlier = None if overwrite else began_with(folder, "config.channel")
     config, told = with_colour(image, loaded, config, earlier)
+    earlier = None if overwrite else began_with(folder, "config.invert")
+    config, turned = with_light(image, loaded, config, earlier)
     decide = partial(
         make_plan,
         image,
@@ -116,6 +119,7 @@ def dry_run(
         version=version,
         overwrite=overwrite or was_published(folder),
         channel_note=told,
+        light_note=turned,
     )
     plan = decide(config)
     check_momentum(plan.clustering, loaded.momentum)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from spoco_zoo.config import ModelRecipe
     from spoco_zoo.intensities import Statistics
 
-__all__ = ["hint_few", "hint_light"]
+__all__ = ["are_opposite", "hint_few", "hint_light"]
 
 LEAN = 0.1
 """An image leans to the other side than those of the training if both do by as much as this."""
@@ -69,7 +69,7 @@ def hint_light(
             "objects or outlines needs it the other way round: if labels look wrong, "
             f"{_other_light(statistics)}."
         )
-    if min(abs(lean), abs(recipe.lean)) < LEAN or lean * recipe.lean > 0:
+    if not are_opposite(lean, recipe.lean):
         return ""
     most, few = ("bright", "dark") if lean > 0 else ("dark", "bright")
     return (
@@ -79,9 +79,14 @@ def hint_light(
     )
 
 
+def are_opposite(lean: float, learned: float) -> bool:
+    """Whether an image leans to the other side than those of the training, and both clearly."""
+    return min(abs(lean), abs(learned)) >= LEAN and lean * learned < 0
+
+
 def _other_light(statistics: Sequence[Statistics]) -> str:
     """What makes the network see bright and dark the other way round."""
-    return "leave --invert out" if all(one.inverted for one in statistics) else "try --invert"
+    return "try --no-invert" if all(one.inverted for one in statistics) else "try --invert"
 
 
 def _lean(one: Statistics, step: float) -> float:

@@ -35,7 +35,7 @@ def test_objects_of_unusual_size_are_told() -> None:
     [
         (-0.4, [0.3], False, "objects are dark"),
         (-0.4, [0.3], False, "try --invert"),
-        (-0.4, [-0.3], True, "leave --invert out"),
+        (-0.4, [-0.3], True, "try --no-invert"),
         (0.4, [-0.3, -0.2, 0.5], False, "objects are bright"),
         (-0.4, [-0.3], False, ""),
         (-0.4, [0.3], True, ""),
@@ -61,7 +61,7 @@ def test_a_model_that_does_not_know_its_light_advised_to_zoom_an_inverted_image(
         found = hint(plan, {"256": 5}, [Statistics(0, 20, lean=lean)], tally)
         assert ("try --invert" in found) is said
     turned = hint_light([Statistics(0, 20, lean=-0.2, inverted=True)], known, odd=True)
-    assert "leave --invert out" in turned
+    assert "try --no-invert" in turned
 
 
 def test_rounding_and_ground_that_was_left_out_say_nothing_of_light() -> None:

@@ -21,7 +21,7 @@ from spoco_zoo.segment.blocks import Box
 from spoco_zoo.segment.ledger import Ledger
 from spoco_zoo.segment.network.models import read_model
 from spoco_zoo.segment.scale.decision import Look, choose_scale
-from spoco_zoo.segment.scale.looking import EDGE, QUARTERS, _part, _places, scale_is_open
+from spoco_zoo.segment.scale.looking import EDGE, QUARTERS, part_around, places, scale_is_open
 
 USUAL, LARGEST = 400.0, 2000.0
 NUCLEI = "nuclei-fluo-2d"
@@ -111,8 +111,8 @@ def test_the_part_is_one_plane_inside_the_region(
     start: tuple[int, ...], shape: tuple[int, ...], place: tuple[int, int], edge: int
 ) -> None:
     region = Box(start, tuple(a + n for a, n in zip(start, shape, strict=True)))
-    centres = dict(zip(QUARTERS, _places(region), strict=True))
-    part = _part(region, centres[place], edge)
+    centres = dict(zip(QUARTERS, places(region), strict=True))
+    part = part_around(region, centres[place], edge)
     assert part.shape == (1, *(min(edge, n) for n in shape[1:]))
     assert part.overlap(region) == part
     if place == (2, 2):
