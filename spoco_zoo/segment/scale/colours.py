@@ -2,9 +2,9 @@
 
 In a merge of stains the brightest one has most contrast, whatever it shows. Each colour is
 segmented in the middle of the picture, and what counts is how much of the foreground becomes
-objects: of nuclei nearly all, of fibres, borders, spots and texture less. Where several do,
-blue is taken, in which nuclear stains are shown as a rule, unless it shows what another one shows
-with more contrast; else the one with most contrast.
+objects: of nuclei nearly all, of fibres, borders, spots and texture less. Where blue is about as
+clear as any it is taken, as nuclear stains are shown in it as a rule, unless it shows what another
+one shows with more contrast; else the one with most contrast of those that are.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ AS_CLEAR = 0.93
 FAINT = 0.05
 """Colours of less than this part of the highest contrast are none."""
 BLUE = 2
-ALIKE = 0.8
+BLUE_CLEAR = 0.8
+"""The same for blue: small or dim nuclei are less clear than the cells around them."""
+ALIKE = 0.93
 """Correlation from which two colours show the same, as those of a tinted picture do."""
 
 
@@ -151,11 +153,14 @@ def choose_colour(
     1
     >>> choose_colour([9.0, 9.5, 5.0], [0.97, 0.96, 0.99], [0.99, 0.99, 1.0])  # tinted
     1
+    >>> choose_colour([0.0, 9.0, 5.0], [0.0, 0.99, 0.85], [0.0, 0.88, 1.0])  # small nuclei in cells
+    2
     """
     strong = [c for c, size in enumerate(contrast) if size > FAINT * max(contrast)]
-    limit = AS_CLEAR * max((clear[c] for c in strong), default=0.0)
-    good = [c for c in strong if clear[c] >= limit > 0]
+    clearest = max((clear[c] for c in strong), default=0.0)
+    good = [c for c in strong if clear[c] >= AS_CLEAR * clearest > 0]
     best = max(good, key=contrast.__getitem__, default=None)
-    if BLUE in good and not (alike and best != BLUE and alike[best or 0] > ALIKE):
+    blue = BLUE in strong and clear[BLUE] >= BLUE_CLEAR * clearest > 0
+    if blue and not (alike and best != BLUE and alike[best or 0] > ALIKE):
         return BLUE
     return best
