@@ -84,6 +84,8 @@ class Statistics(NamedTuple):
     """Voxels that are this far from nearly all neighbours get their median."""
     cut_spike: float = np.inf
     """The same before an image is resampled."""
+    rise: float = np.inf
+    """How far the brightest voxels are above the median, over how far the darkest are below it."""
 
     @property
     def as_it_is(self) -> bool:
@@ -251,7 +253,9 @@ def statistics_of(
     if most > bounds[1]:
         high = usual[2] if usual[2] > usual[1] else seen.most
     apart, lean = seen.apart(*cut, std), (usual[1] - mean) / divisor(std)
-    return Statistics(mean, std, low, high, lean, apart=apart, spike=spike)
+    fall = usual[1] - usual[0]
+    rise = (usual[2] - usual[1]) / fall if fall > 0 else math.inf
+    return Statistics(mean, std, low, high, lean, apart=apart, spike=spike, rise=rise)
 
 
 def without_frame(values: NDArray[np.generic], *, mixed: Sequence[int] = ()) -> NDArray[np.generic]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spoco_zoo.segment.review.light import hint_few, hint_light
+from spoco_zoo.segment.review.light import hint_even, hint_few, hint_light
 from spoco_zoo.segment.scale.fit import stated_size
 from spoco_zoo.sizes import are_near, equivalent_diameter
 
@@ -78,7 +78,9 @@ def hint(
     sizes = hint_scale(plan, bins, blocks) or hint_nothing(bins, statistics)
     step = float(plan.source.dtype.kind in "bui")
     light = hint_light(statistics, plan.recipe, step, odd=bool(sizes))
-    return " ".join(filter(None, (sizes, light, hint_few(statistics))))
+    # An image that leans to the other side is told of already, and one without objects, too.
+    even = hint_even(statistics, plan.recipe) if sum(bins.values()) and not light else ""
+    return " ".join(filter(None, (sizes, light, even, hint_few(statistics))))
 
 
 def hint_scale(plan: Plan, bins: Mapping[str, int], blocks: BlockTally) -> str:

@@ -14,10 +14,45 @@ if TYPE_CHECKING:
     from spoco_zoo.config import ModelRecipe
     from spoco_zoo.intensities import Statistics
 
-__all__ = ["are_opposite", "hint_few", "hint_light"]
+__all__ = ["are_opposite", "hint_even", "hint_few", "hint_light"]
 
 LEAN = 0.1
 """An image leans to the other side than those of the training if both do by as much as this."""
+EVEN = 1.45
+"""The brightest voxels of an image without objects are at most this times as far from the median as
+the darkest: of noise, smooth or not, stripes and vignetting. With nuclei it was 7 and more."""
+
+
+def hint_even(statistics: Sequence[Statistics], recipe: ModelRecipe) -> str:
+    """What to tell a user of objects in an image whose intensities are those of a mere ground.
+
+    Parameters
+    ----------
+    statistics : sequence of Statistics
+        Of every time point.
+    recipe : ModelRecipe
+        Models of other images than of few bright objects on dark are not judged.
+
+    Returns
+    -------
+    str
+        Empty if there is nothing to tell.
+    """
+    if not statistics or recipe.lean is None or recipe.lean > -LEAN:
+        return ""
+    rises = [_inverse(one.rise) if one.inverted else one.rise for one in statistics]
+    if float(np.median(rises)) > EVEN:
+        return ""
+    return (
+        "The brightest voxels are hardly farther from the median than the darkest, as of noise or "
+        "of uneven light: these objects may be none. If there are objects, and labels look wrong, "
+        "take the ground out of the image first (a rolling ball, or the difference from a wide "
+        "blur), or choose another channel (--channel)."
+    )
+
+
+def _inverse(rise: float) -> float:
+    return 1 / rise if rise > 0 else np.inf
 
 
 def hint_few(statistics: Sequence[Statistics]) -> str:

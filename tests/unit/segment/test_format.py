@@ -23,7 +23,7 @@ Either way, put this in the place of KNOWN in tests/unit/segment/test_format.py:
 """
 KNOWN = {
     "format": "8",
-    "intensities.py": "e4e6beb3f50b",
+    "intensities.py": "10ce400434fd",
     "ngff/reduce.py": "5e176d2e4c48",
     "ngff/rescale.py": "9cc1c9b1f224",
     "nets/unet.py": "87ab44661cde",
