@@ -113,6 +113,8 @@ class Intensities:
     """The same voxels, see `calmed`."""
     unlike: list[Unlike] = field(default_factory=list)
     """Some of them, where spikes are looked for."""
+    step: float = 0.0
+    """Between whole numbers."""
 
     def add(self, values: NDArray[np.generic]) -> None:
         """Look at a piece (C, [Z,] Y, X)."""
@@ -127,6 +129,7 @@ class Intensities:
         some = np.arange(0, numbers.size, -(-numbers.size // SAMPLE))
         self.samples.append(numbers[some].astype(kind))
         self.calm.append(calmed(voxels, some).astype(kind))
+        self.step = float(values.dtype.kind in "iu")
         if not math.isfinite(self.spike):
             self.unlike.append(Unlike.of(voxels, some[::FEWER]))
         cut_off_values(voxels, self.low, self.high)
@@ -147,7 +150,7 @@ class Intensities:
 
     def found_spike(self) -> float:
         """See `Unlike.spike`."""
-        return Unlike(*map(np.concatenate, zip(*self.unlike, strict=True))).spike()
+        return Unlike(*map(np.concatenate, zip(*self.unlike, strict=True))).spike(self.step)
 
     def limits(self, usual: tuple[float, float, float]) -> tuple[float, float]:
         """Where values are cut off, given what is `usual`; infinite where nothing lies that far."""

@@ -97,13 +97,16 @@ class Unlike(NamedTuple):
         around.partition(alike, axis=0)
         return cls(around[alike], median)
 
-    def spike(self) -> float:
-        """How far spikes stand out at least; infinite if there are none, or too few to tell."""
+    def spike(self, step: float = 0.0) -> float:
+        """How far spikes stand out at least; infinite if there are none, or too few to tell.
+
+        Of an image that counts single photons, `step` apart, they are no spikes.
+        """
         low, high = np.quantile(self.median, (RANGE, 1 - RANGE))
         steep = STEEP * float(high - low)
         found, half = (np.count_nonzero(self.distance > s) for s in (steep, steep / 2))
         enough = max(SPIKES * self.distance.size, 1)
-        return steep if steep > 0 and found >= enough and half < LOUD * found else math.inf
+        return steep if steep > step and found >= enough and half < LOUD * found else math.inf
 
 
 def mend_spikes(values: NDArray[np.floating[Any]], spike: float) -> None:

@@ -198,6 +198,14 @@ def test_noise_thin_lines_and_small_dots_are_no_spikes(how: str) -> None:
     assert whole(values).spike == np.inf
 
 
+@pytest.mark.parametrize("mean", [0.05, 0.1, 0.3, 0.5, 1, 3])
+def test_single_photons_were_spikes_and_an_image_of_them_became_empty(mean: float) -> None:
+    values = spoilt("").astype(np.float64)
+    counted = np.random.default_rng(4).poisson(mean * values / values.max()).astype(np.uint16)
+    assert whole(counted).spike == np.inf
+    assert whole(counted).std == pytest.approx(float(counted.std()), rel=0.1)
+
+
 def test_spikes_are_mended_whatever_is_read_together() -> None:
     values = spoilt("hot pairs").astype(np.float64)
     whole_of_it, part = values.copy(), values[:, 20:60, 30:90].copy()

@@ -23,11 +23,11 @@ Either way, put this in the place of KNOWN in tests/unit/segment/test_format.py:
 """
 KNOWN = {
     "format": "8",
-    "intensities.py": "10ce400434fd",
+    "intensities.py": "d7c18d413c61",
     "ngff/reduce.py": "5e176d2e4c48",
     "ngff/rescale.py": "9cc1c9b1f224",
     "nets/unet.py": "87ab44661cde",
-    "outliers.py": "9f23f33c14c0",
+    "outliers.py": "81b6234393a1",
     "segment/blocks.py": "52bf48f15838",
     "segment/cluster/__init__.py": "d7559b2ae8ed",
     "segment/cluster/consistency.py": "4a0da121b943",
