@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from spoco_zoo.outliers import Unlike, calmed, cut_off_values, mend_spikes
+from spoco_zoo.outliers import Unlike, calmed, cut_off_values, mend_spikes, step_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -113,8 +113,6 @@ class Intensities:
     """The same voxels, see `calmed`."""
     unlike: list[Unlike] = field(default_factory=list)
     """Some of them, where spikes are looked for."""
-    step: float = 0.0
-    """Between whole numbers."""
 
     def add(self, values: NDArray[np.generic]) -> None:
         """Look at a piece (C, [Z,] Y, X)."""
@@ -129,7 +127,6 @@ class Intensities:
         some = np.arange(0, numbers.size, -(-numbers.size // SAMPLE))
         self.samples.append(numbers[some].astype(kind))
         self.calm.append(calmed(voxels, some).astype(kind))
-        self.step = float(values.dtype.kind in "iu")
         if not math.isfinite(self.spike):
             self.unlike.append(Unlike.of(voxels, some[::FEWER]))
         cut_off_values(voxels, self.low, self.high)
@@ -150,7 +147,8 @@ class Intensities:
 
     def found_spike(self) -> float:
         """See `Unlike.spike`."""
-        return Unlike(*map(np.concatenate, zip(*self.unlike, strict=True))).spike(self.step)
+        step = step_of(np.concatenate(self.samples)[::FEWER])
+        return Unlike(*map(np.concatenate, zip(*self.unlike, strict=True))).spike(step)
 
     def limits(self, usual: tuple[float, float, float]) -> tuple[float, float]:
         """Where values are cut off, given what is `usual`; infinite where nothing lies that far."""
@@ -207,7 +205,10 @@ def pieces_of(shape: Sequence[int], most: int | None = None) -> Iterator[tuple[s
 
 
 def statistics_of(
-    pieces: Callable[[], Iterable[NDArray[np.generic]]], *, mixed: Sequence[int] = ()
+    pieces: Callable[[], Iterable[NDArray[np.generic]]],
+    *,
+    mixed: Sequence[int] = (),
+    mended: bool = False,
 ) -> Statistics:
     """Mean, deviation and limits of an image that is read piece by piece.
 
@@ -220,6 +221,8 @@ def statistics_of(
     mixed : sequence of int
         How many lines beside a frame may be means of it and of what it surrounds, per spatial axis,
         as in images that were resampled: they are left out with it.
+    mended : bool
+        Spikes are not looked for. In what was resampled single photons look like some.
 
     Returns
     -------
@@ -242,7 +245,7 @@ def statistics_of(
 
     if all_frame:
         seen = gone_through()
-    bounds, spike = (seen.least, seen.most), seen.found_spike()
+    bounds, spike = (seen.least, seen.most), math.inf if mended else seen.found_spike()
     if math.isfinite(spike):
         seen = gone_through(spike=spike)
     usual = seen.usual()

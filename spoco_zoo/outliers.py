@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Unlike", "calmed", "cut_off_values", "mend_spikes"]
+__all__ = ["Unlike", "calmed", "cut_off_values", "mend_spikes", "step_of"]
 
 AROUND = tuple((y, x) for y, x in product((-1, 0, 1), repeat=2) if y or x)
 """Neighbours of a voxel in its plane."""
@@ -77,36 +77,43 @@ class Unlike(NamedTuple):
     """How unlike their neighbours in the plane some voxels are."""
 
     distance: NDArray[Any]
-    """From all neighbours but those most like it."""
+    """From all neighbours but the one most like it: but two would make spikes of thin lines."""
     median: NDArray[Any]
     """Of the neighbours."""
 
     @classmethod
-    def of(
-        cls, values: NDArray[np.floating[Any]], some: NDArray[np.intp], alike: int = ALIKE - 1
-    ) -> Unlike:
-        """Of voxels by their flat indices; `alike` neighbours do not count.
-
-        One, unless told otherwise: two would make spikes of thin lines.
-        """
+    def of(cls, values: NDArray[np.floating[Any]], some: NDArray[np.intp]) -> Unlike:
+        """Of voxels by their flat indices."""
         around = np.stack(list(_neighbours(values, some)))
         around.partition((3, 4), axis=0)
         median = (around[3] + around[4]) / 2
         around -= values.reshape(-1)[some]
         np.abs(around, out=around)
-        around.partition(alike, axis=0)
-        return cls(around[alike], median)
+        around.partition(1, axis=0)
+        return cls(around[1], median)
 
     def spike(self, step: float = 0.0) -> float:
         """How far spikes stand out at least; infinite if there are none, or too few to tell.
 
-        Of an image that counts single photons, `step` apart, they are no spikes.
+        Of an image that counts single photons, `step` apart, they are no spikes, see `step_of`.
         """
         low, high = np.quantile(self.median, (RANGE, 1 - RANGE))
         steep = STEEP * float(high - low)
         found, half = (np.count_nonzero(self.distance > s) for s in (steep, steep / 2))
         enough = max(SPIKES * self.distance.size, 1)
         return steep if steep > step and found >= enough and half < LOUD * found else math.inf
+
+
+def step_of(values: NDArray[np.floating[Any]]) -> float:
+    """How far most values are from the next larger one: what a photon adds, where few are counted.
+
+    Examples
+    --------
+    >>> step_of(np.array([100.0, 100, 125, 125, 150, 100, 155]))
+    25.0
+    """
+    levels, counts = np.unique(values, return_counts=True)
+    return float(np.median(np.repeat(np.diff(levels, append=levels[-1:]), counts)))
 
 
 def mend_spikes(values: NDArray[np.floating[Any]], spike: float) -> None:
@@ -128,14 +135,14 @@ def mend_spikes(values: NDArray[np.floating[Any]], spike: float) -> None:
     """
     if not math.isfinite(spike):
         return
-    mended = []
-    for start in range(0, values.size, PART):
-        some = np.arange(start, min(start + PART, values.size))
-        found = Unlike.of(values, some, ALIKE)
-        far = found.distance > spike
-        mended.append((some[far], found.median[far]))
-    for some, median in mended:
-        values.reshape(-1)[some] = median
+    for plane in values.reshape(-1, *values.shape[-2:]):
+        framed, (height, width) = np.pad(plane, 1, mode="reflect"), plane.shape
+        unlike = np.zeros(plane.shape, np.uint8)
+        for down, right in AROUND:
+            around = framed[1 + down : 1 + down + height, 1 + right : 1 + right + width]
+            unlike += np.abs(around - plane) > spike
+        some = np.flatnonzero(unlike >= len(AROUND) - ALIKE)
+        plane.reshape(-1)[some] = Unlike.of(plane, some).median
 
 
 def _neighbours(

@@ -119,19 +119,20 @@ def cut_off(image: Image, low: float, high: float, spike: float) -> Image:
 def with_neighbours(
     where: Sequence[slice], shape: Sequence[int]
 ) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """A region of an image with one voxel more around it in the plane, and where it lies therein.
+    """A region of an image with two voxels more around it in the plane, and where it lies therein.
 
-    What a voxel is mended by must not hang on the region that it is read with.
+    What a voxel is mended by must not hang on the region that it is read with; and a neighbour that
+    cuts it off may be mended itself, by one of its own.
 
     Examples
     --------
     >>> wide, inner = with_neighbours((slice(0, 4), slice(3, 8)), (9, 8))
     >>> wide
-    (slice(0, 5, None), slice(2, 8, None))
+    (slice(0, 6, None), slice(1, 8, None))
     >>> inner
-    (slice(0, 4, None), slice(1, 6, None))
+    (slice(0, 4, None), slice(2, 7, None))
     """
-    margins = [0] * (len(shape) - 2) + [1, 1]
+    margins = [0] * (len(shape) - 2) + [2, 2]
     wide = tuple(
         slice(max(s.start - m, 0), min(s.stop + m, n))
         for s, n, m in zip(where, shape, margins, strict=True)

@@ -87,7 +87,9 @@ def measure(
         spike = found.spike
         if found.std != 0:
             view = cut_off(image, low, high, spike)
-            found, more = _measured(view, 0, *where, lenient=lenient, mixed=image.mixed)
+            found, more = _measured(
+                view, 0, *where, lenient=lenient, mixed=image.mixed, mended=True
+            )
             unread += more
         found = found._replace(cut_low=low, cut_high=high, cut_spike=spike)
     else:
@@ -108,12 +110,13 @@ def _measured(
     *,
     lenient: bool,
     mixed: Sequence[int] = (),
+    mended: bool = False,
 ) -> tuple[Statistics, list[StoreError]]:
     """Statistics of a level as it is read, and why pieces of it could not be."""
     reader = _Reader(image, level, time, channels, lenient)
     shape = image.spatial_shape(level)
     boxes = _boxes(shape, MOST_PIECES)
-    found = statistics_of(lambda: reader.read(boxes), mixed=mixed)
+    found = statistics_of(lambda: reader.read(boxes), mixed=mixed, mended=mended)
     if found.std == 0 and sum(box.size for box in boxes) < prod(shape):
         # A sample of one value does not tell that the image is: what else it holds counts.
         every, other = _boxes(shape, None), list[Box]()
@@ -122,7 +125,7 @@ def _measured(
             if any(v.min() != found.mean or v.max() != found.mean for v in reader.read([box])):
                 other.append(box)
         some = boxes[:1] + other[:: max(-(-len(other) // MOST_PIECES), 1)]
-        found = statistics_of(lambda: reader.read(some), mixed=mixed)
+        found = statistics_of(lambda: reader.read(some), mixed=mixed, mended=mended)
     return found, list(reader.unread.values())
 
 

@@ -199,9 +199,17 @@ def test_noise_thin_lines_and_small_dots_are_no_spikes(how: str) -> None:
 
 
 @pytest.mark.parametrize("mean", [0.05, 0.1, 0.3, 0.5, 1, 3])
-def test_single_photons_were_spikes_and_an_image_of_them_became_empty(mean: float) -> None:
+@pytest.mark.parametrize(
+    ("gain", "dtype"), [(1, np.uint16), (1, np.float32), (25, np.uint8), (0.1, np.float32)]
+)
+def test_single_photons_were_spikes_and_an_image_of_them_became_empty(
+    mean: float, gain: float, dtype: type
+) -> None:
+    """Whatever a photon adds: of nuclei of 1 and 2, times 25, AP@0.5 was 0.02 and 0.42, not 0.15
+    and 0.53."""
     values = spoilt("").astype(np.float64)
-    counted = np.random.default_rng(4).poisson(mean * values / values.max()).astype(np.uint16)
+    photons = np.random.default_rng(4).poisson(mean * values / values.max())
+    counted = (gain * photons).clip(0, 255).astype(dtype)
     assert whole(counted).spike == np.inf
     assert whole(counted).std == pytest.approx(float(counted.std()), rel=0.1)
 
@@ -214,6 +222,10 @@ def test_spikes_are_mended_whatever_is_read_together() -> None:
     assert values.max() == 65535
     assert whole_of_it.max() <= 255
     assert np.array_equal(part[:, 1:-1, 1:-1], whole_of_it[:, 21:59, 31:89])
+    stack = np.stack([values, values[:, ::-1]], axis=1)
+    mend_spikes(stack, 100.0)
+    assert np.array_equal(stack[:, 0], whole_of_it)
+    assert np.array_equal(stack[:, 1], whole_of_it[:, ::-1])
 
 
 @pytest.mark.parametrize("shape", [(1, 9, 9), (1, 2, 2), (2, 3, 4, 5), (1, 1, 9), (1, 1, 1)])

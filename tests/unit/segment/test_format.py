@@ -23,11 +23,11 @@ Either way, put this in the place of KNOWN in tests/unit/segment/test_format.py:
 """
 KNOWN = {
     "format": "8",
-    "intensities.py": "d7c18d413c61",
+    "intensities.py": "454e56f236f5",
     "ngff/reduce.py": "5e176d2e4c48",
-    "ngff/rescale.py": "9cc1c9b1f224",
+    "ngff/rescale.py": "abce6bd4915f",
     "nets/unet.py": "87ab44661cde",
-    "outliers.py": "81b6234393a1",
+    "outliers.py": "c2a7408bd0e0",
     "segment/blocks.py": "52bf48f15838",
     "segment/cluster/__init__.py": "d7559b2ae8ed",
     "segment/cluster/consistency.py": "4a0da121b943",
@@ -39,7 +39,7 @@ KNOWN = {
     "segment/cluster/tensor_field.py": "826f2cc059dc",
     "segment/embed.py": "e491622bd240",
     "segment/field.py": "b08ee3e80102",
-    "segment/normalise.py": "818b0cd10ec7",
+    "segment/normalise.py": "7ee8cd5957c7",
     "segment/output/final.py": "0af2543883a2",
     "segment/output/pyramid.py": "84005ebcd2ba",
     "segment/planes.py": "48fb34efd40b",

@@ -175,20 +175,38 @@ def test_blocks_are_read_as_they_were_measured(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("factor", [1, 2, 0.4])
-def test_hot_pixels_are_mended_alike_in_every_region(tmp_path: Path, factor: float) -> None:
+@pytest.mark.parametrize("share", [0.01, 0.1])
+def test_hot_pixels_are_mended_alike_in_every_region(
+    tmp_path: Path, factor: float, share: float
+) -> None:
+    """What is cut off at a neighbour was another value if that was mended by what was not read."""
     rng = np.random.default_rng(0)
     values = rng.normal(1000, 100, (60, 70)).astype(np.uint16)
-    values[rng.random(values.shape) < 0.01] = 65535
+    values[rng.random(values.shape) < share] = 65535
     tifffile.imwrite(tmp_path / "a.tif", values, photometric="minisblack")
     image = ngff.open_image(tmp_path / "a.tif")
     if factor != 1:
         image = ngff.rescale_image(image, 0, (factor, factor))
     found = measure(image, 0, 0, (0,))
+    if share == 0.1:
+        found = found._replace(spike=500, high=1200, cut_spike=500, cut_high=1200)
     shape = image.spatial_shape()
     whole = read_normalised(image, 0, 0, (0,), Box((0, 0), shape), found)
     for y, x in product(range(0, shape[0] - 8, 7), range(0, shape[1] - 9, 8)):
         part = read_normalised(image, 0, 0, (0,), Box((y, x), (y + 8, x + 9)), found)
         assert np.array_equal(part, whole[:, y : y + 8, x : x + 9])
+
+
+@pytest.mark.parametrize("factor", [2, 1.25])
+def test_single_photons_of_an_image_that_is_resampled_were_spikes(
+    tmp_path: Path, factor: float
+) -> None:
+    counted = np.random.default_rng(0).poisson(0.02, (200, 210)).astype(np.uint8)
+    counted[40:100, 50:150] = np.random.default_rng(1).poisson(0.4, (60, 100))
+    tifffile.imwrite(tmp_path / "a.tif", counted, photometric="minisblack")
+    view = ngff.rescale_image(ngff.open_image(tmp_path / "a.tif"), 0, (factor, factor))
+    found = measure(view, 0, 0, (0,))
+    assert (found.spike, found.cut_spike) == (np.inf, np.inf)
 
 
 def test_an_image_is_normalised_alike_for_training(tmp_path: Path, monkeypatch) -> None:
