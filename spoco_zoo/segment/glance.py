@@ -118,12 +118,13 @@ def embed_part(
     # Embeddings need no clustering, so one that a model lacks may be any.
     loaded = read_model(model, ClusteringConfig())
     image = choose_axes(ngff.open_image(source), loaded.recipe)
-    config, _ = with_colour(image, loaded, config or SegmentConfig())
-    config, _ = with_light(image, loaded, config)
-    # At the scale of all of the image, so that a part shows what the whole is made of.
-    zoom, _ = find_scale(image, loaded, config.model_copy(update={"roi": None}))
-    if zoom != 1:
-        config = config.model_copy(update={"zoom": zoom})
+    config = config or SegmentConfig()
+    # In colour, light and scale of all of the image: a part shows what the whole is made of.
+    whole, _ = with_colour(image, loaded, config.model_copy(update={"roi": None}))
+    whole, _ = with_light(image, loaded, whole)
+    zoom, _ = find_scale(image, loaded, whole)
+    seen = {"roi": config.roi, **({"zoom": zoom} if zoom != 1 else {})}
+    config = whole.model_copy(update=seen)
     with tempfile.TemporaryDirectory() as nowhere:
         # The plan of a run, for the part alone; nothing is written where it says.
         output = Path(nowhere, "labels.ome.zarr")
@@ -131,8 +132,8 @@ def embed_part(
         roi = tuple(zip(part.start, part.stop, strict=True))
         config = config.model_copy(update={"roi": roi})
         plan = make_plan(image, loaded.recipe, config, output=output)
-    whole = measure(plan.image, plan.level, 0, plan.channels, inverted=bool(config.invert))
-    found = ready_part(plan, loaded, plan.region, whole, choose_device(device))()
+    measured = measure(plan.image, plan.level, 0, plan.channels, inverted=bool(config.invert))
+    found = ready_part(plan, loaded, plan.region, measured, choose_device(device))()
     return Part(found.embeddings.cpu().numpy(), plan.region, image, plan.image, plan.level)
 
 

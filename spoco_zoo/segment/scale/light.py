@@ -35,9 +35,8 @@ EDGE = 256
 UNSURE = 0.1
 """Objects that chance may have made."""
 NOTE = (
-    "Most of the image is bright, with clear objects in it that are dark, and the model was "
-    "trained on bright ones: the network sees bright and dark the other way round. --no-invert "
-    "takes it as it is."
+    "Most of the image is {0}, with clear objects in it that are {1}, and the model was trained on "
+    "{0} ones: the network sees bright and dark the other way round. --no-invert takes it as it is."
 )
 
 
@@ -64,7 +63,10 @@ def with_light(
     if config.invert is not None:
         return config, ""
     invert = earlier == str(True) if earlier is not None else find_light(image, model, config)
-    return config.model_copy(update={"invert": invert}), NOTE if invert else ""
+    # Objects cover less than half of most images, so these lean to where they are not.
+    dark = (model.recipe.lean or 0) > 0
+    note = NOTE.format(*(("dark", "bright") if dark else ("bright", "dark"))) if invert else ""
+    return config.model_copy(update={"invert": invert}), note
 
 
 def find_light(image: Image, model: Model, config: SegmentConfig) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,12 @@ from drawn_nuclei import nuclei
 from spoco_zoo.config import SegmentConfig
 from spoco_zoo.metrics import score
 from spoco_zoo.nets.model import Model
+from spoco_zoo.ngff import open_image
 from spoco_zoo.segment import dry_run, embed_part, segment
 from spoco_zoo.segment.ledger import Ledger
 from spoco_zoo.segment.network.models import read_model
 from spoco_zoo.segment.scale.decision import Look
-from spoco_zoo.segment.scale.light import clearness
+from spoco_zoo.segment.scale.light import clearness, with_light
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +55,31 @@ def test_what_the_user_asks_for_or_a_run_began_with_stays(model: Model, tmp_path
     part = embed_part(image, model).embeddings
     turned = embed_part(image, model, SegmentConfig(invert=True)).embeddings
     assert np.array_equal(part, turned)
+
+
+def test_a_part_was_seen_in_a_light_of_its_own(model: Model, tmp_path: Path) -> None:
+    """An empty one of an image that is turned round."""
+    image, _ = nuclei((256, 256), 20)
+    wide = np.pad(image.astype(np.int64), ((0, 0), (0, 144)))
+    wide = 200 - wide // 2 + np.random.default_rng(0).integers(0, 4, wide.shape)
+    tifffile.imwrite(tmp_path / "a.tif", wide.astype(np.uint8))
+    corner = SegmentConfig(roi=((100, 132), (360, 392)))
+    turned = corner.model_copy(update={"invert": True})
+    assert dry_run(tmp_path / "a.tif", model).config.invert
+    part, asked = (embed_part(tmp_path / "a.tif", model, c).embeddings for c in (corner, turned))
+    assert np.array_equal(part, asked)
+
+
+def test_the_note_told_of_bright_objects_whatever_the_model_knows(
+    model: Model, tmp_path: Path
+) -> None:
+    image, _ = nuclei((256, 256), 20)
+    tifffile.imwrite(tmp_path / "a.tif", image)
+    opened = open_image(tmp_path / "a.tif")
+    of_dark = replace(model, recipe=model.recipe.model_copy(update={"lean": 0.4}))
+    _, note = with_light(opened, of_dark, SegmentConfig(), earlier="True")
+    assert "is dark, with clear objects in it that are bright" in note
+    assert "trained on dark ones" in note
 
 
 def test_bright_nuclei_that_cover_most_of_an_image_stay_bright(
