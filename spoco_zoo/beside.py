@@ -7,7 +7,6 @@ makes them, and leaves the labels alone.
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from spoco_zoo.config import SegmentConfig
@@ -34,6 +33,7 @@ __all__ = ["OBJECTS", "lacks_page", "measure_result", "stopped_behind", "write_b
 OBJECTS = "objects.csv"
 PAGE = "segment.html"
 SETTINGS = "config.yaml"
+INCOMPLETE = "The labels are complete, but not the page and settings beside: {}"
 PASSING = ("disk free", "notes")
 """Of a plan's summary, what the next run of the same command may find otherwise."""
 
@@ -48,7 +48,9 @@ def write_beside(
             write_segmentation_page(source, result, config)
     except (InputError, OSError) as error:
         # Not worth the result.
-        display.note(f"The labels are complete, but not the page and settings beside: {error}")
+        display.note(INCOMPLETE.format(error))
+    except (KeyError, TypeError) as error:  # that of another version, or damaged
+        display.note(INCOMPLETE.format(f"{error} is missing or damaged in {result.report}"))
 
 
 def write_settings(result: SegmentResult) -> None:
@@ -129,17 +131,17 @@ def _is_of(
     done: SegmentResult, source: str, model: Model, config: SegmentConfig, where: dict[str, Any]
 ) -> bool:
     """Whether a finished run did what is asked for now."""
-    summary = done.summary
-    if dict(summary.get("model") or {}).get("fingerprint") != model.fingerprint:
+    made, settings, planned = (done.summary.get(name) for name in ("model", "config", "plan"))
+    if not (isinstance(made, dict) and isinstance(settings, dict) and isinstance(planned, dict)):
+        return False  # of another version, or damaged
+    if made.get("fingerprint") != model.fingerprint:
         return False
     with suppress(InputError):
         plan = dry_run(source, model, config, **where, overwrite=True)
-        precision = dict(summary["config"]).get("precision")
+        asked = plan.config.model_dump(mode="json")
         if config.precision == "auto":  # settled by the device of whoever ran it
-            settled = plan.config.model_copy(update={"precision": precision})
-            plan = replace(plan, config=settled)
-        same = plan.config.model_dump(mode="json") == summary["config"]
-        return same and _settled(plan.summary()) == _settled(summary["plan"])
+            asked["precision"] = settings.get("precision")
+        return asked == settings and _settled(plan.summary()) == _settled(planned)
     return False
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -99,3 +101,27 @@ def test_what_lacks_is_made_once_and_for_the_same_command_alone(
     assert is_complete(place, tmp_path)
     refused = carry_out(place, tmp_path)
     assert refused.exit_code == 2, refused.output
+
+
+@pytest.mark.parametrize("lost", ["config", "plan", "model"])
+def test_a_report_that_lacks_entries_was_a_traceback(
+    place: Path, tmp_path: Path, lost: str
+) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    shutil.copy(place / "image.tif", images)
+    asked = ["segment", str(images), "--model", str(place / "run"), "--output", str(tmp_path / "o")]
+    assert CliRunner().invoke(app, asked).exit_code == 0
+    report = tmp_path / "o" / "image.tif.spoco-run" / "segment.json"
+    summary = json.loads(report.read_text())
+    del summary[lost]
+    report.write_text(json.dumps(summary))
+    report.with_name("segment.html").unlink()
+    again = CliRunner().invoke(app, asked)
+    assert again.exit_code == 0, again.output
+    assert (f"'{lost}' is missing" in again.output) == (lost != "model")
+    report.with_name("segment.html").unlink(missing_ok=True)
+    asked[1], asked[-1] = str(images / "image.tif"), str(tmp_path / "o" / "image.tif")
+    refused = CliRunner().invoke(app, asked)
+    assert refused.exit_code == 2, refused.output
+    assert "existing file" in refused.output
