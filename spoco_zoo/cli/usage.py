@@ -26,11 +26,13 @@ def usage_line(error: Any) -> str:
     unknown = getattr(error, "option_name", "")
     if not unknown or "No such option" not in said:
         return f"{said}{'' if said.endswith('?') else '.'} {see}"
-    setting = _setting(context.command.name, unknown)
+    near = list(error.possibilities or ())  # the most similar one first
+    spelt = unknown.lower().replace("_", "-")
+    setting = "" if spelt in near else _setting(context.command.name, unknown)
     if setting:
         see = f"Put `{setting}` into a YAML file, and name that with --config."
-    elif error.possibilities:
-        see = f"Is {error.possibilities[0]} meant? {see}"  # the most similar one
+    elif near:
+        see = f"Is {spelt if spelt in near else near[0]} meant? {see}"
     return f"options must be those of `{context.command_path}`; found {unknown}. {see}"
 
 

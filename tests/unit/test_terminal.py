@@ -276,6 +276,8 @@ def test_every_command_takes_a_file_of_options() -> None:
             ["train", "--iteration", "3"],
             r"of `\S+ train`; found --iteration\. Is --iterations meant",
         ),
+        (["train", "--instance_ratio", "1"], r"found --instance_ratio\. Is --instance-ratio meant"),
+        (["segment", "--min_size", "9"], r"found --min_size\. Is --min-size meant"),
         (["train", "--validate-every", "3"], r"Put `validate_every: VALUE` into a YAML file"),
         (["segment", "--window", "3"], r"found --window\. See `\S+ segment --help`"),
         (["train", "--window", "3"], r"Put `loss: \{window: VALUE\}` into a YAML file"),
