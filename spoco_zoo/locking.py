@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import tempfile
@@ -121,6 +122,10 @@ class RunLock:
             return os.path.samestat(os.fstat(self._file), os.stat(self.path))
         except FileNotFoundError:
             return False
+        except OSError as error:
+            if error.errno == errno.ESTALE:  # a server's, removed by another machine
+                return False
+            raise
 
     def _is_ours(self) -> bool:
         return self._is_there() and self._read() == self._mine

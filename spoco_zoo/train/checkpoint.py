@@ -101,7 +101,8 @@ class RunFolder:
         folder._check_empty()
         try:
             path.mkdir(parents=True, exist_ok=True)
-            path.joinpath(LOCK).touch()
+            with path.joinpath(LOCK).open("a"):  # not touched: its holder may be gone
+                pass
         except OSError as error:
             raise StoreError(
                 "--out must be writable", f"{error.strerror}: {path}", "Choose another folder."

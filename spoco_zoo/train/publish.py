@@ -85,6 +85,7 @@ def publish(trainer: Trainer, learner: Learner | None = None) -> TrainResult:
     metrics = measure(trainer, network, momentum, tuned)
     sample = split.val[0]
     truth = np.maximum(sample.labels, 0)
+    folder.check()
     with replacing(folder.path / run_folder.SAMPLE) as partial, partial.open("wb") as file:
         np.savez_compressed(file, image=sample.raw, labels=truth)
     folder.write_json(run_folder.METRICS, metrics)

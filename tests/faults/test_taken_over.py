@@ -85,3 +85,23 @@ def test_a_training_replaced_the_checkpoints_of_the_one_that_took_it_over(
     assert [(out / name).read_bytes() for name in (LOCK, run_folder.LAST)] == files
     (out / LOCK).unlink()
     assert begin(resume=True) is not None
+
+
+def test_a_training_published_in_the_folder_of_the_one_that_took_it_over(
+    tmp_path: Path, draw_pairs: Callable[[Path, int, int], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its last checkpoint was saved before."""
+    monkeypatch.setattr(locking, "BEAT", 0.01)
+    data, out = draw_pairs(tmp_path, 4, 48), tmp_path / "run"
+
+    def listen(progress: Progress) -> None:
+        if progress.step == progress.total:
+            hand_over(out)
+
+    begin = partial(train, data / "images", data / "labels", out, SETTINGS, clusterer=cluster)
+    with pytest.raises(SpocoError, match="taken over by another process"):
+        begin(listen=listen)
+    assert not (out / run_folder.METRICS).exists()
+    assert not (out / run_folder.MODEL).exists()
+    (out / LOCK).unlink()
+    assert begin(resume=True) is not None

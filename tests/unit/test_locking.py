@@ -23,8 +23,10 @@ import pytest
 
 from spoco_zoo import holder as holders
 from spoco_zoo import locking
+from spoco_zoo.config import TrainConfig
 from spoco_zoo.errors import LedgerError, SpocoError
 from spoco_zoo.locking import LOCK, RunLock
+from spoco_zoo.train.checkpoint import RunFolder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -245,6 +247,33 @@ def test_a_lock_that_was_deleted_under_way_is_told(
         beats_end()
         with pytest.raises(SpocoError, match=r"the lock of this run, .*lock\.json, was removed"):
             lock.check()
+
+
+def test_a_lock_that_another_machine_removed_on_a_server_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an open file that is gone there, NFS says neither that it is there nor that it is not."""
+    monkeypatch.setattr(locking, "BEAT", 0.01)
+    asked = os.fstat
+    with RunLock(tmp_path) as lock:
+
+        def stale(file: int) -> os.stat_result:
+            if file == lock._file:
+                raise OSError(errno.ESTALE, "Stale file handle")
+            return asked(file)
+
+        monkeypatch.setattr(os, "fstat", stale)
+        beats_end()
+        with pytest.raises(SpocoError, match="was removed"):
+            lock.check()
+
+
+def test_a_training_that_is_refused_does_not_touch_the_lock(tmp_path: Path) -> None:
+    """Tried again and again, it kept the holder alive that was gone."""
+    (tmp_path / LOCK).write_text("")
+    os.utime(tmp_path / LOCK, (1e9, 1e9))
+    RunFolder.open(tmp_path, TrainConfig(), resume=False)
+    assert (tmp_path / LOCK).stat().st_mtime == 1e9
 
 
 def test_systems_without_a_name_of_the_kernel_tell_hosts_by_their_names(
