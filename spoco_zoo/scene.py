@@ -14,6 +14,7 @@ from spoco_zoo import ngff
 from spoco_zoo.errors import StoreError
 from spoco_zoo.ngff.image import open_level
 from spoco_zoo.ngff.picture import PICTURE_SUFFIXES
+from spoco_zoo.ngff.store import TIFF_INPUTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -241,9 +242,8 @@ def look_commands(source: str, output: str) -> tuple[str, str]:
     # A name that begins with a dash would be taken for an option.
     image, labels = (shlex.quote(f"./{p}" if p.startswith("-") else p) for p in (source, output))
     # The plugin would be made to read both.
-    picture = source.lower().endswith(PICTURE_SUFFIXES)
-    files = picture or ngff.is_tiff_name(source) or ngff.is_tiff_name(output)
-    napari = "napari" if files else "napari --plugin napari-ome-zarr"
+    file = source.lower().endswith((*PICTURE_SUFFIXES, *TIFF_INPUTS))
+    napari = "napari" if file or ngff.is_tiff_name(output) else "napari --plugin napari-ome-zarr"
     if inside:
         return f"spoco-zoo view {image}", f"{napari} {image}"
     return f"spoco-zoo view {image} --labels {labels}", f"{napari} {image} {labels}"

@@ -371,6 +371,7 @@ def test_commands_to_look_at_a_result() -> None:
         "napari --plugin napari-ome-zarr a.ome.zarr /d/b.ome.zarr",
     )
     assert look_commands("a.tif", "/d/b.tif")[1] == "napari a.tif /d/b.tif"
+    assert look_commands("a.lsm", "/d/b.ome.zarr")[1] == "napari a.lsm /d/b.ome.zarr"
     assert look_commands("a.tif", "/d/b.ome.zarr")[1] == "napari a.tif /d/b.ome.zarr"
     assert look_commands("-a.tif", "/d/b.tif")[0] == "spoco-zoo view ./-a.tif --labels /d/b.tif"
 
