@@ -28,6 +28,8 @@ SILENCE = 90.0
 may miss some."""
 WATCH = 15.0
 """Seconds for which such a lock is then watched, as clocks may differ or jump."""
+TRIES = 100
+"""How often a folder is made again that others, who find it empty, remove meanwhile."""
 
 
 class RunLock:
@@ -79,15 +81,17 @@ class RunLock:
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         self._ended.set()
-        self._beats.join()
-        # Not the lock of whoever took this one over, or whose file is in its place: to be told
-        # that a holder is gone for good is no proof.
-        ours = False
-        with contextlib.suppress(OSError):  # what another host removed cannot be read any more
-            ours = self._is_ours()
-        if ours:
-            self.path.unlink(missing_ok=True)
-        os.close(self._file)
+        try:
+            self._beats.join()
+            # Not the lock of whoever took this one over, or whose file is in its place: to be told
+            # that a holder is gone for good is no proof.
+            ours = False
+            with contextlib.suppress(OSError):  # what another host removed cannot be read any more
+                ours = self._is_ours()
+            if ours:
+                self.path.unlink(missing_ok=True)
+        finally:  # also for Ctrl-C, after which a notebook goes on
+            os.close(self._file)
 
     def check(self) -> None:
         """Raise `SpocoError` if the lock is no longer this process's own."""
@@ -151,12 +155,14 @@ class RunLock:
             if holder.is_alive:
                 raise self._held(str(holder))
             return
-        if not holder.beats:  # one of an earlier version
+        touched = os.stat(self.path).st_mtime
+        silent = self._clock() - touched
+        # An earlier version leaves no touches, and a clock that was set back tells nothing of them.
+        if not holder.beats or silent < 0:
             raise self._held(str(holder))
-        silent = self._clock() - os.stat(self.path).st_mtime
         if silent < SILENCE:
             raise self._held(
-                f"{holder}, seen {max(silent, 0):.0f} s ago,",
+                f"{holder}, seen {silent:.0f} s ago,",
                 f"Wait for it; if it is gone, repeat this in {SILENCE - silent:.0f} s.",
             )
         if self._is_touched():
@@ -214,15 +220,26 @@ def alone_in(folder: Path) -> Iterator[RunLock]:
     """
     made = [parent for parent in folder.parents if not parent.exists()]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except FileExistsError:
-        raise StoreError(
-            "a run needs a folder for its files", f"a file at {folder}", "Move it away."
-        ) from None
-    try:
-        with RunLock(folder) as lock:
-            yield lock
+        with contextlib.ExitStack() as held:
+            yield _hold(folder, held)
     finally:
         with contextlib.suppress(OSError):  # not empty, or another process is at work there
             for place in (folder, *made):
                 place.rmdir()
+
+
+def _hold(folder: Path, held: contextlib.ExitStack) -> RunLock:
+    """Make a folder and lock it until `held` ends."""
+    for tries_left in reversed(range(TRIES)):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            return held.enter_context(RunLock(folder))
+        except (FileExistsError, FileNotFoundError):
+            if os.path.lexists(folder) and not folder.is_dir():
+                raise StoreError(
+                    "a run needs a folder for its files", f"a file at {folder}", "Move it away."
+                ) from None
+            # Its last holder removed the folder between our making and locking it.
+            if not tries_left:
+                raise
+    raise AssertionError("the last try returns or raises")

@@ -44,8 +44,12 @@ def workplace(target: Path) -> Iterator[Path]:
         If the folder holds something else.
     """
     folder = target.with_name(f".{target.name}.partial")
-    folder.mkdir(exist_ok=True)
-    names = {path.name for path in folder.iterdir()} - {LOCK, WORK}
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir()
+    names: set[str] = set()
+    # Another process may just be done with it; of a file `alone_in` tells.
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        names = {path.name for path in folder.iterdir()} - {LOCK, WORK}
     if names:
         raise StoreError(
             "the folder for unfinished work must be left to this program",

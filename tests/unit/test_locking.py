@@ -216,6 +216,15 @@ def test_a_process_of_another_machine_that_was_killed_is_gone_after_a_while(
     assert not (tmp_path / LOCK).exists()
 
 
+def test_a_clock_that_was_set_back_asked_to_wait_for_a_day(tmp_path: Path, far: Path) -> None:
+    """And said that a process was seen 0 s ago that may have ended long before."""
+    with holder(tmp_path, far) as process:
+        process.kill()
+    os.utime(tmp_path / LOCK, (time.time() + 86400, time.time() + 86400))
+    with pytest.raises(LedgerError, match="if it is gone for good, delete"), RunLock(tmp_path):
+        pass
+
+
 def test_a_process_that_was_only_held_up_ends_when_its_lock_was_taken_over(
     tmp_path: Path, far: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

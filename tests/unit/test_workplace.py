@@ -65,6 +65,26 @@ def test_a_living_process_is_left_alone(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
+@pytest.mark.parametrize(("owner", "name"), [(Path, "iterdir"), (os, "open")])
+def test_a_folder_that_another_process_was_just_done_with(
+    owner: object, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ended in "no such file": of three processes with one output one in six of those let in."""
+    folder, real = tmp_path / ".b.zip.partial", getattr(owner, name)
+    removals = iter([folder.rmdir])
+
+    def removed_before(path: Path, *args: object, **kwargs: object) -> object:
+        if folder in (path, Path(path).parent):
+            next(removals, lambda: None)()
+        return real(path, *args, **kwargs)
+
+    monkeypatch.setattr(owner, name, removed_before)
+    with workplace(tmp_path / "b.zip") as work:
+        assert list(os.scandir(work)) == []
+    assert names(tmp_path) == []
+    assert list(removals) == []
+
+
 def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / ".b.partial").mkdir()
     (tmp_path / ".b.partial" / "thesis.txt").write_text("text")
