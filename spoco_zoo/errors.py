@@ -8,6 +8,7 @@
     |   +-- DataError                    images, labels, pairs of them
     |   +-- StoreError                   an OME-Zarr or TIFF that cannot be read or written
     |   |   +-- RemoteError                  a server that refuses or stays away: ends a run
+    |   |       +-- GoneError                    an image that went while it was read: so, too
     |   +-- BundleError                  a model that is refused
     |   +-- LedgerError                  an earlier run that does not match this one
     +-- ExportError                  1   a bundle that did not pass its own checks
@@ -26,6 +27,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "ExportError",
+    "GoneError",
     "InputError",
     "Interrupted",
     "LedgerError",
@@ -85,6 +87,10 @@ class StoreError(InputError):
 
 class RemoteError(StoreError):
     """An object store or web server that refuses, or has not answered for long."""
+
+
+class GoneError(RemoteError):
+    """A local image that was moved or deleted while it was read, or whose disk was."""
 
 
 class BundleError(InputError):

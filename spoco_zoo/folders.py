@@ -24,7 +24,14 @@ from typing import TYPE_CHECKING, Any
 
 from spoco_zoo.beside import OBJECTS, lacks_page, measure_result, write_beside
 from spoco_zoo.config import SegmentConfig
-from spoco_zoo.errors import BlocksFailed, ConfigError, InputError, Interrupted, RemoteError
+from spoco_zoo.errors import (
+    BlocksFailed,
+    ConfigError,
+    GoneError,
+    InputError,
+    Interrupted,
+    RemoteError,
+)
 from spoco_zoo.folder_rows import FolderResult, Row, find_place
 from spoco_zoo.image_folder import find_images
 from spoco_zoo.ngff import is_remote, is_tiff_name
@@ -159,9 +166,9 @@ def segment_folder(
         shown = _OfOne(display, name, done, len(images))
         try:
             rows.append(work.row(name, image, shown))
-        except RemoteError:
-            raise
         except (InputError, BlocksFailed) as error:
+            if isinstance(error, RemoteError) and not isinstance(error, GoneError):
+                raise
             failures.append(error)
             rows.append(Row(name, note=str(error)))
             shown.note(str(error))

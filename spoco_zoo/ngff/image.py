@@ -11,11 +11,11 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from spoco_zoo.errors import RemoteError, StoreError, one_line
+from spoco_zoo.errors import GoneError, RemoteError, StoreError, one_line
 from spoco_zoo.ngff.metadata import SPATIAL, Dataset, micrometres, seconds
 from spoco_zoo.ngff.picture import PictureArray
 from spoco_zoo.ngff.remote import is_remote, place_of
-from spoco_zoo.ngff.store import emptied_blocks
+from spoco_zoo.ngff.store import emptied_blocks, is_gone
 from spoco_zoo.ngff.tiff import TiffArray, open_tiff_level
 
 __all__ = [
@@ -245,6 +245,8 @@ class Image:
         ------
         StoreError
             If the stored data are damaged or cannot be reached.
+        GoneError
+            If they were moved or deleted since the image was opened.
         ValueError
             If the region leaves the level.
         """
@@ -264,6 +266,14 @@ class Image:
             # Only sharded arrays hide an empty file; a look costs one stat per shard.
             if array.shards is not None and (lost := emptied_blocks(array, region)):
                 raise OSError(f"{os.path.relpath(lost[0], self.uri)} is empty")
+            if is_gone(array):
+                raise GoneError(
+                    "an image must stay where it is while it is read",
+                    f"nothing at {self.uri}/{self.levels[level].path} any more",
+                    "Put it back, or connect its disk again; then the same command goes on.",
+                )
+            if is_remote(self.uri) and not block.any():
+                self._open(level)  # raises if nothing is there any more
             return block.astype(self.dtype, copy=False)
         except (MemoryError, StoreError):
             raise

@@ -25,6 +25,7 @@ __all__ = [
     "create_array",
     "discard_blocks",
     "emptied_blocks",
+    "is_gone",
     "is_remote",
     "is_tiff_name",
     "local_path",
@@ -277,6 +278,16 @@ def whole_chunks(
 def emptied_blocks(array: zarr.Array[Any], where: Sequence[slice]) -> list[str]:
     """Files of local write units that exist but are empty: damage that Zarr reads as zeros."""
     return [path for path in _units(array, where) if _stored_size(path) == 0]
+
+
+def is_gone(array: zarr.Array[Any]) -> bool:
+    """Whether a local array is no longer where it was opened: Zarr reads all of it as zeros then.
+
+    It was moved or deleted, or the disk that it is on is no longer there.
+    """
+    root = getattr(array.store, "root", None)
+    name = "zarr.json" if array.metadata.zarr_format == 3 else ".zarray"
+    return root is not None and not os.path.exists(os.path.join(root, array.path, name))
 
 
 def discard_blocks(array: zarr.Array[Any], where: Sequence[Any]) -> None:

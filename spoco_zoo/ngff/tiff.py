@@ -114,10 +114,17 @@ class TiffArray:
         native: list[slice] = [slice(0, 1)] * self.source.ndim
         for position, part in zip(self.order, where, strict=True):
             native[position] = part
-        block = np.asarray(self.source[tuple(native)])
+        block = self._mapped(native) if self.mapped else np.asarray(self.source[tuple(native)])
         others = [i for i in range(block.ndim) if i not in self.order]
         block = block.transpose(*others, *self.order).reshape([w.stop - w.start for w in where])
         return block.astype(block.dtype.newbyteorder("="), copy=False)
+
+    def _mapped(self, native: Sequence[slice]) -> NDArray[Any]:
+        """A region of a file that is mapped, copied at once: who touches what was cut off dies."""
+        file, end = self.source.base, self.source.offset + self.source.nbytes
+        if file.size() < end:
+            raise OSError(f"{file.size()} of {end} bytes are left")
+        return np.array(self.source[tuple(native)])
 
 
 def open_tiff_level(path: str, series: int, level: int) -> TiffArray:

@@ -241,6 +241,15 @@ def test_an_emptied_object_is_not_a_chunk_of_zeros(
         open_image("s3://cells/emptied.ome.zarr").read(0, 0, None, (slice(0, 40), slice(0, 90)))
 
 
+def test_an_image_that_is_deleted_while_it_is_read_became_zeros(direct: object) -> None:
+    direct.copy("cells/image.ome.zarr", "cells/going.ome.zarr", recursive=True)
+    image = open_image("s3://cells/going.ome.zarr")
+    assert image.read(0, 0, None, (slice(0, 40), slice(0, 90))).any()
+    direct.rm("cells/going.ome.zarr", recursive=True)
+    with pytest.raises(StoreError, match="every level of an image must be"):
+        image.read(0, 0, None, (slice(0, 40), slice(0, 90)))
+
+
 def test_a_web_server_is_asked_again_too(
     proxy: FaultProxy, direct: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,7 +29,7 @@ from planted import (
 )
 
 from spoco_zoo.config import SegmentConfig
-from spoco_zoo.errors import BlocksFailed, Interrupted, LedgerError, StoreError
+from spoco_zoo.errors import BlocksFailed, GoneError, Interrupted, LedgerError, StoreError
 from spoco_zoo.segment import Event, segment
 
 CONFIG = SegmentConfig(block=(64, 64), overlap=(16, 16), patch=(64, 64), halo=(2, 2))
@@ -184,6 +184,27 @@ def test_an_image_of_which_nothing_can_be_read_is_unusable_input(tmp_path: Path)
     assert [path.name for path in tmp_path.iterdir()] == ["image.ome.zarr"]
     chunk.write_bytes(whole)
     assert call().objects == 0
+
+
+def test_an_image_that_was_moved_while_it_was_segmented_had_no_further_objects(
+    tmp_path: Path,
+) -> None:
+    """The run ended with exit code 0, and a label that was 0 from there on."""
+    truth = tissue((64, 192), 9, 1)
+    image = write_image(tmp_path / "image.ome.zarr", truth, "YX")
+    config = CONFIG.model_copy(update={"block": (32, 32)})
+    call = partial(segment, image, code_model(truth), config, cluster=exact_cluster)
+
+    def move(event: Event) -> None:
+        if event.phase == "blocks" and event.done == 4 and image.exists():
+            image.rename(tmp_path / "moved")
+
+    with pytest.raises(GoneError, match="must stay where it is"):
+        call(on_event=move)
+    assert not image.exists()  # nothing is left where it was
+    (tmp_path / "moved").rename(image)
+    assert call().objects == 9
+    assert same_partition(read_labels(image / "labels" / "spoco"), truth)
 
 
 def test_one_damaged_chunk_kept_all_the_rest_from_being_segmented(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
-"""TIFFs of which a part is missing, or that state sizes that no image has."""
+"""Images of which a part is missing, or that state sizes that no image has."""
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import tifffile
 
 from spoco_zoo.errors import DataError, StoreError
-from spoco_zoo.ngff import open_image
+from spoco_zoo.ngff import convert, open_image
 from spoco_zoo.train.files import read_array
 
 STACK = np.arange(10 * 32 * 32, dtype=np.uint16).reshape(10, 32, 32)
@@ -90,3 +91,34 @@ def test_sizes_that_no_voxel_has_are_unknown_ones(tmp_path: Path, stated: str) -
     tifffile.imwrite(path, STACK, ome=True, metadata={"axes": "ZYX", **sizes})
     tifffile.tiffcomment(path, tifffile.tiffcomment(path).replace('"0.25"', f'"{stated}"'))
     assert open_image(path).voxel_size(0) is None
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_an_image_that_is_moved_while_it_is_read_became_zeros(tmp_path: Path, version: str) -> None:
+    """A disk that was pulled out gave labels without objects, and exit code 0."""
+    tifffile.imwrite(tmp_path / "a.tif", STACK + 1)
+    convert(tmp_path / "a.tif", tmp_path / "a.ome.zarr", version=version)
+    image = open_image(tmp_path / "a.ome.zarr")
+    everything = tuple(slice(0, n) for n in STACK.shape)
+    assert image.read_region(0, everything).all()
+    (tmp_path / "a.ome.zarr").rename(tmp_path / "b.ome.zarr")
+    with pytest.raises(StoreError, match=r"nothing at .*a\.ome\.zarr/0 any more"):
+        image.read_region(0, everything)
+    (tmp_path / "b.ome.zarr").rename(tmp_path / "a.ome.zarr")
+    assert image.read_region(0, everything).all()
+
+
+def test_a_tiff_that_is_cut_while_it_is_read_killed_the_process(tmp_path: Path) -> None:
+    """By a bus error, without a word: as where another file was copied over it."""
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, STACK)
+    image = open_image(path)
+    everything = tuple(slice(0, n) for n in STACK.shape)
+    whole = image.read_region(0, everything)
+    data = path.read_bytes()
+    os.truncate(path, 0)
+    with pytest.raises(StoreError, match=r"0 of \d+ bytes are left in .*a\.tif, level 0"):
+        image.read_region(0, everything)
+    np.testing.assert_array_equal(whole, STACK)
+    path.write_bytes(data)
+    np.testing.assert_array_equal(image.read_region(0, everything), STACK)
