@@ -228,7 +228,10 @@ def _count(
         for region in _regions(truth, shapes[1], time if n_times > 1 else None):
             shape = [part.stop - part.start for part in region]
             ids = [i.read_region(0, _full_region(i, region)).reshape(shape) for i in sides]
-            table.update(*ids)
+            try:
+                table.update(*ids)
+            except DataError as error:
+                raise DataError(error.rule, f"{error.found} of {name!r}", error.remedy) from None
             told = [t or check_ids(i, s.uri) for t, i, s in zip(told, ids, sides, strict=True)]
             done += 1
             if on_region is not None and every > 1:

@@ -214,15 +214,20 @@ def _count(prediction: NDArray[Any], truth: NDArray[Any], ignore: int | None) ->
     if ignore is not None:
         kept = true != ignore
         predicted, true, lengths = predicted[kept], true[kept], lengths[kept]
-    for odd in (int(f(ids, initial=0)) for ids in (predicted, true) for f in (np.min, np.max)):
+    _check_range(predicted, "prediction", "Number its objects anew.")
+    _check_range(true, "truth", "Number its objects anew, or leave this value out with --ignore.")
+    predicted, true = predicted.astype(np.int64), true.astype(np.int64)
+    return _summed([PairCounts(predicted, true, lengths)])
+
+
+def _check_range(ids: NDArray[Any], side: str, remedy: str) -> None:
+    for odd in (int(ids.min(initial=0)), int(ids.max(initial=0))):
         if not 0 <= odd < 2**63:
             raise DataError(
                 "labels must be 0 for background and positive, below 2**63, for objects",
-                f"{odd}",
-                "Relabel the image, or name the value to leave out as `ignore`.",
+                f"{odd} in the {side}",
+                remedy,
             )
-    predicted, true = predicted.astype(np.int64), true.astype(np.int64)
-    return _summed([PairCounts(predicted, true, lengths)])
 
 
 def _summed(tables: Sequence[PairCounts]) -> PairCounts:

@@ -182,6 +182,14 @@ def test_other_mismatches_are_errors(folders, tmp_path):
         evaluate(*folders)
 
 
+def test_numbers_that_are_no_labels_did_not_say_in_which_image(folders) -> None:
+    truth = tifffile.imread(folders[1] / "image1.tif").astype(np.int32)
+    write(folders[1] / "image1.tif", truth - 1)
+    with pytest.raises(DataError, match=r"-1 in the truth of 'image1'.*--ignore"):
+        evaluate(*folders)
+    evaluate(*folders, ignore=-1)
+
+
 def test_pictures_of_labels_are_no_labels(tmp_path):
     truth = write(tmp_path / "t.tif", np.ones((30, 40), np.uint8))
     picture = write(tmp_path / "p.tif", np.ones((30, 40, 3), np.uint8), photometric="rgb")

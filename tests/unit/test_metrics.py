@@ -204,8 +204,11 @@ def test_what_is_no_pair_of_label_images_is_refused():
         score(np.ones((2, 2), int), np.ones((2, 3), int))
     with pytest.raises(DataError, match="float64 in the prediction"):
         score(np.ones((2, 2)), np.ones((2, 2), int))
-    with pytest.raises(DataError, match="below 2"):
-        score(np.full((2, 2), 2**63, np.uint64), np.ones((2, 2), int))
+    odd, one = np.full((2, 2), 2**63, np.uint64), np.ones((2, 2), int)
+    with pytest.raises(DataError, match=r"in the prediction\. Number its objects anew\.$"):
+        score(odd, one)
+    with pytest.raises(DataError, match=r"-1 in the truth\. .* or leave this value out with --ign"):
+        score(one, -one)
 
 
 def test_pooled_with_ids_beyond_32_bits():
