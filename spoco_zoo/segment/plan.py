@@ -41,6 +41,10 @@ FORMAT = "8"
 """Raised with every change that gives a voxel another label, or a file another content."""
 DISK_BYTES = 1.5
 """Disk that a voxel may need: staged and final labels, slabs, pyramid, all compressed."""
+FILE_BYTES = 4096
+"""What each file takes up at the least, on most file systems."""
+PAGE_BYTES = 4 * 2**20
+"""Page, picture and settings beside the result; those of an image of noise had 1.5 MiB."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,17 @@ class Plan:
         voxels = prod(self.grid.shape)
         if self.rescaled:
             voxels += prod(self.source_region.shape)
-        return ceil(DISK_BYTES * self.grid.times * voxels)
+        return ceil(DISK_BYTES * self.grid.times * voxels) + FILE_BYTES * self._files + PAGE_BYTES
+
+    @property
+    def _files(self) -> int:
+        """How many files and folders there may be at a time."""
+        staged = 3 * self.grid.total  # labels, slabs and matches of each block
+        # Version 0.4 has no shards; all coarse levels together have no more files than the finest.
+        unit = self.chunk if getattr(self.target, "version", "") == "0.4" else self.grid.block
+        region = self.source_region.shape
+        written = self.grid.times * prod(ceil(n / u) for n, u in zip(region, unit, strict=True))
+        return staged + (3 if self.rescaled else 2) * written
 
     def summary(self) -> dict[str, str]:
         """What a dry run shows, as text by name."""
