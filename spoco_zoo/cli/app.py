@@ -269,9 +269,10 @@ def show(value: dict[str, Any]) -> None:
 
 
 def say(text: str) -> None:
-    """A line for the person at the terminal, on stderr."""
+    """A line for the person at the terminal, on stderr, and in the log."""
     if not _messages.quiet:
         _tell(text)
+    _log(text)
 
 
 def _tell(text: str) -> None:

@@ -68,6 +68,17 @@ class _Live:
         self._bars.console.print(printable(text), markup=False, highlight=False)
 
 
+class _StandardError(Console):
+    """Standard error; a pipe whose reader has ended takes no more lines, and the work goes on."""
+
+    def __init__(self) -> None:
+        super().__init__(stderr=True)
+
+    def on_broken_pipe(self) -> None:
+        """Without this it would end the process."""
+        self.quiet = True
+
+
 class _Lines:
     """A line when a phase begins and ends, and between them every `interval` seconds.
 
@@ -120,7 +131,7 @@ class _Log(_Lines):
         super().note(f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S%z} {text}")
 
     def _ended(self, reason: str) -> None:
-        _Lines(Console(stderr=True), self._interval).note(
+        _Lines(_StandardError(), self._interval).note(
             f"spoco-zoo: the log file ends here: {reason}"
         )
 
@@ -204,7 +215,7 @@ def _opened(log: Path) -> Iterator[IO[str]]:
 @contextmanager
 def _shown(console: Console | None, interval: float) -> Iterator[Display]:
     """What the person at the terminal sees."""
-    console = console or Console(stderr=True)
+    console = console or _StandardError()
     if not console.is_terminal:
         yield _Lines(console, interval)
         return

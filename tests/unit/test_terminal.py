@@ -93,6 +93,17 @@ def test_a_reader_said_more_than_the_one_line(table: list[str], tmp_path: Path) 
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_a_pipe_for_messages_that_nobody_reads_any_more_ended_the_work(table: list[str]) -> None:
+    """As of `spoco-zoo ... 2>&1 | tee log` whose `tee` was ended."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "spoco_zoo", *table]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=writer, check=False)
+    os.close(writer)
+    assert done.returncode == 0
+    assert b'"objects"' in done.stdout
+
+
 def test_a_full_disk_under_the_log_ended_the_work(table: list[str]) -> None:
     done = CliRunner().invoke(app, [*table, "--log-file", "/dev/full"])
     assert done.exit_code == 0, done.output
