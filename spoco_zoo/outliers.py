@@ -22,7 +22,7 @@ PART = 2**16
 ALIKE = 2
 """Neighbours that a spike may be like, as other spikes are: a pixel of 2 x 2 is like three."""
 STEEP = 0.3
-"""Of the range of an image, how far spikes stand out."""
+"""Of the range of an image, how far spikes stand out at least."""
 SPIKES = 1e-3
 """Share of voxels from which on they are looked for; where they are fewer, limits do."""
 LOUD = 2.0
@@ -98,10 +98,15 @@ class Unlike(NamedTuple):
         Of an image that counts single photons, `step` apart, they are no spikes, see `step_of`.
         """
         low, high = np.quantile(self.median, (RANGE, 1 - RANGE))
-        steep = STEEP * float(high - low)
-        found, half = (np.count_nonzero(self.distance > s) for s in (steep, steep / 2))
-        enough = max(SPIKES * self.distance.size, 1)
-        return steep if steep > step and found >= enough and half < LOUD * found else math.inf
+        far, enough = STEEP * float(high - low), max(SPIKES * self.distance.size, 1)
+        if far <= step:
+            return math.inf
+        # In noise they are told from it where they are farther than it reaches.
+        while (found := np.count_nonzero(self.distance > far)) >= enough:
+            if np.count_nonzero(self.distance > far / 2) < LOUD * found:
+                return far
+            far *= 2
+        return math.inf
 
 
 def step_of(values: NDArray[np.floating[Any]]) -> float:

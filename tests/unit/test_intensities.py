@@ -183,6 +183,16 @@ def test_many_single_voxels_took_all_contrast(kind: str, share: float) -> None:
     assert np.mean(other > 0.5) < 0.01
 
 
+@pytest.mark.parametrize("noise", [20, 50, 100])
+def test_spikes_far_outside_of_noise_were_taken_for_noise(noise: float) -> None:
+    rng = np.random.default_rng(5)
+    values = 1000 + spoilt("") + rng.normal(0, noise, (1, 200, 200))
+    harmed = np.where(rng.random(values.shape) < 0.01, 65535, values).astype(np.uint16)
+    was, found = whole(values.astype(np.uint16)), whole(harmed)
+    assert was.spike == np.inf
+    assert found[:2] == pytest.approx(was[:2], rel=0.06)
+
+
 @pytest.mark.parametrize("how", ["", "few nuclei", "bar", "noise", "photons", "lines", "dots"])
 def test_noise_thin_lines_and_small_dots_are_no_spikes(how: str) -> None:
     values, rng = spoilt(how).astype(np.float64), np.random.default_rng(3)

@@ -27,7 +27,7 @@ KNOWN = {
     "ngff/reduce.py": "5e176d2e4c48",
     "ngff/rescale.py": "abce6bd4915f",
     "nets/unet.py": "87ab44661cde",
-    "outliers.py": "c2a7408bd0e0",
+    "outliers.py": "ba8e94db6ec4",
     "segment/blocks.py": "52bf48f15838",
     "segment/cluster/__init__.py": "d7559b2ae8ed",
     "segment/cluster/consistency.py": "4a0da121b943",
