@@ -48,6 +48,7 @@ NO_BETTER = (
     "Training has not made the model better on the validation images: AP@0.5 {:.3f} before, {:.3f} "
     "now. Compare both on another image before you use it."
 )
+BEGINS = "There is no last.pt to go on from: the training begins at its first step."
 FINISHED = "The run is finished: its model, scores and pictures stay as they are."
 
 
@@ -150,6 +151,8 @@ def train(
             folder.settle_split(split, resume=goes_on)
             for text in [FINISHED] if finished else remarks(split, config, setup):
                 say(text)
+            if resume and not goes_on:
+                say(BEGINS)
         ranks.wait()
         if finished:
             leave(ranks)

@@ -263,7 +263,9 @@ def test_a_run_stopped_before_its_first_checkpoint_could_be_neither_resumed_nor_
         shutil.copy(whole / name, broken)
     settings = SETTINGS.model_copy(update={"iterations": 5})
     places = data / "images", data / "labels", broken
-    train(*places, settings, clusterer=cluster, resume=True)
+    told: list[str] = []
+    train(*places, settings, clusterer=cluster, resume=True, say=told.append)
+    assert any("begins at its first step" in text for text in told)
     one, two = (torch.load(folder / "last.pt", weights_only=True) for folder in (whole, broken))
     assert all(torch.equal(t, two["network"][name]) for name, t in one["network"].items())
     (broken / "last.pt").unlink()
