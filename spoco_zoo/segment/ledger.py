@@ -42,6 +42,11 @@ OVERWRITES = "overwrites"
 """In the first line of a run that was told to replace what is there."""
 VERSIONS = ("spoco-zoo", "format")
 """Of a fingerprint, what no setting can bring back."""
+DIGESTS = {
+    "model": "another model",
+    "source": "another image, or one that was moved, or its size, kind of values or levels changed",
+}
+"""What differs where a fingerprint holds checksums, which say nothing to people."""
 
 
 def is_unfinished(folder: Path) -> bool:
@@ -182,25 +187,25 @@ class Ledger:
                 f"{earlier!r:.40} in {self.path}",
                 "Start again with --overwrite.",
             )
-        other = [
+        versions = [
             f"{key} was {earlier.get(key, 'not noted')!s:.40} and is now {fingerprint.get(key)}"
             for key in VERSIONS
             if earlier.get(key) != fingerprint.get(key)
         ]
-        if other:
+        if versions:
             raise LedgerError(
                 "an unfinished run can only go on with the version that began it",
-                f"{', '.join(other)} ({self.path.parent})",
+                f"{', '.join(versions)} ({self.path.parent})",
                 "Install that version to go on, or start again with --overwrite.",
             )
         # What a setting is by default may follow from the model.
         for key in sorted({*earlier, *fingerprint}, key=lambda key: (key != "model", key)):
             was, now = str(earlier.get(key, "absent")), fingerprint.get(key, "absent")
             if was != now:
+                other = f"{key} was {_differing(was, now)} and is now {_differing(now, was)}"
                 raise LedgerError(
                     "an unfinished run can only go on as it began",
-                    f"{key} was {_differing(was, now)} and is now {_differing(now, was)} "
-                    f"({self.path.parent})",
+                    f"{DIGESTS.get(key, other)} ({self.path.parent})",
                     "Repeat the earlier command, or start again with --overwrite.",
                 )
 
