@@ -71,9 +71,13 @@ class RunLock:
             pass
         try:
             self._refuse_a_living_holder(locked)
-            os.ftruncate(self._file, 0)
-            os.pwrite(self._file, self._mine.text(), 0)
-            self._beats.start()
+            try:
+                os.ftruncate(self._file, 0)
+                os.pwrite(self._file, self._mine.text(), 0)
+                self._beats.start()
+            except BaseException:  # a full disk, above all
+                self.path.unlink(missing_ok=True)
+                raise
         except BaseException:
             os.close(self._file)
             raise

@@ -25,7 +25,7 @@ from spoco_zoo import holder as holders
 from spoco_zoo import locking
 from spoco_zoo.config import TrainConfig
 from spoco_zoo.errors import LedgerError, SpocoError
-from spoco_zoo.locking import LOCK, RunLock
+from spoco_zoo.locking import LOCK, RunLock, alone_in
 from spoco_zoo.train.checkpoint import RunFolder
 
 if TYPE_CHECKING:
@@ -283,6 +283,18 @@ def test_a_training_that_is_refused_does_not_touch_the_lock(tmp_path: Path) -> N
     os.utime(tmp_path / LOCK, (1e9, 1e9))
     RunFolder.open(tmp_path, TrainConfig(), resume=False)
     assert (tmp_path / LOCK).stat().st_mtime == 1e9
+
+
+def test_on_a_full_disk_an_empty_lock_stayed_in_a_folder_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(file: int, text: bytes, at: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(OSError, match="No space"), alone_in(tmp_path / "a" / "b"):
+        pass
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_systems_without_a_name_of_the_kernel_tell_hosts_by_their_names(
