@@ -142,7 +142,7 @@ def test_sparse_training_in_3d_from_the_command_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (("segment", "nowhere.ome.zarr", "--model", "nothing.zip"), "nothing.zip"),
+        (("segment", "nowhere.ome.zarr", "--model", "nothing.zip"), "nowhere.ome.zarr"),
         (("evaluate", "a.tif", "b.tif"), "a.tif"),
         (("convert", "a.tif", "b.ome.zarr"), "a.tif"),
         (("train", "--images", "a", "--labels", "b", "--out", "c"), "--images must be a folder"),

@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,19 @@ if __name__ == "__main__":
 """
 
 
+def remove(group: Path) -> None:
+    """Remove a control group, which is busy until the last process has left it."""
+    end = time.monotonic() + 60
+    while True:
+        try:
+            group.rmdir()
+            return
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.05)
+
+
 @pytest.fixture
 def limited() -> Iterator[Path]:
     """A real control group that may use half a core."""
@@ -50,7 +64,7 @@ def limited() -> Iterator[Path]:
     except OSError as error:
         pytest.skip(f"no limit can be set here: {error}")
     finally:
-        group.rmdir()
+        remove(group)
 
 
 def threads(group: Path, script: str = SAID, **environ: str) -> int:
