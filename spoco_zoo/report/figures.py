@@ -55,9 +55,9 @@ def preview(
     grey = grey_rgb(_plane(image, 2))
     panels = {
         "image": grey,
-        f"truth ({_count(truth)} objects{here})": outlined(grey, _plane(truth, 2)),
+        f"truth ({_count(truth)}{here})": outlined(grey, _plane(truth, 2)),
         "embedding": embedding_rgb(_plane(embedding, 2)),
-        f"labels ({_count(labels)} objects{here})": label_rgb(_plane(labels, 2)),
+        f"labels ({_count(labels)}{here})": label_rgb(_plane(labels, 2)),
     }
     _save_panels(panels, path)
 
@@ -75,7 +75,7 @@ def overlay(image: NDArray[Any], labels: NDArray[Any], path: Path) -> None:
     """
     grey = grey_rgb(_plane(_one_channel(image, labels.ndim), labels.ndim))
     found = outlined(grey, _plane(labels, labels.ndim))
-    _save_panels({"image": grey, f"labels ({_count(labels)} objects here)": found}, path)
+    _save_panels({"image": grey, f"labels ({_count(labels)} here)": found}, path)
 
 
 def contact_sheet(pictures: Sequence[tuple[str, Path]], path: Path) -> None:
@@ -171,9 +171,10 @@ def _middle_starts(shape: Sequence[int]) -> list[int]:
     return [max((n - LARGEST) // 2, 0) for n in shape]
 
 
-def _count(labels: NDArray[Any]) -> int:
-    """Number of objects."""
-    return int(np.count_nonzero(np.unique(labels) > 0))
+def _count(labels: NDArray[Any]) -> str:
+    """How many objects there are."""
+    count = np.count_nonzero(np.unique(labels) > 0)
+    return f"{count} object{'s' * (count != 1)}"
 
 
 def outlined(rgb: NDArray[np.uint8], labels: NDArray[Any]) -> NDArray[np.uint8]:

@@ -45,9 +45,9 @@ class Guess:
         span = f"{self.seconds:.0f} s" if self.seconds < 120 else f"{minutes} min"
         if minutes >= 120:
             span = f"{minutes / 60:.3g} h"
-        plural = "s" if self.workers > 1 else ""
+        plural, patches = "s" * (self.workers > 1), "patch" if self.forwards == 1 else "patches"
         return (
-            f"about {span} with {self.workers} worker{plural}: {self.forwards} patches of "
+            f"about {span} with {self.workers} worker{plural}: {self.forwards} {patches} of "
             f"{self.forward_seconds:.2g} s, {self.cluster_seconds:.2g} s per million voxels "
             "to cluster"
         )
