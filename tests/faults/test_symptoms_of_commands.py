@@ -216,7 +216,7 @@ def test_a_table_that_could_not_be_written_hid_the_labels(image: Path, monkeypat
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "objects.csv")
 
-    monkeypatch.setattr("spoco_zoo.workflow.write_table", full)
+    monkeypatch.setattr("spoco_zoo.beside.write_table", full)
     command = ["segment", str(image), "--model", "nuclei-fluo-2d", "--measure"]
     done = CliRunner().invoke(app, [*command, "--output", str(image.with_name("labels.tif"))])
     assert json.loads(done.stdout)["output"] == str(image.with_name("labels.tif"))

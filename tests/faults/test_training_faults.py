@@ -102,7 +102,7 @@ def test_two_processes_went_on_with_one_training_and_mixed_their_files(
         assert first.stdout is not None
         while not (out / "last.pt").exists():
             assert first.stdout.readline()
-        with pytest.raises(LedgerError, match=f"process {first.pid} at work in"):
+        with pytest.raises(LedgerError, match=rf"process {first.pid} on \S+ at work in"):
             train(
                 data / "images",
                 data / "labels",
