@@ -173,7 +173,7 @@ def _middle_starts(shape: Sequence[int]) -> list[int]:
 
 def _count(labels: NDArray[Any]) -> str:
     """How many objects there are."""
-    count = np.count_nonzero(np.unique(labels) > 0)
+    count = int(np.count_nonzero(np.unique(labels) > 0))
     return f"{count} object{'s' * (count != 1)}"
 
 
