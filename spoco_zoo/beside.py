@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["OBJECTS", "lacks_page", "measure_result", "stopped_behind", "write_beside"]
 
 OBJECTS = "objects.csv"
-PAGE = "segment.html"
 SETTINGS = "config.yaml"
 INCOMPLETE = "The labels are complete, but not the page and settings beside: {}"
 PASSING = ("disk free", "notes")
@@ -62,8 +61,8 @@ def write_settings(result: SegmentResult) -> None:
 
 def lacks_page(report: Path, *, page: bool) -> bool:
     """Whether what `write_beside` writes is not all there; the page is the last of it."""
-    names = (SETTINGS, PAGE) if page else (SETTINGS,)
-    return not all(report.with_name(name).is_file() for name in names)
+    there = report.with_name(SETTINGS).is_file()
+    return not (there and (not page or report.with_suffix(".html").is_file()))
 
 
 def measure_result(

@@ -16,6 +16,7 @@ import zarr
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "segment"))
 from planted import (
+    after,
     code_model,
     exact_cluster,
     read_labels,
@@ -44,9 +45,8 @@ def run(truth: np.ndarray, tmp_path: Path) -> Callable[..., Any]:
     return partial(segment, image, code_model(truth), cluster=exact_cluster)
 
 
-def interrupt(event: Event) -> None:
-    if event.phase == "blocks" and event.done == 2:
-        signal.raise_signal(signal.SIGINT)
+def interrupt() -> Callable[[Event], None]:
+    return after("blocks", lambda: signal.raise_signal(signal.SIGINT), done=2)
 
 
 @pytest.mark.parametrize("name", ["o.zarr", "o.tif"])
@@ -57,7 +57,7 @@ def test_a_run_that_replaces_labels_began_anew_after_each_stop(
     run(CONFIG, output=output)
     before = output.read_bytes() if output.is_file() else store_bytes(output)
     with pytest.raises(Interrupted, match="same command"):
-        run(CONFIG, output=output, overwrite=True, on_event=interrupt)
+        run(CONFIG, output=output, overwrite=True, on_event=interrupt())
     # The old labels are there until there are others.
     assert before == (output.read_bytes() if output.is_file() else store_bytes(output))
     result = run(CONFIG, output=output, overwrite=True)
@@ -76,9 +76,9 @@ def test_what_was_begun_otherwise_is_begun_again(run: Callable[..., Any], tmp_pa
         notes.append(event.message)
 
     with pytest.raises(Interrupted):
-        run(CONFIG, output=output, on_event=interrupt)  # without --overwrite
+        run(CONFIG, output=output, on_event=interrupt())  # without --overwrite
     with pytest.raises(Interrupted):
-        run(CONFIG, output=output, overwrite=True, on_event=interrupt)
+        run(CONFIG, output=output, overwrite=True, on_event=interrupt())
     other = CONFIG.model_copy(update={"overlap": (12, 12)})
     assert run(other, output=output, overwrite=True, on_event=listen).resumed == 0
     assert any("Begun again" in note and "overlap" in note for note in notes)
@@ -90,7 +90,7 @@ def test_what_can_only_be_begun_again_is(
 ) -> None:
     output = tmp_path / "o.zarr"
     with pytest.raises(Interrupted):
-        run(CONFIG, output=output, overwrite=True, on_event=interrupt)
+        run(CONFIG, output=output, overwrite=True, on_event=interrupt())
     ledger = tmp_path / "o.zarr.spoco-run" / "progress.jsonl"
     if damage == "ledger":
         lines = ledger.read_text().splitlines()
