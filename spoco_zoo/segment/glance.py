@@ -20,9 +20,7 @@ from spoco_zoo.segment.normalise import measure, read_normalised
 from spoco_zoo.segment.plan import make_plan
 from spoco_zoo.segment.planes import planewise
 from spoco_zoo.segment.region import asked_region
-from spoco_zoo.segment.scale.colours import with_colour
-from spoco_zoo.segment.scale.light import with_light
-from spoco_zoo.segment.scale.looking import find_scale
+from spoco_zoo.segment.scale.settle import settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -120,11 +118,8 @@ def embed_part(
     image = choose_axes(ngff.open_image(source), loaded.recipe)
     config = config or SegmentConfig()
     # In colour, light and scale of all of the image: a part shows what the whole is made of.
-    whole, _ = with_colour(image, loaded, config.model_copy(update={"roi": None}))
-    whole, _ = with_light(image, loaded, whole)
-    zoom, _ = find_scale(image, loaded, whole)
-    seen = {"roi": config.roi, **({"zoom": zoom} if zoom != 1 else {})}
-    config = whole.model_copy(update=seen)
+    whole = settle(image, loaded, config.model_copy(update={"roi": None})).config
+    config = whole.model_copy(update={"roi": config.roi})
     with tempfile.TemporaryDirectory() as nowhere:
         # The plan of a run, for the part alone; nothing is written where it says.
         output = Path(nowhere, "labels.ome.zarr")

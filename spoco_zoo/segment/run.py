@@ -54,9 +54,7 @@ from spoco_zoo.segment.outcome import Event, SegmentResult, clear_folder
 from spoco_zoo.segment.output.target import TiffTarget, default_output, run_folder
 from spoco_zoo.segment.phases import STAGED, Run
 from spoco_zoo.segment.plan import Plan, make_plan
-from spoco_zoo.segment.scale.colours import with_colour
-from spoco_zoo.segment.scale.light import with_light
-from spoco_zoo.segment.scale.looking import find_scale
+from spoco_zoo.segment.scale.settle import settle
 from spoco_zoo.segment.workers.failures import is_full, no_room
 from spoco_zoo.segment.workers.machines import check_machines, remark_memory
 from spoco_zoo.stopping import STOP, catch_interrupt
@@ -106,10 +104,6 @@ def dry_run(
     folder = run_folder(image, output, label_name)
     if image.is_label:
         raise _label_error(image)
-    earlier = None if overwrite else began_with(folder, "config.channel")
-    config, told = with_colour(image, loaded, config, earlier)
-    earlier = None if overwrite else began_with(folder, "config.invert")
-    config, turned = with_light(image, loaded, config, earlier)
     decide = partial(
         make_plan,
         image,
@@ -118,17 +112,14 @@ def dry_run(
         label_name=label_name,
         version=version,
         overwrite=overwrite or was_published(folder),
-        channel_note=told,
-        light_note=turned,
     )
-    plan = decide(config)
-    check_momentum(plan.clustering, loaded.momentum)
-    if config.zoom is None:
-        earlier = None if overwrite else began_with(folder, "config.zoom")
-        zoom, note = find_scale(image, loaded, config) if earlier is None else _read_zoom(earlier)
-        if zoom != 1 or note:
-            plan = decide(config.model_copy(update={"zoom": zoom}), zoom_note=note)
-    return plan
+    # What is wrong is said before anything is looked at.
+    check_momentum(decide(config).clustering, loaded.momentum)
+
+    def earlier(name: str) -> str | None:
+        return None if overwrite else began_with(folder, f"config.{name}")
+
+    return decide(**settle(image, loaded, config, earlier)._asdict())
 
 
 def _label_error(image: ngff.Image) -> ConfigError:
@@ -280,13 +271,6 @@ def _carry_out(
             raise Interrupted(
                 f"stopped; the same command goes on with what is in {plan.folder}"
             ) from None
-
-
-def _read_zoom(text: str) -> tuple[float, str]:
-    """A zoom from a ledger's fingerprint."""
-    if text == "None":
-        return 1.0, ""
-    return float(text), f"The network sees the image at {float(text):g} times its size, as before."
 
 
 def _name_of(cluster: object) -> str:

@@ -11,6 +11,7 @@ import tifffile
 from drawn_nuclei import nuclei
 
 from spoco_zoo.config import SegmentConfig
+from spoco_zoo.errors import ConfigError
 from spoco_zoo.metrics import score
 from spoco_zoo.nets.model import Model
 from spoco_zoo.ngff import open_image
@@ -55,6 +56,16 @@ def test_what_the_user_asks_for_or_a_run_began_with_stays(model: Model, tmp_path
     part = embed_part(image, model).embeddings
     turned = embed_part(image, model, SegmentConfig(invert=True)).embeddings
     assert np.array_equal(part, turned)
+
+
+def test_what_does_not_fit_is_refused_before_anything_is_looked_at(
+    model: Model, tmp_path: Path
+) -> None:
+    """A level that is not there ended in a traceback of the look for the light."""
+    image, _ = dark(tmp_path / "a.tif")
+    for started in (dry_run, embed_part):
+        with pytest.raises(ConfigError, match="level 7 of 1"):
+            started(image, model, SegmentConfig(level=7))
 
 
 def test_a_part_was_seen_in_a_light_of_its_own(model: Model, tmp_path: Path) -> None:
