@@ -86,6 +86,8 @@ class Statistics(NamedTuple):
     """The same before an image is resampled."""
     rise: float = np.inf
     """How far the brightest voxels are above the median, over how far the darkest are below it."""
+    checksum: int = 0
+    """CRC-32 of the voxels that were read, in order; 0 if some could not be."""
 
     @property
     def as_it_is(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass, field
 from math import prod
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from spoco_zoo.ngff import Image
     from spoco_zoo.segment.outcome import Tell
 
-__all__ = ["are_alike", "check_finite", "measure", "read_normalised"]
+__all__ = ["are_alike", "check_finite", "checksum", "measure", "read_normalised"]
 
 ALIKE = 1e-4
 """Of the deviation."""
@@ -82,6 +83,7 @@ def measure(
         assert image.origin is not None
         # Absurd voxels are cut off, and an empty frame is made even, before they spread.
         found, unread = _measured(image.origin, image.origin_level, *where, lenient=lenient)
+        stored = found.checksum
         # Sums of such numbers are exact in float64: an even frame stays even.
         low, high = float(np.float32(found.low)), float(np.float32(found.high))
         spike = found.spike
@@ -91,14 +93,36 @@ def measure(
                 view, 0, *where, lenient=lenient, mixed=image.mixed, mended=True
             )
             unread += more
-        found = found._replace(cut_low=low, cut_high=high, cut_spike=spike)
+        found = found._replace(cut_low=low, cut_high=high, cut_spike=spike, checksum=stored)
     else:
         # A coarser level was resampled as well.
         mixed = (1,) * len(image.spatial) if level else ()
         found, unread = _measured(image, level, *where, lenient=lenient, mixed=mixed)
     if unread and on_unread is not None:
         on_unread(unread[-1])  # one of the least pieces
+        found = found._replace(checksum=0)
     return found._replace(inverted=inverted)
+
+
+def checksum(image: Image, level: int, time: int, channels: Sequence[int]) -> int:
+    """That of the voxels by which `measure` does, of an image that may be another by now.
+
+    They are read once. It is sensitive to order: an image that is flipped has another one.
+
+    Raises
+    ------
+    DataError
+        If a value is NaN or infinite.
+    StoreError
+        If a piece cannot be read.
+    """
+    if isinstance(image, RescaledImage):
+        assert image.origin is not None
+        level, image = image.origin_level, image.origin
+    reader = _Reader(image, level, time, tuple(channels), lenient=False)
+    for _ in reader.read(_boxes(image.spatial_shape(level), MOST_PIECES)):
+        pass
+    return reader.checksum
 
 
 def _measured(
@@ -126,7 +150,7 @@ def _measured(
                 other.append(box)
         some = boxes[:1] + other[:: max(-(-len(other) // MOST_PIECES), 1)]
         found = statistics_of(lambda: reader.read(some), mixed=mixed, mended=mended)
-    return found, list(reader.unread.values())
+    return found._replace(checksum=reader.checksum), list(reader.unread.values())
 
 
 @dataclass
@@ -143,10 +167,14 @@ class _Reader:
     smaller: dict[Box, tuple[Box, ...]] = field(default_factory=dict)
     """What was tried in place of them."""
     good: bool = False
+    checksum: int = 0
+    """Of what was read when the pieces were gone through for the first time."""
+    begun: bool = False
 
     def read(self, boxes: Iterable[Box]) -> Iterator[np.ndarray]:
         """Values (C, [Z,] Y, X) of the boxes that can be read, or of parts of them."""
         waiting = list(boxes)[::-1]
+        first, self.begun = not self.begun, True
         while waiting:
             box = waiting.pop()
             if box in self.unread:  # found out when the pieces were gone through before
@@ -166,6 +194,8 @@ class _Reader:
                 continue
             check_finite(values, box, self.image.uri)
             self.good = True
+            if first:
+                self.checksum = zlib.crc32(np.ascontiguousarray(values).data, self.checksum)
             yield values
         if self.unread and not self.good:
             raise next(iter(self.unread.values()))

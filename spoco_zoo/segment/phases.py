@@ -160,10 +160,10 @@ class Run:
         grid, here = self.plan.grid, isinstance(self.executor, InProcess)
         if self._measured_before:
             # Of an image that was replaced in between the labels would be those of two.
-            known, tell = self.progress.statistics, partial(self.books.tell, "scan")
+            known = self.progress.statistics
             pending = {grid.time(n) for n in self.books.pending()} - self.progress.unread
             for when in self.books.each_time(pending):
-                check_same_image(self.plan, when, known[when], tell)
+                check_same_image(self.plan, when, known[when].checksum)
         longest = grid.counts[-1] if here else longest_row(grid, self.executor.workers)
         # In one process a row is the whole axis, too long to wait for after Ctrl-C.
         task = partial(label_row, stop=self.executor.stop) if here else listed_row

@@ -123,9 +123,24 @@ def test_a_block_is_not_made_again_of_another_image(
         run(CONFIG, output=output)
 
 
+@pytest.mark.parametrize("zoom", [None, 0.5])
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda values: values // 2 + 7,
+        # Mean and deviation of these are those of the first.
+        lambda values: values[::-1],
+        lambda values: np.roll(values, 64, axis=1),
+    ],
+    ids=["darker", "flipped", "swapped"],
+)
 def test_labels_were_those_of_two_images_if_it_was_replaced_before_the_retry(
-    run: Callable[..., Any], tmp_path: Path
+    run: Callable[..., Any],
+    tmp_path: Path,
+    other: Callable[[np.ndarray], np.ndarray],
+    zoom: float | None,
 ) -> None:
+    config = CONFIG.model_copy(update={"zoom": zoom, "block": (64, 64) if not zoom else (32, 32)})
     output, image = tmp_path / "o.zarr", tmp_path / "image.ome.zarr"
 
     def interrupt(event: Event) -> None:
@@ -133,12 +148,14 @@ def test_labels_were_those_of_two_images_if_it_was_replaced_before_the_retry(
             signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(Interrupted):
-        run(CONFIG, output=output, on_event=interrupt)
+        run(config, output=output, on_event=interrupt)
     stored = zarr.open_array(image / "0", mode="r+")
-    stored[...] = stored[...] // 2 + 7
+    former = np.asarray(stored[...])
+    stored[...] = other(former)
     with pytest.raises(LedgerError, match=r"other intensities in .*image\.ome\.zarr.*--overwrite"):
-        run(CONFIG, output=output)
-    run(CONFIG, output=output, overwrite=True)
+        run(config, output=output)
+    stored[...] = former
+    assert run(config, output=output).resumed == 1
 
 
 def test_eight_blocks_that_stay_bad_kept_a_resumed_run_from_ever_ending(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ Either way, put this in the place of KNOWN in tests/unit/segment/test_format.py:
 """
 KNOWN = {
     "format": "8",
-    "intensities.py": "454e56f236f5",
+    "intensities.py": "de5ec944dcf0",
     "ngff/reduce.py": "5e176d2e4c48",
     "ngff/rescale.py": "abce6bd4915f",
     "nets/unet.py": "87ab44661cde",
@@ -39,7 +39,7 @@ KNOWN = {
     "segment/cluster/tensor_field.py": "826f2cc059dc",
     "segment/embed.py": "e491622bd240",
     "segment/field.py": "b08ee3e80102",
-    "segment/normalise.py": "7ee8cd5957c7",
+    "segment/normalise.py": "38c8e5e69315",
     "segment/output/final.py": "0af2543883a2",
     "segment/output/pyramid.py": "84005ebcd2ba",
     "segment/planes.py": "48fb34efd40b",

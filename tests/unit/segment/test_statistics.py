@@ -19,7 +19,7 @@ from spoco_zoo.segment import normalise as module
 from spoco_zoo.segment.blocks import Box
 from spoco_zoo.segment.cluster import cluster
 from spoco_zoo.segment.network.models import ModelRef
-from spoco_zoo.segment.normalise import measure, read_normalised
+from spoco_zoo.segment.normalise import checksum, measure, read_normalised
 from spoco_zoo.segment.run import dry_run
 from spoco_zoo.segment.tasks import make_common, read_block
 from spoco_zoo.train.data import make_sample
@@ -44,6 +44,19 @@ def test_a_large_level_is_sampled_evenly(tmp_path: Path, monkeypatch) -> None:
     found = measure(ngff.open_image(tmp_path / "a.tif"), 0, 0, (0,))
     assert found.mean == pytest.approx(values.mean(), rel=0.02)
     assert found == measure(ngff.open_image(tmp_path / "a.tif"), 0, 0, (0,))
+
+
+def test_a_checksum_tells_images_of_the_same_moments_apart(tmp_path: Path, monkeypatch) -> None:
+    values = np.random.default_rng(0).integers(0, 99, (2, 30, 40)).astype(np.uint16)
+    values[1] = values[0, ::-1]
+    tifffile.imwrite(tmp_path / "a.tif", values, ome=True, metadata={"axes": "TYX"})
+    monkeypatch.setattr(intensities, "PIECE", 100)
+    image = ngff.open_image(tmp_path / "a.tif")
+    seen = ngff.rescale_image(image, 0, (0.5, 0.5))
+    for view, times in ((image, (0, 1)), (seen, (1,))):
+        for time in times:
+            assert checksum(view, 0, time, (0,)) == measure(view, 0, time, (0,)).checksum != 0
+    assert checksum(image, 0, 0, (0,)) != checksum(image, 0, 1, (0,)) == checksum(seen, 0, 1, (0,))
 
 
 @pytest.mark.parametrize("shape", [(1, 40, 50), (2, 40, 50), (40, 2, 50), (9, 15, 16)])
@@ -85,6 +98,7 @@ def test_a_chunk_that_cannot_be_read_hides_nothing_else(tmp_path: Path, monkeypa
     image, told = ngff.open_image(tmp_path / "a.ome.zarr"), []
     found = measure(image, 0, 0, (0,), on_unread=told.append)
     assert found.std > 0
+    assert found.checksum == 0
     assert len(told) == 1
     with pytest.raises(StoreError, match="must be readable"):
         measure(image, 0, 0, (0,))
@@ -217,4 +231,5 @@ def test_an_image_is_normalised_alike_for_training(tmp_path: Path, monkeypatch) 
     values[100:110, 60:80] = 700
     tifffile.imwrite(tmp_path / "a.tif", values, photometric="minisblack")
     sample = make_sample("a", values[None].astype(np.float32), np.ones(values.shape, np.int32))
-    assert sample.statistics == measure(ngff.open_image(tmp_path / "a.tif"), 0, 0, (0,))
+    found = measure(ngff.open_image(tmp_path / "a.tif"), 0, 0, (0,))
+    assert sample.statistics == found._replace(checksum=0)
