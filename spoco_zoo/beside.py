@@ -17,6 +17,7 @@ from spoco_zoo.ngff import open_image
 from spoco_zoo.pictures import write_segmentation_page
 from spoco_zoo.replacing import replacing
 from spoco_zoo.segment import dry_run
+from spoco_zoo.segment.checks import is_same_image
 from spoco_zoo.segment.network.models import read_model
 from spoco_zoo.segment.output.target import default_output
 from spoco_zoo.tables import write_table
@@ -140,7 +141,11 @@ def _is_of(
         asked = plan.config.model_dump(mode="json")
         if config.precision == "auto":  # settled by the device of whoever ran it
             asked["precision"] = settings.get("precision")
-        return asked == settings and _settled(plan.summary()) == _settled(planned)
+        if asked == settings and _settled(plan.summary()) == _settled(planned):
+            known = done.summary.get("checksums", [])  # of an earlier version there are none
+            return isinstance(known, list) and all(
+                is_same_image(plan, when, checksum) for when, checksum in enumerate(known)
+            )
     return False
 
 

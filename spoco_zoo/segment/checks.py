@@ -10,7 +10,7 @@ from spoco_zoo.segment.normalise import checksum
 if TYPE_CHECKING:
     from spoco_zoo.segment.plan import Plan
 
-__all__ = ["check_same_image"]
+__all__ = ["check_same_image", "is_same_image"]
 
 
 def check_same_image(plan: Plan, when: int, known: int) -> None:
@@ -32,14 +32,25 @@ def check_same_image(plan: Plan, when: int, known: int) -> None:
         If the store of the image is away.
     """
     try:
-        now = checksum(plan.image, plan.level, when, plan.channels)
+        same = is_same_image(plan, when, known)
     except RemoteError:
         raise
     except InputError:
         return  # damaged since; the blocks in which it is will say so
-    if known and now != known:
+    if not same:
         raise LedgerError(
             "an unfinished run can only go on with the image that it began with",
             f"other intensities in {plan.source.uri} ({plan.folder})",
             "Bring the former image back, or start again with --overwrite.",
         )
+
+
+def is_same_image(plan: Plan, when: int, known: int) -> bool:
+    """Whether the voxels of a time point have a checksum, or it is not known (0).
+
+    Raises
+    ------
+    InputError
+        If they cannot be read.
+    """
+    return not known or checksum(plan.image, plan.level, when, plan.channels) == known

@@ -103,6 +103,28 @@ def test_what_lacks_is_made_once_and_for_the_same_command_alone(
     assert refused.exit_code == 2, refused.output
 
 
+def test_a_page_beside_labels_of_another_image_of_that_name_was_made(
+    place: Path, tmp_path: Path
+) -> None:
+    mine = tmp_path / "image.tif"
+    shutil.copy(place / "image.tif", mine)
+    shutil.copytree(place / "run", tmp_path / "run")
+    done = carry_out(tmp_path, tmp_path)
+    assert done.exit_code == 0, done.output
+    page = run_folder(tmp_path) / "segment.html"
+    page.unlink()
+    image = tifffile.imread(mine)
+    tifffile.imwrite(mine, image[::-1])
+    refused = carry_out(tmp_path, tmp_path)
+    assert refused.exit_code == 2, refused.output
+    assert "existing file" in refused.output
+    assert not page.exists()
+    tifffile.imwrite(mine, image)
+    again = carry_out(tmp_path, tmp_path)
+    assert again.exit_code == 0, again.output
+    assert page.exists()
+
+
 @pytest.mark.parametrize("lost", ["config", "plan", "model"])
 def test_a_report_that_lacks_entries_was_a_traceback(
     place: Path, tmp_path: Path, lost: str
