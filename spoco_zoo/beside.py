@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from spoco_zoo.nets.model import Model
     from spoco_zoo.report.progress import Display
     from spoco_zoo.segment import SegmentResult
+    from spoco_zoo.segment.network.models import ModelRef
 
-__all__ = ["OBJECTS", "lacks_page", "measure_result", "stopped_behind", "write_beside"]
+__all__ = ["OBJECTS", "is_of", "lacks_page", "measure_result", "stopped_behind", "write_beside"]
 
 OBJECTS = "objects.csv"
 SETTINGS = "config.yaml"
@@ -124,13 +125,26 @@ def stopped_behind(
         return None
     loaded = read_model(model, config.clustering)
     where = dict(output=output, label_name=label_name, version=version)
-    return done if _is_of(done, source, loaded, config, where) else None
+    return done if is_of(done, source, loaded, config, where) else None
 
 
-def _is_of(
-    done: SegmentResult, source: str, model: Model, config: SegmentConfig, where: dict[str, Any]
+def is_of(
+    done: SegmentResult,
+    source: str,
+    model: Model | ModelRef,
+    config: SegmentConfig,
+    where: dict[str, Any],
 ) -> bool:
-    """Whether a finished run did what is asked for now."""
+    """Whether a finished run did what is asked for now.
+
+    Parameters
+    ----------
+    done : SegmentResult
+    source, model, config
+        See `spoco_zoo.segment.segment`.
+    where : dict
+        Its output, label name and version.
+    """
     made, settings, planned = (done.summary.get(name) for name in ("model", "config", "plan"))
     if not (isinstance(made, dict) and isinstance(settings, dict) and isinstance(planned, dict)):
         return False  # of another version, or damaged

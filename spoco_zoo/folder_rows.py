@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from spoco_zoo.errors import InputError
     from spoco_zoo.ngff import Image
 
-__all__ = ["FolderResult", "Place", "Row", "find_place", "labels_at"]
+__all__ = ["FolderResult", "Overwriting", "Place", "Row", "find_place", "labels_at"]
 
+OVERWRITTEN = "overwritten.jsonl"
 NAMED = 5
 """So many images without labels are told of at the end; all are in the table."""
 
@@ -107,6 +108,40 @@ class Place:
         model = dict(summary.get("model") or {}).get("fingerprint", "")
         note = _told_before(summary)
         return Row(name, self.labels, self.done.objects, note, True, model, self.done.report)
+
+
+class Overwriting:
+    """Names of the images that a run with ``--overwrite`` has done, should it be stopped.
+
+    A JSON line each, beside the table. It is gone once all images have their labels.
+
+    Parameters
+    ----------
+    folder : Path
+        Of table and page of all images.
+    wanted : bool
+        Without ``--overwrite`` nothing is read or written.
+    """
+
+    def __init__(self, folder: Path, *, wanted: bool) -> None:
+        self._path, self._wanted = folder / OVERWRITTEN, wanted
+        self.names: set[str] = set()
+        if wanted and self._path.is_file():
+            for line in self._path.read_text(errors="replace").splitlines():
+                with suppress(ValueError):  # a last line that was cut
+                    self.names.add(str(json.loads(line)))
+
+    def add(self, name: str) -> None:
+        """One more is done."""
+        if self._wanted and name not in self.names:
+            self._path.parent.mkdir(exist_ok=True)
+            with self._path.open("a") as file:
+                file.write(f"{json.dumps(name)}\n")
+
+    def end(self) -> None:
+        """All are done."""
+        if self._wanted:
+            self._path.unlink(missing_ok=True)
 
 
 def find_place(

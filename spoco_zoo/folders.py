@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spoco_zoo.beside import OBJECTS, lacks_page, measure_result, write_beside
+from spoco_zoo.beside import OBJECTS, is_of, lacks_page, measure_result, write_beside
 from spoco_zoo.config import SegmentConfig
 from spoco_zoo.errors import (
     BlocksFailed,
@@ -32,7 +32,7 @@ from spoco_zoo.errors import (
     Interrupted,
     RemoteError,
 )
-from spoco_zoo.folder_rows import FolderResult, Row, find_place
+from spoco_zoo.folder_rows import FolderResult, Overwriting, Row, find_place
 from spoco_zoo.image_folder import find_images
 from spoco_zoo.ngff import is_remote, is_tiff_name
 from spoco_zoo.run_folder import RUN_ENDING
@@ -43,6 +43,7 @@ from spoco_zoo.workflow import segment_with_pictures
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from spoco_zoo.folder_rows import Place
     from spoco_zoo.report.progress import Display
     from spoco_zoo.segment import SegmentResult
 
@@ -126,7 +127,8 @@ def segment_folder(
         Folder for the labels: TIFF, or OME-Zarr for an image that is one or is large.
     label_name : str
     overwrite : bool
-        Segment images anew that have labels.
+        Segment images anew that have labels, but for those that the same command has done before
+        it was stopped.
     measure : bool
         Measure the objects of every image.
     workers, gpus, scheduler, device
@@ -158,7 +160,10 @@ def segment_folder(
     options |= dict(workers=workers, gpus=gpus, scheduler=scheduler, device=device)
     options |= dict(on_stop=lambda: asked.append(True))
     known = ModelRef(model, loaded.fingerprint, model=loaded)
-    work = _Work(known, config, target, label_name, overwrite, report, measure, options)
+    before = Overwriting(folder_of(source, output), wanted=overwrite)
+    work = _Work(
+        known, config, target, label_name, overwrite, before.names, report, measure, options
+    )
     rows, failures = [], []
     for done, (name, image) in enumerate(images.items()):
         if asked:  # while the last phases of the image before were at work
@@ -166,6 +171,7 @@ def segment_folder(
         shown = _OfOne(display, name, done, len(images))
         try:
             rows.append(work.row(name, image, shown))
+            before.add(name)
         except (InputError, BlocksFailed) as error:
             if isinstance(error, RemoteError) and not isinstance(error, GoneError):
                 raise
@@ -173,13 +179,20 @@ def segment_folder(
             rows.append(Row(name, note=str(error)))
             shown.note(str(error))
     display.update("images", len(images), len(images))
+    if not failures:
+        before.end()
     if left := [row for row in rows if row.left]:
-        others = sum(row.model != loaded.fingerprint for row in left)
-        made = f"; made by another model or version: {others}" if others else ""
-        display.note(
-            f"Images that had labels are left as they are: {len(left)}{made} (--overwrite)."
-        )
+        display.note(_of_left(left, loaded.fingerprint, overwrite=overwrite))
     return FolderResult(folder_of(source, output), tuple(rows), tuple(failures))
+
+
+def _of_left(left: Sequence[Row], model: str, *, overwrite: bool) -> str:
+    """What to tell of images that had their labels."""
+    if overwrite:
+        return f"Images that the same command had done before it was stopped: {len(left)}."
+    others = sum(row.model != model for row in left)
+    made = f"; made by another model or version: {others}" if others else ""
+    return f"Images that had labels are left as they are: {len(left)}{made} (--overwrite)."
 
 
 def folder_of(source: str, output: str | None) -> Path:
@@ -230,14 +243,17 @@ class _Work:
     folder: Path | None
     label_name: str
     overwrite: bool
+    overwritten: set[str]
+    """Images that were done with `overwrite` before."""
     report: bool
     measure: bool
     options: dict[str, Any]
 
     def row(self, name: str, image: Path, shown: _OfOne) -> Row:
         """Segment an image, or fill in what is missing beside labels that are there."""
-        place = find_place(name, image, self.folder, self.label_name, overwrite=self.overwrite)
-        if not place.labels:
+        anew = self.overwrite and name not in self.overwritten
+        place = find_place(name, image, self.folder, self.label_name, overwrite=anew)
+        if not place.labels or (self.overwrite and not self._is_done(image, place)):
             return self._segmented(name, image, place.output, shown)
         had = place.row(name)
         if place.done:
@@ -248,6 +264,13 @@ class _Work:
             if self.measure and had.beside(OBJECTS) is None:
                 self._measure(image, place.done, config, shown)
         return had
+
+    def _is_done(self, image: Path, place: Place) -> bool:
+        """Whether labels are those that this command makes of the image."""
+        where = dict(output=place.output, label_name=self.label_name)
+        where["version"] = self.options.get("version")
+        done = place.done
+        return done is not None and is_of(done, str(image), self.model, self.config, where)
 
     @staticmethod
     def _measure(image: Path, done: SegmentResult, config: SegmentConfig, shown: _OfOne) -> None:

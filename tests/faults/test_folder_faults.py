@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -74,6 +75,39 @@ def test_the_same_command_does_the_rest(
         Path(shown["table"]).read_bytes()
         == (place / "truth.spoco-run" / "objects.csv").read_bytes()
     )
+
+
+@pytest.mark.parametrize("number", ["KILL", "INT"])
+def test_a_folder_that_is_overwritten_began_anew_after_each_stop(
+    place: Path, tmp_path: Path, number: str
+) -> None:
+    shutil.copytree(place / "images", tmp_path / "images")
+    shutil.copytree(place / "run", tmp_path / "run")
+    out, again = tmp_path / "labels", [*command(tmp_path, tmp_path / "labels"), "--overwrite"]
+    subprocess.run(again, capture_output=True, check=True)
+    first = {path.name: path.stat().st_mtime_ns for path in out.glob("*.tif")}
+
+    def anew() -> dict[str, int]:
+        times = {path.name: path.stat().st_mtime_ns for path in out.glob("*.tif")}
+        return {name: then for name, then in times.items() if then != first[name]}
+
+    process = subprocess.Popen(again, stderr=subprocess.DEVNULL, preexec_fn=all_ears)
+    while len(anew()) < 3 and process.poll() is None:
+        time.sleep(0.002)
+    os.kill(process.pid, getattr(signal, f"SIG{number}"))
+    assert process.wait() != 0
+    before = anew()
+    # What is another image by now is done again, as is the one that was the last, perhaps.
+    image = tifffile.imread(tmp_path / "images" / "0.tif")
+    tifffile.imwrite(tmp_path / "images" / "0.tif", image[::-1])
+    done = subprocess.run(again, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    left = [name for name, then in before.items() if anew()[name] == then]
+    assert f"had done before it was stopped: {len(left)}." in done.stderr
+    assert {"1.tif"} <= {*left} <= {*before} - {"0.tif"}
+    assert len(anew()) == IMAGES
+    assert not (tmp_path / "labels.spoco-run" / "overwritten.jsonl").exists()
+    assert "had done" not in subprocess.run(again, capture_output=True, text=True).stderr
 
 
 def test_a_second_run_on_the_same_folder_is_refused(place: Path, tmp_path: Path) -> None:
