@@ -2,7 +2,7 @@
 
 ::
 
-    SpocoError                       1   the work failed
+    SpocoError                       1   the work failed; so does all that finds no room
     +-- InputError (ValueError)      2   the user can mend it: one line, three parts
     |   +-- ConfigError                  a setting, or two that contradict each other
     |   +-- DataError                    images, labels, pairs of them
@@ -20,6 +20,10 @@
 from __future__ import annotations
 
 import errno
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = [
     "BlocksFailed",
@@ -35,13 +39,17 @@ __all__ = [
     "SpocoError",
     "StoreError",
     "TrainingError",
+    "causes",
     "described",
     "is_denied",
+    "is_full",
+    "lacks_room",
     "one_line",
 ]
 
 LONGEST = 500
 """Letters of what another library says."""
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class SpocoError(Exception):
@@ -148,3 +156,20 @@ def one_line(error: BaseException) -> str:
 def is_denied(error: OSError) -> bool:
     """Whether a place can never be used as it is: for its permissions, or a loop of links."""
     return error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP)
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether there was no room to write: on the disk, in the quota, or in one file."""
+    return isinstance(error, OSError) and error.errno in FULL
+
+
+def lacks_room(error: BaseException) -> bool:
+    """Whether there was no room to write, and an error is what was made of that."""
+    return any(map(is_full, causes(error)))
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, what it was raised for, and so on to what all began with."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)

@@ -31,6 +31,7 @@ from spoco_zoo.errors import (
     InputError,
     Interrupted,
     RemoteError,
+    lacks_room,
 )
 from spoco_zoo.folder_rows import FolderResult, Overwriting, Row, find_place
 from spoco_zoo.image_folder import find_images
@@ -174,6 +175,8 @@ def segment_folder(
             before.add(name)
         except (InputError, BlocksFailed) as error:
             if isinstance(error, RemoteError) and not isinstance(error, GoneError):
+                raise
+            if lacks_room(error):
                 raise
             failures.append(error)
             rows.append(Row(name, note=str(error)))

@@ -28,7 +28,7 @@ from typer.core import TyperGroup
 from spoco_zoo import __version__
 from spoco_zoo.cli.options_file import keep_options, read_options
 from spoco_zoo.cli.usage import UsageError, usage_line
-from spoco_zoo.errors import ConfigError, Interrupted, SpocoError, is_denied, one_line
+from spoco_zoo.errors import ConfigError, Interrupted, SpocoError, is_denied, lacks_room, one_line
 from spoco_zoo.run_folder import CONFIG
 from spoco_zoo.stopping import heard_as_ctrl_c
 from spoco_zoo.values import at_home
@@ -191,7 +191,9 @@ def exit_codes(command: Callable[..., Path | None]) -> Callable[..., None]:
             _fail(str(error))
             if isinstance(error, Interrupted):
                 _go_on(begun=True)
-            raise typer.Exit(error.exit_code) from None
+            # A full disk is no fault of the input, wherever it strikes.
+            code = SpocoError.exit_code if lacks_room(error) else error.exit_code
+            raise typer.Exit(code) from None
         except (MemoryError, RuntimeError) as error:
             if "home directory" in str(error):  # of packages that keep a cache there
                 _fail("a home folder must be known; found none for this user. Set HOME.")

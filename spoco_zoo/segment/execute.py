@@ -15,9 +15,9 @@ from contextlib import ExitStack
 from itertools import count, islice
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from spoco_zoo.errors import ConfigError, Interrupted, SpocoError
+from spoco_zoo.errors import ConfigError, Interrupted, SpocoError, is_full
 from spoco_zoo.segment.workers.clusters import connect, start_cluster
-from spoco_zoo.segment.workers.failures import ends_run, is_full, no_room, reason_of
+from spoco_zoo.segment.workers.failures import ends_run, no_room, reason_of
 from spoco_zoo.segment.workers.machines import check_workers
 from spoco_zoo.stopping import Stop
 

@@ -30,6 +30,7 @@ from spoco_zoo.errors import (
     SpocoError,
     StoreError,
     is_denied,
+    is_full,
     one_line,
 )
 from spoco_zoo.locking import alone_in
@@ -55,7 +56,7 @@ from spoco_zoo.segment.output.target import TiffTarget, default_output, run_fold
 from spoco_zoo.segment.phases import STAGED, Run
 from spoco_zoo.segment.plan import Plan, make_plan
 from spoco_zoo.segment.scale.settle import settle
-from spoco_zoo.segment.workers.failures import is_full, no_room
+from spoco_zoo.segment.workers.failures import no_room
 from spoco_zoo.segment.workers.machines import check_machines, remark_memory
 from spoco_zoo.stopping import STOP, catch_interrupt
 

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import errno
+from spoco_zoo.errors import RemoteError, SpocoError, causes, lacks_room
 
-from spoco_zoo.errors import RemoteError, SpocoError
-
-__all__ = ["ends_run", "innermost", "is_full", "no_room", "reason_of"]
-
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+__all__ = ["ends_run", "innermost", "no_room", "reason_of"]
 
 
 def ends_run(error: BaseException) -> bool:
     """Whether everything else would fail too: the disk is full, the object store is away."""
-    return is_full(error) or isinstance(error, RemoteError)
-
-
-def is_full(error: BaseException) -> bool:
-    """Whether there was no room to write: on the disk, in the quota, or in one file."""
-    return isinstance(error, OSError) and error.errno in FULL
+    return lacks_room(error) or isinstance(error, RemoteError)
 
 
 def no_room(error: OSError) -> SpocoError:
@@ -28,9 +19,7 @@ def no_room(error: OSError) -> SpocoError:
 
 def innermost(error: BaseException) -> BaseException:
     """What an error began with."""
-    while inner := error.__cause__ or (not error.__suppress_context__ and error.__context__):
-        error = inner
-    return error
+    return list(causes(error))[-1]
 
 
 def reason_of(error: BaseException) -> str:
