@@ -86,7 +86,7 @@ def measure_result(
 
 def stopped_behind(
     source: str,
-    model: str | Path,
+    model: str | Path | Model,
     config: SegmentConfig,
     *,
     page: bool,

@@ -50,50 +50,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PICTURE",
+    "done_before",
+    "folder_for",
     "folder_of",
-    "list_pending",
     "segment_folder",
 ]
 
 PICTURE = "segment.png"
 PLACE = ("channel", "level", "roi", "voxel_size")
 """Settings that say what of an image was segmented."""
-
-
-def list_pending(
-    source: str,
-    *,
-    only: str | None = None,
-    output: str | None = None,
-    label_name: str = "spoco",
-    overwrite: bool = False,
-) -> tuple[list[str], list[str], dict[str, str]]:
-    """What `segment_folder` would do with the same arguments; writes nothing.
-
-    Returns
-    -------
-    pending, left : list of str
-        Names of images to be segmented, and of those that have their labels.
-    refused : dict of str to str
-        Why images cannot be opened.
-
-    Raises
-    ------
-    InputError
-        As `segment_folder`.
-    """
-    target = _folder_for(output)
-    pending: list[str] = []
-    left: list[str] = []
-    refused: dict[str, str] = {}
-    for name, image in find_images(Path(source), only)[0].items():
-        try:
-            place = find_place(name, image, target, label_name, overwrite=overwrite)
-        except InputError as error:
-            refused[name] = str(error)
-            continue
-        (left if place.labels else pending).append(name)
-    return pending, left, refused
 
 
 def segment_folder(
@@ -149,7 +114,7 @@ def segment_folder(
         goes on.
     """
     images, note = find_images(Path(source), only)
-    target = _folder_for(output)
+    target = folder_for(output)
     # Faults of these are none of an image, and told of once.
     check_machines(workers, gpus, scheduler, device)
     loaded = read_model(model, config.clustering)
@@ -206,10 +171,10 @@ def folder_of(source: str, output: str | None) -> Path:
     ConfigError
         If labels cannot go to `output`.
     """
-    return Path(f"{os.path.realpath(_folder_for(output) or source)}{RUN_ENDING}")
+    return Path(f"{os.path.realpath(folder_for(output) or source)}{RUN_ENDING}")
 
 
-def _folder_for(output: str | None) -> Path | None:
+def folder_for(output: str | None) -> Path | None:
     """The folder of the labels, which need not be there.
 
     Raises
@@ -229,6 +194,22 @@ def _folder_for(output: str | None) -> Path | None:
             "labels of a folder of images need a folder", f"a file at {output}", "Name another."
         )
     return folder
+
+
+def done_before(
+    name: str,
+    image: Path,
+    folder: Path | None,
+    model: ModelRef,
+    config: SegmentConfig,
+    label_name: str,
+    version: str | None,
+) -> Place | None:
+    """Where an image has the labels that this command makes of it; None if it has others."""
+    place = find_place(name, image, folder, label_name, overwrite=False)
+    where = dict(output=place.output, label_name=label_name, version=version)
+    same = place.done is not None and is_of(place.done, str(image), model, config, where)
+    return place if same else None
 
 
 def _what_was_seen(summary: dict[str, Any]) -> SegmentConfig:
@@ -254,9 +235,11 @@ class _Work:
 
     def row(self, name: str, image: Path, shown: _OfOne) -> Row:
         """Segment an image, or fill in what is missing beside labels that are there."""
-        anew = self.overwrite and name not in self.overwritten
-        place = find_place(name, image, self.folder, self.label_name, overwrite=anew)
-        if not place.labels or (self.overwrite and not self._is_done(image, place)):
+        place = find_place(name, image, self.folder, self.label_name, overwrite=self.overwrite)
+        if name in self.overwritten:
+            asked = self.label_name, self.options.get("version")
+            place = done_before(name, image, self.folder, self.model, self.config, *asked) or place
+        if not place.labels:
             return self._segmented(name, image, place.output, shown)
         had = place.row(name)
         if place.done:
@@ -267,13 +250,6 @@ class _Work:
             if self.measure and had.beside(OBJECTS) is None:
                 self._measure(image, place.done, config, shown)
         return had
-
-    def _is_done(self, image: Path, place: Place) -> bool:
-        """Whether labels are those that this command makes of the image."""
-        where = dict(output=place.output, label_name=self.label_name)
-        where["version"] = self.options.get("version")
-        done = place.done
-        return done is not None and is_of(done, str(image), self.model, self.config, where)
 
     @staticmethod
     def _measure(image: Path, done: SegmentResult, config: SegmentConfig, shown: _OfOne) -> None:

@@ -199,7 +199,7 @@ def segment(
 
         if is_folder_of_images(source):
             if dry_run:
-                _show_folder(source, {**target, "only": only})
+                _show_folder(source, model, settings, {**target, **machines, "only": only})
             else:
                 files = dict(only=only, report=report, measure=measure)
                 _segment_folder(source, model, settings, {**target, **machines, **files})
@@ -207,7 +207,7 @@ def segment(
     if only is not None:
         raise ConfigError("--only chooses images of a folder", f"one image, {source}", "Drop it.")
     if dry_run:
-        _show_plan(source, model, settings, target, machines)
+        _show_plan(source, model, settings, target, machines, page=report, table=measure)
     else:
         _segment_image(
             source, model, settings, {**target, **machines}, report=report, measure=measure
@@ -220,20 +220,34 @@ def _show_plan(
     settings: SegmentConfig,
     target: dict[str, Any],
     machines: dict[str, Any],
+    *,
+    page: bool,
+    table: bool,
 ) -> None:
     """What would be done with an image."""
-    from spoco_zoo.segment import check_machines, dry_run, guess_time, remark_memory
+    from spoco_zoo.beside import stopped_behind
+    from spoco_zoo.segment import check_machines, dry_run, foretell, guess_time, remark_memory
     from spoco_zoo.segment.cluster import cluster
     from spoco_zoo.segment.network.models import read_model
 
     workers, gpus, device = machines["workers"], machines["gpus"], machines["device"]
     check_machines(workers, gpus, machines["scheduler"], device)
     loaded = read_model(model, settings.clustering)
-    plan = dry_run(source, loaded, settings, **target)
+    where = {name: target[name] for name in ("output", "label_name", "version")}
+    behind = None
+    if not target["overwrite"]:
+        behind = stopped_behind(source, loaded, settings, page=page, table=table, **where)
+    if behind is None:
+        plan = dry_run(source, loaded, settings, **target)
+        standing = foretell(plan, loaded, device, overwrite=target["overwrite"])
+    else:
+        plan = dry_run(source, loaded, settings, **where, overwrite=True)
+        standing = "makes what lacks beside the labels that are there"
     local = workers or len(gpus)
     guess = guess_time(plan, loaded, cluster, device=device, workers=local or 1)
     memory = remark_memory(min(local, plan.grid.total), plan.worker_bytes)
-    show({**plan.summary(), "time": guess.text(), **({"memory": memory} if memory else {})})
+    shown = {**plan.summary(), "run": standing, "time": guess.text()}
+    show({**shown, **({"memory": memory} if memory else {})})
 
 
 def _segment_image(
@@ -286,22 +300,13 @@ def _segment_image(
         raise failure
 
 
-def _show_folder(source: str, target: dict[str, Any]) -> None:
+def _show_folder(source: str, model: str, settings: SegmentConfig, options: dict[str, Any]) -> None:
     """What would be done with a folder."""
-    from spoco_zoo.folders import list_pending
+    from spoco_zoo.folder_plan import plan_folder
 
-    pending, left, refused = list_pending(
-        source, **{name: target[name] for name in ("only", "output", "label_name", "overwrite")}
-    )
-    show(
-        {
-            "input": source,
-            "output": target["output"] or source,
-            "images": pending,
-            "have_labels": left,
-            "refused": refused,
-        }
-    )
+    with display() as shown:
+        plan = plan_folder(source, model, settings, shown, **options)
+    show(plan)
 
 
 def _segment_folder(

@@ -18,6 +18,7 @@ from spoco_zoo.segment.guess import Guess, guess_time
 from spoco_zoo.segment.outcome import Event, Failure, SegmentResult
 from spoco_zoo.segment.plan import Plan, make_plan
 from spoco_zoo.segment.run import dry_run, segment
+from spoco_zoo.segment.standing import foretell
 from spoco_zoo.segment.workers.machines import check_machines, remark_memory
 from spoco_zoo.verbs import make_verb
 
@@ -30,6 +31,7 @@ __all__ = [
     "check_machines",
     "dry_run",
     "embed_part",
+    "foretell",
     "guess_time",
     "make_plan",
     "open_labels",

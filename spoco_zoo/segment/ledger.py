@@ -13,6 +13,7 @@ import ast
 import contextlib
 import json
 import os
+from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 from uuid import uuid4
@@ -30,6 +31,7 @@ __all__ = [
     "Ledger",
     "began_overwriting",
     "began_with",
+    "entries_of",
     "has_blocks",
     "is_unfinished",
     "was_published",
@@ -88,6 +90,23 @@ def began_overwriting(folder: Path) -> bool:
         return f'"{OVERWRITES}": true' in file.readline()
 
 
+def entries_of(folder: Path, fingerprint: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    """What an unfinished run has noted, if one with this fingerprint would go on with it.
+
+    Nothing is written; none if the run came to nothing.
+
+    Raises
+    ------
+    LedgerError
+        As `Ledger`.
+    """
+    path = folder / PROGRESS
+    lines = _lines(path)
+    for first in islice(lines, 1):
+        _compare(path, first, fingerprint)
+        yield from lines
+
+
 def _holds(folder: Path, text: str) -> bool:
     with (folder / PROGRESS).open(errors="replace") as file:
         return any(text in line for line in file)
@@ -132,16 +151,15 @@ class Ledger:
                 if overwrites:
                     first[OVERWRITES] = True
                 partial.write_text(json.dumps(first) + "\n")
-        self._compare(fingerprint)
-        self.run = str(next(self._lines()).get("run", ""))
+        first = next(_lines(self.path))
+        _compare(self.path, first, fingerprint)
+        self.run = str(first.get("run", ""))
         """What tells this run from others, in whatever process it goes on."""
         self._file: IO[str] = self.path.open("a")
 
     def entries(self) -> Iterator[dict[str, Any]]:
         """Everything that was appended, in that order; read from the file as it goes."""
-        lines = self._lines()
-        next(lines)
-        yield from lines
+        yield from islice(_lines(self.path), 1, None)
 
     def append(self, entry: Mapping[str, Any]) -> None:
         """Add a line and hand it to the operating system, the last ones to the disk."""
@@ -164,50 +182,54 @@ class Ledger:
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         self.close()
 
-    def _lines(self) -> Iterator[dict[str, Any]]:
-        with self.path.open(errors="replace") as file:
-            for number, line in enumerate(file, 1):
-                try:
-                    entry = json.loads(line)
-                except ValueError:
-                    entry = None
-                if not isinstance(entry, dict):
-                    raise LedgerError(
-                        "a ledger must hold one JSON object per line",
-                        f"something else in line {number} of {self.path}",
-                        "Start again with --overwrite.",
-                    )
-                yield entry
 
-    def _compare(self, fingerprint: Mapping[str, str]) -> None:
-        earlier = next(self._lines()).get("fingerprint", {})
-        if not isinstance(earlier, dict):
-            raise LedgerError(
-                "a ledger must begin with what its run depends on",
-                f"{earlier!r:.40} in {self.path}",
-                "Start again with --overwrite.",
-            )
-        versions = [
-            f"{key} was {earlier.get(key, 'not noted')!s:.40} and is now {fingerprint.get(key)}"
-            for key in VERSIONS
-            if earlier.get(key) != fingerprint.get(key)
-        ]
-        if versions:
-            raise LedgerError(
-                "an unfinished run can only go on with the version that began it",
-                f"{', '.join(versions)} ({self.path.parent})",
-                "Install that version to go on, or start again with --overwrite.",
-            )
-        # What a setting is by default may follow from the model.
-        for key in sorted({*earlier, *fingerprint}, key=lambda key: (key != "model", key)):
-            was, now = str(earlier.get(key, "absent")), fingerprint.get(key, "absent")
-            if was != now:
-                other = f"{key} was {_differing(was, now)} and is now {_differing(now, was)}"
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(errors="replace") as file:
+        for number, line in enumerate(file, 1):
+            if not line.endswith("\n"):
+                return  # cut; whoever appends drops it
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                entry = None
+            if not isinstance(entry, dict):
                 raise LedgerError(
-                    "an unfinished run can only go on as it began",
-                    f"{DIGESTS.get(key, other)} ({self.path.parent})",
-                    "Repeat the earlier command, or start again with --overwrite.",
+                    "a ledger must hold one JSON object per line",
+                    f"something else in line {number} of {path}",
+                    "Start again with --overwrite.",
                 )
+            yield entry
+
+
+def _compare(path: Path, first: Mapping[str, Any], fingerprint: Mapping[str, str]) -> None:
+    earlier = first.get("fingerprint", {})
+    if not isinstance(earlier, dict):
+        raise LedgerError(
+            "a ledger must begin with what its run depends on",
+            f"{earlier!r:.40} in {path}",
+            "Start again with --overwrite.",
+        )
+    versions = [
+        f"{key} was {earlier.get(key, 'not noted')!s:.40} and is now {fingerprint.get(key)}"
+        for key in VERSIONS
+        if earlier.get(key) != fingerprint.get(key)
+    ]
+    if versions:
+        raise LedgerError(
+            "an unfinished run can only go on with the version that began it",
+            f"{', '.join(versions)} ({path.parent})",
+            "Install that version to go on, or start again with --overwrite.",
+        )
+    # What a setting is by default may follow from the model.
+    for key in sorted({*earlier, *fingerprint}, key=lambda key: (key != "model", key)):
+        was, now = str(earlier.get(key, "absent")), fingerprint.get(key, "absent")
+        if was != now:
+            other = f"{key} was {_differing(was, now)} and is now {_differing(now, was)}"
+            raise LedgerError(
+                "an unfinished run can only go on as it began",
+                f"{DIGESTS.get(key, other)} ({path.parent})",
+                "Repeat the earlier command, or start again with --overwrite.",
+            )
 
 
 def _differing(text: str, other: str) -> str:

@@ -169,6 +169,12 @@ class Plan:
             "notes": " ".join(self.notes) or "none",
         }
 
+    def short(self) -> str:
+        """The same in one line, of an image among others."""
+        shown = self.summary()
+        disk = f"{shown['disk needed']} of disk"
+        return f"{shown['shape']}; blocks: {shown['blocks']}; {disk}"
+
     def _resampled(self) -> str:
         """The size at which blocks, patches and object sizes are counted."""
         if not self.rescaled:

@@ -49,13 +49,13 @@ from spoco_zoo.segment.ledger import (
     is_unfinished,
     was_published,
 )
-from spoco_zoo.segment.network.inference import uses_bfloat16
 from spoco_zoo.segment.network.models import ModelRef, read_model, remember_model, write_model
 from spoco_zoo.segment.outcome import Event, SegmentResult, clear_folder
 from spoco_zoo.segment.output.target import TiffTarget, default_output, run_folder
 from spoco_zoo.segment.phases import STAGED, Run
 from spoco_zoo.segment.plan import Plan, make_plan
 from spoco_zoo.segment.scale.settle import settle
+from spoco_zoo.segment.standing import name_of, with_precision
 from spoco_zoo.segment.workers.failures import no_room
 from spoco_zoo.segment.workers.machines import check_machines, remark_memory
 from spoco_zoo.stopping import STOP, catch_interrupt
@@ -229,7 +229,7 @@ def segment(
             clear_folder(plan.folder)
         elif (plan.folder / REPORT).exists() and not is_unfinished(plan.folder):
             plan = decide()  # a run that ended here may have done so since this one was planned
-        plan = _with_precision(plan, device)
+        plan = with_precision(plan, device)
         clusterer = own_cluster if cluster is None else cluster
         carry_out = partial(
             _carry_out, plan, model, loaded, clusterer, executor, device, lock, told, overwrite
@@ -256,7 +256,7 @@ def _carry_out(
     overwrite: bool,
 ) -> SegmentResult:
     """Do what is planned, or go on with it, in a run folder that is held."""
-    fingerprint = plan.fingerprint(loaded.fingerprint, _name_of(cluster))
+    fingerprint = plan.fingerprint(loaded.fingerprint, name_of(cluster))
     with (
         _begun_in_vain(plan.folder),
         Ledger(plan.folder, fingerprint, lock.check, overwrites=overwrite) as ledger,
@@ -272,21 +272,6 @@ def _carry_out(
             raise Interrupted(
                 f"stopped; the same command goes on with what is in {plan.folder}"
             ) from None
-
-
-def _name_of(cluster: object) -> str:
-    """What tells a clustering from others, with the settings that are bound to it."""
-    if isinstance(cluster, partial):
-        # Its own text holds an address, which is another one in the process that goes on.
-        return f"{_name_of(cluster.func)}{cluster.args}{sorted(cluster.keywords.items())}"
-    return f"{getattr(cluster, '__module__', '')}.{getattr(cluster, '__qualname__', cluster)}"
-
-
-def _with_precision(plan: Plan, device: str) -> Plan:
-    """The plan with a precision that no longer depends on the device of whoever goes on with it."""
-    low = uses_bfloat16(find_device(device), plan.config.precision)
-    precision = "bfloat16" if low else "float32"
-    return replace(plan, config=plan.config.model_copy(update={"precision": precision}))
 
 
 @contextmanager

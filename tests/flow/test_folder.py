@@ -203,6 +203,19 @@ def test_a_dry_run_writes_nothing(images: Path, run: Path, tmp_path: Path) -> No
     assert plan["images"] == ["a.tif", "b.png", "c.ome.zarr"]
     assert list(plan["refused"]) == ["d.tif"]
     assert sorted(tmp_path.rglob("*")) == before
+    asked = ("segment", images / "c.ome.zarr", "--model", run, "--output", tmp_path / "c.ome.zarr")
+    alone = json.loads(spoco_zoo(*asked, "--dry-run").stdout)
+    line = plan["plans"]["c.ome.zarr"]
+    assert all(alone[name] in line for name in ("shape", "blocks", "disk needed", "run"))
+    assert plan["disk needed"].startswith("at most ")
+
+
+def test_a_dry_run_refuses_what_the_run_would(images: Path, run: Path, tmp_path: Path) -> None:
+    Image.fromarray(np.eye(40, dtype=np.uint8)).save(images / "d.png")
+    command = ("segment", images, "--model", run, "--output", tmp_path / "new")
+    plan = spoco_zoo(*command, "--roi", "0:60,0:80", "--dry-run")
+    assert list(json.loads(plan.stdout)["refused"]) == ["d.png"]
+    spoco_zoo("segment", images, "--model", tmp_path / "none", "--dry-run", code=2)
 
 
 def test_what_cannot_be_done_at_all_is_refused(images: Path, run: Path, tmp_path: Path) -> None:

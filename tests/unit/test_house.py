@@ -79,6 +79,7 @@ MAY_IMPORT = {
     "image_folder": {"naming", "ngff"},
     "folder_rows": {"naming", "ngff", "segment"},
     "folders": {*PARTS, "beside", "folder_rows", "image_folder", "report", "workflow"},
+    "folder_plan": {*PARTS, "folder_rows", "folders", "image_folder", "report"},
     "overview": {"beside", "folder_rows", "folders", "report", "tables"},
     "arrays": set(),
     "api": {*PARTS, "arrays", "evaluate", "measure", "report", "values", "wording", "workflow"},

@@ -12,7 +12,7 @@ import tifffile
 import zarr
 
 from spoco_zoo.errors import DataError, StoreError
-from spoco_zoo.folders import list_pending
+from spoco_zoo.folder_plan import list_pending
 from spoco_zoo.image_folder import find_images, is_folder_of_images
 from spoco_zoo.ngff import convert, open_image
 from spoco_zoo.ngff.collections import images_of
@@ -90,9 +90,9 @@ def test_a_plate_that_leads_elsewhere_or_nowhere_is_refused(tmp_path: Path) -> N
 def test_a_damaged_well_keeps_no_other_from_its_labels(tmp_path: Path, path: str | None) -> None:
     place = plate(tmp_path / "p.zarr")
     describe(place / "B/2", "0.5", well={"images": [{"path": path}]})
-    assert list_pending(str(place))[0] == ["A/1/0", "A/1/1"]
+    assert list(list_pending(str(place))[0]) == ["A/1/0", "A/1/1"]
     (place / "B/2/zarr.json").write_text("{")
     pending, _, refused = list_pending(str(place))
-    assert pending == ["A/1/0", "A/1/1"]
+    assert list(pending) == ["A/1/0", "A/1/1"]
     assert list(refused) == ["B/2"]
     assert "metadata must be valid JSON" in refused["B/2"]
