@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from spoco_zoo.annotated import at_shape, load_annotated, meaning_of_sparse_labels, run_at
 from spoco_zoo.bundle.load import load_model
-from spoco_zoo.bundle.results import INSIDE, make_folder
+from spoco_zoo.bundle.results import INSIDE, made_folder
 from spoco_zoo.errors import BundleError, StoreError
 from spoco_zoo.metrics import Contingency
 from spoco_zoo.nets.device import choose_device
@@ -161,14 +161,13 @@ def complete_annotation(
     given, notes = load_annotated(pairs, meaning, recipe, voxel_size=voxel_size, rescale=rescale)
     for note in notes:
         say(note)
-    make_folder(out.parent, INSIDE)
     solid = least_solidity([one.sample.labels for one in given])
     few = sum(len(one.sample.centres) for one in given) < FEW
     if few:
         say(NO_BACKGROUND)
     annotated = known = added = 0
     unlabeled = 0.0
-    with workplace(out) as work:
+    with made_folder(out.parent, INSIDE), workplace(out) as work:
         partial = work / "labels"
         partial.mkdir()
         for done, one in enumerate(given):

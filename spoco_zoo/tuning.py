@@ -17,7 +17,7 @@ from torch import nn
 from spoco_zoo import run_folder
 from spoco_zoo.annotated import load_annotated, meaning_of_labels, run_at
 from spoco_zoo.bundle.load import load_model
-from spoco_zoo.bundle.results import check_folder, make_folder
+from spoco_zoo.bundle.results import check_folder, made_folder
 from spoco_zoo.config import ClusteringMethod
 from spoco_zoo.errors import BundleError, ConfigError
 from spoco_zoo.locking import RunLock
@@ -125,19 +125,19 @@ def tune_model(
         )
         samples = [one.seen for one in loaded if one.sample.annotated]
         shared = shared_names([sample.name for sample in samples], run)
-        make_folder(folder)
-        needed = (*asked, recipe.clustering.method)  # that of before is judged, too
-        cases = embed_all(model.to(choose_device(device)), samples, needed, listen)
-        result = TuneResult(
-            methods=search(cases, samples, recipe, asked, listen),
-            before=score_cases(cases, cluster, recipe.clustering, recipe.background).merit,
-            n_images=len(samples),
-            page=folder / "report.html",
-            settings=folder / SETTINGS_FILE,
-            stored=store and run is not None,
-            warnings=(*notes, *(SHARED[part].format(n=n) for part, n in shared.items() if n)),
-        )
-        write_files(result, folder, source)
+        with made_folder(folder):
+            needed = (*asked, recipe.clustering.method)  # that of before is judged, too
+            cases = embed_all(model.to(choose_device(device)), samples, needed, listen)
+            result = TuneResult(
+                methods=search(cases, samples, recipe, asked, listen),
+                before=score_cases(cases, cluster, recipe.clustering, recipe.background).merit,
+                n_images=len(samples),
+                page=folder / "report.html",
+                settings=folder / SETTINGS_FILE,
+                stored=store and run is not None,
+                warnings=(*notes, *(SHARED[part].format(n=n) for part, n in shared.items() if n)),
+            )
+            write_files(result, folder, source)
         if run is not None and store:
             store_winner(run, recipe, result, shared)
         return result

@@ -30,7 +30,7 @@ from spoco_zoo.bundle.layout import TileGeometry, WeightFormat, tile_geometry
 from spoco_zoo.bundle.official import FormatCheck, official_test, require_supported_pydantic
 from spoco_zoo.bundle.options import ExportOptions, check_options
 from spoco_zoo.bundle.package import write_folder, write_zip
-from spoco_zoo.bundle.results import INSIDE, make_folder
+from spoco_zoo.bundle.results import INSIDE, made_folder
 from spoco_zoo.bundle.run_files import RunContent, public_settings, read_run
 from spoco_zoo.bundle.sample import Example, crops, embed, run_cluster_script, steady, zscore
 from spoco_zoo.bundle.upload import write_checklist
@@ -107,8 +107,7 @@ def export(run: Path, out: Path, options: ExportOptions) -> ExportResult:
     content = chosen_content(read_run(run), options)
     geometry = tile_geometry(content.recipe)
     network = shipped_network(content, options)
-    make_folder(out.parent, INSIDE)
-    with workplace(out) as work:
+    with made_folder(out.parent, INSIDE), workplace(out) as work:
         members, package = work / "members", work / "bundle"
         members.mkdir()
         example = write_example(members, content, network, geometry)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from spoco_zoo import run_folder
@@ -10,9 +11,10 @@ from spoco_zoo.bundle.layout import DESCRIPTION
 from spoco_zoo.errors import ConfigError, StoreError, one_line
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["INSIDE", "check_folder", "make_folder"]
+__all__ = ["INSIDE", "check_folder", "made_folder"]
 
 INSIDE = "--out must lie in a folder that can be written"
 """Rule for the folder of what is to be made."""
@@ -37,17 +39,30 @@ def check_folder(folder: Path, *inputs: Path) -> None:
             )
 
 
-def make_folder(folder: Path, rule: str = "--out must be a folder that can be written") -> None:
+@contextmanager
+def made_folder(
+    folder: Path, rule: str = "--out must be a folder that can be written"
+) -> Iterator[None]:
     """Make the folder of the results before the work whose results it shall hold.
+
+    If the work fails or is interrupted before it has any, what was made is gone.
 
     Raises
     ------
     StoreError
         If it is a file, or cannot be written.
     """
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise StoreError(rule, one_line(error), "Name another.") from error
+    try:
+        yield
+    except BaseException:
+        for place in made:
+            with suppress(OSError):  # it holds something
+                place.rmdir()
+        raise

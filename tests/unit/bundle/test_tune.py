@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +20,7 @@ from bundle_runs import disks, make_run
 from spoco_zoo.bundle.export import export
 from spoco_zoo.bundle.load import load_model
 from spoco_zoo.bundle.options import ExportOptions
+from spoco_zoo.complete import complete_annotation
 from spoco_zoo.config import ClusteringConfig, SegmentConfig, TrainConfig
 from spoco_zoo.errors import BundleError, ConfigError, LedgerError, StoreError
 from spoco_zoo.locking import LOCK, RunLock
@@ -213,6 +217,26 @@ def test_a_file_in_the_way_was_noticed_after_the_search(tmp_path: Path, data: Pa
                 listen=lambda what, done, total: told.append(what),
             )  # fmt: skip
     assert told == []
+
+
+@pytest.mark.parametrize("work", ["tune", "complete"])
+def test_a_folder_that_was_made_stayed_empty_after_ctrl_c(
+    tmp_path: Path, data: Path, work: str
+) -> None:
+    run = make_run(tmp_path / "run", 2)
+    before = sorted(tmp_path.rglob("*"))
+
+    def interrupt(what: str, done: int, total: int) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    does: Any = {
+        "tune": partial(tune_model, store=False),
+        "complete": partial(complete_annotation, background_label=99),
+    }[work]
+    pairs = data / "images", data / "labels"
+    with pytest.raises(KeyboardInterrupt):
+        does(str(run), *pairs, out=tmp_path / "new" / "one", listen=interrupt)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_run_of_the_method_consistency_was_searched_for_no_other(
