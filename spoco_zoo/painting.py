@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,8 @@ __all__ = ["BACKGROUND_LABEL", "Painted", "check_target", "paint", "paint_file"]
 
 BACKGROUND_LABEL = 65535
 """Usual value of known background."""
+SEVERAL = 4
+"""Shapes of which one in 256 sets would lie in one quarter of an image by chance."""
 NUMBER = re.compile(r"[0-9]{1,1000}")
 """A name that is a number of an object; Python reads no longer ones than a few thousand digits."""
 
@@ -43,6 +46,9 @@ class Painted:
         Objects without any: they lie outside of the image, between its voxels or below others.
     left_out : int
         Points, lines, and shapes of a class that QuPath ignores.
+    corner : tuple of int, optional
+        (Y, X) of the corner within which all shapes lie, if they are several and it is a quarter
+        of the image or less: they may have been drawn on a smaller copy.
     """
 
     labels: NDArray[np.uint32]
@@ -50,6 +56,7 @@ class Painted:
     objects: int
     lost: int
     left_out: int
+    corner: tuple[int, int] | None = None
 
 
 def paint(
@@ -122,7 +129,16 @@ def _painted(
     kept = [n > 1 or axis in "yx" for axis, n in zip("tzyx", labels.shape, strict=True)]
     axes = "".join(axis for axis, keep in zip("TZYX", kept, strict=True) if keep)
     labels = labels.reshape([n for n, keep in zip(labels.shape, kept, strict=True) if keep])
-    return Painted(labels, axes, len(found), len(wanted) - len(found), left_out)
+    corner = _corner(shapes, spatial[-2:])
+    return Painted(labels, axes, len(found), len(wanted) - len(found), left_out, corner)
+
+
+def _corner(shapes: Sequence[Shape], size: Sequence[int]) -> tuple[int, int] | None:
+    """Where shapes end (Y, X) that leave both the right and the lower half of an image empty."""
+    if len(shapes) < SEVERAL:
+        return None
+    x, y = np.concatenate([ring for shape in shapes for ring in shape.rings]).max(0)
+    return (ceil(y), ceil(x)) if 2 * y <= size[0] and 2 * x <= size[1] else None
 
 
 def _numbers(shapes: Sequence[Shape], background_label: int) -> list[int]:

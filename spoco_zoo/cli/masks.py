@@ -45,6 +45,12 @@ def masks(
                 f"Objects without a voxel: {done.lost}. They lie outside of the image or below "
                 "others."
             )
+        if done.corner is not None:
+            shown.note(
+                f"All shapes lie within the first {done.corner[1]} x {done.corner[0]} of "
+                f"{done.labels.shape[-1]} x {done.labels.shape[-2]} pixels (X x Y). If they were "
+                "drawn on a smaller copy of the image, give that one, to train on it, too."
+            )
         if done.left_out:
             shown.note(
                 f"Points, lines and shapes of classes that QuPath ignores are left out: "

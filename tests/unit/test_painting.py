@@ -214,6 +214,21 @@ def test_what_a_mac_puts_into_archives_is_no_roi(tmp_path: Path) -> None:
     assert paint(tmp_path / "a.zip", image(tmp_path / "a.tif", (20, 20), "YX")).objects == 1
 
 
+def test_shapes_of_a_smaller_copy_of_the_image_were_painted_into_its_corner(tmp_path: Path) -> None:
+    large = image(tmp_path / "large.tif", (80, 100), "YX")
+    small = image(tmp_path / "small.tif", (40, 50), "YX")
+    drawn = [feature(square(x, y, 8)) for x, y in ((1, 1), (40, 3), (2, 30), (41, 31))]
+    shapes = write(tmp_path / "shapes.geojson", drawn)
+    assert paint(shapes, large).corner == (39, 49)
+    assert paint(shapes, small).corner is None
+    assert paint(write(shapes, drawn[:3]), large).corner is None  # too few to tell
+    assert paint(write(shapes, [*drawn, feature(square(60, 2, 5))]), large).corner is None
+    write(shapes, drawn)
+    command = ["masks", str(shapes), str(large), "--out", str(tmp_path / "m.tif")]
+    told = CliRunner().invoke(app, command).stderr
+    assert "within the first 49 x 39 of 100 x 80 pixels" in told
+
+
 def test_points_alone_are_told_to_enclose_nothing(tmp_path: Path) -> None:
     point = feature([1, 2]) | {"geometry": {"type": "Point", "coordinates": [1, 2]}}
     with pytest.raises(DataError, match="points and lines enclose nothing"):
