@@ -110,8 +110,8 @@ def evaluate(
     Parameters
     ----------
     prediction, truth : str or path
-        Two label images (TIFF; OME-Zarr labels, or an OME-Zarr image that holds
-        exactly one label), or two folders of them. In folders, files belong
+        Two label images (TIFF or OME-Zarr; of an OME-Zarr image that holds
+        exactly one label, that one), or two folders of them. In folders, files belong
         together whose names are equal up to the suffix. Time points are scored
         as images of their own.
     ignore : int, optional
@@ -136,7 +136,8 @@ def evaluate(
     images: list[ImageScores] = []
     tables: list[Contingency] = []
     for number, (name, one, other) in enumerate(pairs, start=1):
-        for part, table in _count(name, find_labels(one), find_labels(other), ignore, on_region):
+        found, true = find_labels(one, unsaid=True), find_labels(other, unsaid=True)
+        for part, table in _count(name, found, true, ignore, on_region):
             images.append(ImageScores(part, score_counts(table)))
             tables.append(table)
         if on_image is not None:

@@ -51,7 +51,7 @@ def measure(
     Parameters
     ----------
     labels : str or path
-        A label image, an OME-Zarr image that holds labels, or a TIFF of integers.
+        A label image, an OME-Zarr image that holds labels, or a TIFF or OME-Zarr of integers.
         It covers the image, one of its levels, or a region of one.
     image : str or path
         Whose intensities are measured, in every channel.
@@ -97,7 +97,7 @@ def measure(
             f"start {tuple(start)} and no level",
             "Give level, too: 0 is the finest.",
         )
-    found = ngff.find_labels(labels, label_name)
+    found = ngff.find_labels(labels, label_name, unsaid=True)
     check_one_channel(found)
     ndim = len(start) if start is not None else None
     source, found = ngff.laid_on(ngff.open_image(image), found, ndim)

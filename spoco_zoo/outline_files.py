@@ -199,7 +199,7 @@ def write_outlines(
         If the labels cannot be read, or the place not be written.
     """
     check_path(path)
-    found = ngff.find_labels(labels, label_name)
+    found = ngff.find_labels(labels, label_name, unsaid=True)
     check_one_channel(found)
     owner = ngff.labelled_image(found) if image is None else ngff.open_image(image)
     if owner is not None:

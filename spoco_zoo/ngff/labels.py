@@ -41,6 +41,7 @@ def find_labels(
     name: str | None = None,
     *,
     storage_options: Mapping[str, Any] | None = None,
+    unsaid: bool = False,
 ) -> Image:
     """Find a label image: the store itself, or one of its ``labels/``.
 
@@ -52,6 +53,9 @@ def find_labels(
         Which label of an image; needed if it holds several.
     storage_options : mapping, optional
         Options for fsspec, remote stores only.
+    unsaid : bool
+        Take an OME-Zarr of integers that has no labels, and does not say that it is one, as labels,
+        as a TIFF is. For whoever looks whether its numbers may be those of objects.
 
     Raises
     ------
@@ -60,7 +64,11 @@ def find_labels(
     """
     image = open_image(path, storage_options=storage_options, numbers=True)
     if image.kind == "ome-zarr" and not image.is_label:
-        image = _choose(image, name)
+        names = _listed(image)
+        whole = image.dtype.kind in "ui" and image.n_channels == 1
+        if names is None and name is None and whole and unsaid:
+            return image
+        image = _choose(image, names, name)
     elif name is not None:
         raise StoreError(
             "a label's name chooses among the labels of an OME-Zarr image",
@@ -251,10 +259,9 @@ def names_in(block: Mapping[str, Any], place: str) -> list[str]:
     return [str(name) for name in names]
 
 
-def _choose(image: Image, name: str | None) -> Image:
-    """Open the label of an image by its name, or the only one."""
+def _choose(image: Image, names: tuple[str, ...] | None, name: str | None) -> Image:
+    """Open the label of an image that lists some, by its name, or the only one."""
     place = f"{image.uri}/labels"
-    names = _listed(image)
     if names is None:
         raise StoreError(
             "a label image must be named, or an image that holds labels",

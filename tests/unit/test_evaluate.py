@@ -15,6 +15,7 @@ from spoco_zoo.cli import app
 from spoco_zoo.demo.synth import crowded_cells
 from spoco_zoo.errors import DataError, StoreError
 from spoco_zoo.evaluate import evaluate
+from spoco_zoo.measure import measure
 from spoco_zoo.metrics import Contingency, mean, pooled, score
 from spoco_zoo.ngff import convert
 
@@ -44,6 +45,27 @@ def folders(tmp_path, images):
 def write(path, labels, **options):
     tifffile.imwrite(path, labels, **options)
     return path
+
+
+def test_labels_in_an_ome_zarr_that_does_not_call_them_so_were_refused(tmp_path, images):
+    prediction, truth = (labels.astype(np.uint16) for labels in images[2])
+    write(tmp_path / "p.tif", prediction)
+    write(tmp_path / "t.tif", truth)
+    convert(str(tmp_path / "p.tif"), str(tmp_path / "p.ome.zarr"))  # without --labels
+    found = evaluate(tmp_path / "p.ome.zarr", tmp_path / "t.tif")
+    assert found.mean == evaluate(tmp_path / "p.tif", tmp_path / "t.tif").mean
+    # Measured, and refused where they are grey values.
+    noise = np.random.default_rng(0).integers(1, 999, truth.shape).astype(np.uint16)
+    convert(str(write(tmp_path / "i.tif", noise)), str(tmp_path / "i.ome.zarr"))
+    table = measure(tmp_path / "p.ome.zarr", tmp_path / "i.tif")
+    assert set(table["label"]) == set(np.unique(prediction)) - {0}
+    for work in (evaluate, measure):
+        with pytest.raises(DataError, match="one number per object"):
+            work(tmp_path / "i.ome.zarr", tmp_path / "t.tif")
+    depths = truth.astype(np.float32)
+    convert(str(write(tmp_path / "f.tif", depths)), str(tmp_path / "f.ome.zarr"))
+    with pytest.raises(StoreError, match="without labels"):
+        evaluate(tmp_path / "f.ome.zarr", tmp_path / "t.tif")
 
 
 def test_of_a_large_image_nothing_was_told_before_its_end(tmp_path, images, monkeypatch):
