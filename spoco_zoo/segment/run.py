@@ -103,7 +103,7 @@ def dry_run(
     if output is None:
         output = default_output(image, label_name)
     folder = run_folder(image, output, label_name)
-    if image.is_label:
+    if image.is_label or (image.kind == "tiff" and ngff.is_label_tiff(image.uri)):
         raise _label_error(image)
     decide = partial(
         make_plan,

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from spoco_zoo.cli import app
 from spoco_zoo.errors import DataError, StoreError
-from spoco_zoo.ngff import convert, open_image
+from spoco_zoo.ngff import convert, open_image, write_label_tiff
 from spoco_zoo.segment.normalise import measure
 
 
@@ -109,3 +109,17 @@ def test_numbers_that_float32_cannot_hold_became_nan_embeddings(
     image = open_image(tmp_path / "a.tif")
     with pytest.raises(DataError, match="voxel 0,0"):
         measure(image, 0, 0, (0,))
+
+
+@pytest.mark.parametrize("made", ["labels.tif", "labels.ome.zarr"])
+def test_labels_of_ours_were_segmented_as_if_they_were_an_image(tmp_path: Path, made: str) -> None:
+    values = np.kron(np.arange(1, 17).reshape(4, 4), np.ones((16, 16))).astype(np.uint16)
+    write_label_tiff(tmp_path / "labels.tif", values)
+    convert(tmp_path / "labels.tif", tmp_path / "labels.ome.zarr", labels=True)
+    before = sorted(tmp_path.iterdir())
+    for more in ([], ["--dry-run"]):
+        command = ["segment", str(tmp_path / made), "--model", "nuclei-fluo-2d", *more]
+        done = CliRunner().invoke(app, command)
+        assert done.exit_code == 2, done.output
+        assert "values must be intensities; found labels" in done.stderr
+    assert sorted(tmp_path.iterdir()) == before
