@@ -115,6 +115,10 @@ class _Messages:
     quiet: bool = False
     log: Path | None = None
 
+    def end_log(self) -> None:
+        """Its disk is full, which was told of."""
+        self.log = None
+
 
 _messages = _Messages()
 
@@ -256,7 +260,7 @@ def display() -> Iterator[Display]:
     """The progress display that the user asked for."""
     from spoco_zoo.report.progress import progress
 
-    with progress(quiet=_messages.quiet, log=_messages.log) as shown:
+    with progress(quiet=_messages.quiet, log=_messages.log, on_full=_messages.end_log) as shown:
         yield shown
 
 
@@ -339,7 +343,7 @@ def _log(text: str) -> None:
 
     if _messages.log is not None:
         try:
-            with progress(quiet=True, log=_messages.log) as log:
+            with progress(quiet=True, log=_messages.log, on_full=_messages.end_log) as log:
                 log.note(text)
         except ConfigError:  # the log itself was the error
             return

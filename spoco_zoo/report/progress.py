@@ -22,7 +22,7 @@ from rich.progress import (
 from spoco_zoo.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 __all__ = ["Display", "printable", "progress"]
@@ -127,6 +127,10 @@ class _Lines:
 class _Log(_Lines):
     """Plain lines with the time of day."""
 
+    def __init__(self, console: Console, interval: float, on_full: Callable[[], None]) -> None:
+        super().__init__(console, interval)
+        self._on_full = on_full
+
     def note(self, text: str) -> None:
         super().note(f"{datetime.now().astimezone():%Y-%m-%d %H:%M:%S%z} {text}")
 
@@ -134,6 +138,7 @@ class _Log(_Lines):
         _Lines(_StandardError(), self._interval).note(
             f"spoco-zoo: the log file ends here: {reason}"
         )
+        self._on_full()
 
 
 class _Several:
@@ -158,6 +163,7 @@ def progress(
     interval: float = 10.0,
     quiet: bool = False,
     log: Path | None = None,
+    on_full: Callable[[], None] = lambda: None,
 ) -> Iterator[Display]:
     """Show progress while the block runs.
 
@@ -171,6 +177,8 @@ def progress(
         Show nothing.
     log : Path, optional
         File that gets every line with its time as well, after what it holds.
+    on_full : callable, optional
+        Called when there is no room for more lines in it.
 
     Yields
     ------
@@ -184,7 +192,8 @@ def progress(
     with ExitStack() as stack:
         displays: list[Display] = []
         if log is not None:
-            displays.append(_Log(Console(file=stack.enter_context(_opened(log))), interval))
+            file = stack.enter_context(_opened(log))
+            displays.append(_Log(Console(file=file), interval, on_full))
         if not quiet:
             displays.append(stack.enter_context(_shown(console, interval)))
         yield displays[0] if len(displays) == 1 else _Several(displays)

@@ -113,6 +113,18 @@ def test_a_full_disk_under_the_log_ended_the_work(table: list[str]) -> None:
     assert "Traceback" not in failed.output
 
 
+def test_the_end_of_the_log_was_told_twice(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        for n, size in enumerate((20, 20 if folder == "a" else 30)):
+            tifffile.imwrite(tmp_path / folder / f"{n}.tif", np.ones((size, size), np.uint8))
+    command = ["evaluate", str(tmp_path / "a"), str(tmp_path / "b"), "--log-file", "/dev/full"]
+    failed = CliRunner().invoke(app, command)
+    assert failed.exit_code == 2
+    assert "same shape" in failed.stderr
+    assert failed.stderr.count("the log file ends here") == 1
+
+
 def test_text_was_added_to_an_image_by_the_name_of_a_log(table: list[str], tmp_path: Path) -> None:
     image = tmp_path / "a.tif"
     image.write_bytes(b"II*\0\0")
