@@ -13,6 +13,7 @@ from spoco_zoo.ngff.labels import (
     open_labels,
 )
 from spoco_zoo.ngff.opening import open_image
+from spoco_zoo.ngff.pieces import has_all_pieces, keeping_pieces
 from spoco_zoo.ngff.reduce import mean_cells, mode_cells, pyramid_factors
 from spoco_zoo.ngff.rescale import (
     RescaledImage,
@@ -60,10 +61,12 @@ __all__ = [
     "cut_off",
     "find_channels",
     "find_labels",
+    "has_all_pieces",
     "is_claimed",
     "is_label_tiff",
     "is_remote",
     "is_tiff_name",
+    "keeping_pieces",
     "label_is_whole",
     "label_names",
     "labelled_image",

@@ -15,7 +15,7 @@ from spoco_zoo.errors import GoneError, RemoteError, StoreError, one_line
 from spoco_zoo.ngff.metadata import SPATIAL, Dataset, micrometres, seconds
 from spoco_zoo.ngff.picture import PictureArray
 from spoco_zoo.ngff.remote import is_remote, place_of
-from spoco_zoo.ngff.store import emptied_blocks, is_gone
+from spoco_zoo.ngff.store import absent_blocks, emptied_blocks, is_gone
 from spoco_zoo.ngff.tiff import TiffArray, open_tiff_level
 
 __all__ = [
@@ -93,6 +93,8 @@ class Image:
     """Which other images the file, or the group of an OME-Zarr, holds."""
     numbers: bool = False
     """Pictures only: labels, the numbers of an indexed PNG in place of their colours."""
+    kept: int | None = field(default=None, compare=False)
+    """OME-Zarr only: a level of which no chunk or shard may be absent; see `pieces`."""
     storage_options: Mapping[str, Any] | None = field(default=None, repr=False, compare=False)
     _opened: dict[int, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -272,6 +274,8 @@ class Image:
                     f"nothing at {self.uri}/{self.levels[level].path} any more",
                     "Put it back, or connect its disk again; then the same command goes on.",
                 )
+            if level == self.kept and (away := absent_blocks(array, region)):
+                raise OSError(f"{os.path.relpath(away, self.uri)} was there and is not any more")
             if is_remote(self.uri) and not block.any():
                 self._open(level)  # raises if nothing is there any more
             return block.astype(self.dtype, copy=False)

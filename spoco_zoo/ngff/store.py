@@ -22,6 +22,7 @@ from spoco_zoo.ngff.remote import is_remote, meet, place_of
 __all__ = [
     "TIFF_INPUTS",
     "TIFF_SUFFIXES",
+    "absent_blocks",
     "create_array",
     "discard_blocks",
     "emptied_blocks",
@@ -278,6 +279,11 @@ def whole_chunks(
 def emptied_blocks(array: zarr.Array[Any], where: Sequence[slice]) -> list[str]:
     """Files of local write units that exist but are empty: damage that Zarr reads as zeros."""
     return [path for path in _units(array, where) if _stored_size(path) == 0]
+
+
+def absent_blocks(array: zarr.Array[Any], where: Sequence[slice]) -> str:
+    """The first file of a local write unit that does not exist; empty if all do."""
+    return next((path for path in _units(array, where) if _stored_size(path) is None), "")
 
 
 def is_gone(array: zarr.Array[Any]) -> bool:

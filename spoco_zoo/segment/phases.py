@@ -10,6 +10,7 @@ what the rest is made of: the next process writes all labels again.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,6 +96,7 @@ class Run:
 
     def prepare(self, model: ModelRef, cluster: Clusterer, device: str) -> Common:
         """Statistics of the image, the staging array, and what workers must know."""
+        self._keep_pieces()
         plan, grid = self.plan, self.plan.grid
         new = range(len(self.progress.statistics), grid.times)
         for when in self.books.each_time({*new, *self.progress.unread}):
@@ -107,6 +109,17 @@ class Run:
             (1, *grid.block),
         )
         return make_common(plan, tuple(self.progress.statistics), local, model, cluster, device)
+
+    def _keep_pieces(self) -> None:
+        """If no stored piece of the image is absent at first, one that is later is a fault."""
+        plan = self.plan
+        if self.progress.whole is None:
+            whole = ngff.has_all_pieces(plan.image, plan.level)
+            self.books.record({"phase": "image", "whole": whole})
+        if self.progress.whole:
+            image = ngff.keeping_pieces(plan.image, plan.level)
+            source = image if plan.image is plan.source else plan.source
+            self.plan = replace(plan, image=image, source=source)
 
     def _measure(self, when: int) -> None:
         """Statistics of a time point; anew if a part of it could not be read the last time."""

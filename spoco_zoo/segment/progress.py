@@ -47,6 +47,8 @@ class Progress:
         self.owned = np.full(blocks, -1, np.int64)
         self.checksums = np.zeros(blocks, np.int64)
         self.statistics: list[Statistics] = []
+        self.whole: bool | None = None
+        """Whether all stored pieces of the image were there when the run began, if it is known."""
         self.unread: set[int] = set()
         """Time points of which not all could be read when they were measured."""
         self.succeeded: set[str] = set()
@@ -185,6 +187,9 @@ class Progress:
         self.unread.discard(when)
         if entry.get("unread"):
             self.unread.add(when)
+
+    def _add_image(self, entry: dict[str, Any]) -> None:
+        self.whole = bool(entry["whole"])
 
     def _add_block(self, entry: dict[str, Any]) -> None:
         n = entry["n"]

@@ -224,6 +224,32 @@ def test_an_image_that_was_moved_while_it_was_segmented_had_no_further_objects(
     assert same_partition(read_labels(image / "labels" / "spoco"), truth)
 
 
+@pytest.mark.parametrize("zoom", [None, 0.5])
+def test_a_chunk_that_was_deleted_while_an_image_was_segmented_was_zeros(
+    tmp_path: Path, zoom: float | None
+) -> None:
+    truth = tissue((128, 128), 30, 3)
+    image = write_image(tmp_path / "image.ome.zarr", truth, "YX")
+    shutil.rmtree(image / "0")
+    options = {"shape": truth.shape, "chunks": (32, 32), "dtype": "u2"}
+    stored = zarr.create_array(image / "0", **options, dimension_names=["y", "x"])
+    stored[...] = truth
+    config = CONFIG.model_copy(update={"block": (32, 32) if zoom else (64, 64), "zoom": zoom})
+    call = partial(segment, image, code_model(truth), config, cluster=exact_cluster)
+    objects = call(output=tmp_path / "alone.zarr").objects
+    chunk, away = image / "0" / "c" / "3" / "3", tmp_path / "away"
+    with pytest.raises(BlocksFailed, match="0/c/3/3 was there and is not any more"):
+        call(output=tmp_path / "o.zarr", on_event=after("blocks", lambda: chunk.rename(away), 2))
+    with pytest.raises(BlocksFailed, match="not any more"):
+        call(output=tmp_path / "o.zarr")
+    away.rename(chunk)
+    assert call(output=tmp_path / "o.zarr").objects == objects
+    assert store_bytes(tmp_path / "o.zarr") == store_bytes(tmp_path / "alone.zarr")
+    # One that was never written may be absent: its voxels have the fill value.
+    chunk.unlink()
+    assert call(output=tmp_path / "other.zarr").objects > 0
+
+
 def test_one_damaged_chunk_kept_all_the_rest_from_being_segmented(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     pixels = rng.integers(90, 110, (320, 320)).astype(np.uint16)
