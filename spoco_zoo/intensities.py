@@ -88,6 +88,8 @@ class Statistics(NamedTuple):
     """How far the brightest voxels are above the median, over how far the darkest are below it."""
     checksum: int = 0
     """CRC-32 of the voxels that were read, in order; 0 if some could not be."""
+    lost: tuple[tuple[int, int], ...] = ()
+    """Planes of the image that hold nothing, and which are read in their place."""
 
     @property
     def as_it_is(self) -> bool:

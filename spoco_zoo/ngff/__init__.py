@@ -12,6 +12,7 @@ from spoco_zoo.ngff.labels import (
     laid_on,
     open_labels,
 )
+from spoco_zoo.ngff.lost import find_lost, read_mended
 from spoco_zoo.ngff.opening import open_image
 from spoco_zoo.ngff.pieces import has_all_pieces, keeping_pieces
 from spoco_zoo.ngff.reduce import mean_cells, mode_cells, pyramid_factors
@@ -61,6 +62,7 @@ __all__ = [
     "cut_off",
     "find_channels",
     "find_labels",
+    "find_lost",
     "has_all_pieces",
     "is_claimed",
     "is_label_tiff",
@@ -83,6 +85,7 @@ __all__ = [
     "planes_as_channels",
     "publish_label",
     "pyramid_factors",
+    "read_mended",
     "read_tiff",
     "remove_label",
     "resampled",

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from spoco_zoo.ngff.image import Image, Level
+from spoco_zoo.ngff.lost import read_mended
 from spoco_zoo.outliers import cut_off_values, mend_spikes
 
 __all__ = [
@@ -50,6 +51,8 @@ class RescaledImage(Image):
     """Values of the image beyond these count as the limit."""
     spike: float = np.inf
     """Voxels of the image that are this far from their neighbours are mended."""
+    lost: tuple[tuple[int, int], ...] = ()
+    """Planes of the image in whose place others are read, see `find_lost`."""
 
     @property
     def mixed(self) -> tuple[int, ...]:
@@ -85,10 +88,10 @@ class RescaledImage(Image):
         """A region of the image; neighbours of its voxels are read, too, if any are cut off."""
         assert self.origin is not None
         if not np.isfinite((*self.limits, self.spike)).any():
-            return self.origin.read(self.origin_level, time, channels, region)
+            return read_mended(self.origin, self.origin_level, time, channels, region, self.lost)
         whole = self.origin.spatial_shape(self.origin_level)
         wide, inner = with_neighbours(region, whole)
-        read = self.origin.read(self.origin_level, time, channels, wide)
+        read = read_mended(self.origin, self.origin_level, time, channels, wide, self.lost)
         values = read.astype(np.float64, order="C")
         infinite = ~np.isfinite(values)
         refused = values[infinite]
@@ -106,14 +109,21 @@ class RescaledImage(Image):
         return (1,) * len(self.axes)
 
 
-def cut_off(image: Image, low: float, high: float, spike: float) -> Image:
+def cut_off(
+    image: Image,
+    low: float,
+    high: float,
+    spike: float,
+    lost: tuple[tuple[int, int], ...] = (),
+) -> Image:
     """The image, of which a view takes no values below `low` or above `high`, and no spikes.
 
-    They would spread over what is resampled; an image that is no view stays as it is.
+    They would spread over what is resampled, and so would lost planes; an image that is no view
+    stays as it is.
     """
     if not isinstance(image, RescaledImage):
         return image
-    return replace(image, limits=(low, high), spike=spike)
+    return replace(image, limits=(low, high), spike=spike, lost=lost)
 
 
 def with_neighbours(

@@ -11,7 +11,7 @@ import numpy as np
 
 from spoco_zoo.errors import DataError, RemoteError, StoreError
 from spoco_zoo.intensities import LARGEST, Statistics, normalise, pieces_of, statistics_of
-from spoco_zoo.ngff import RescaledImage, cut_off, with_neighbours
+from spoco_zoo.ngff import RescaledImage, cut_off, find_lost, read_mended, with_neighbours
 from spoco_zoo.segment.blocks import Box, make_box
 from spoco_zoo.segment.outcome import quietly
 
@@ -82,13 +82,15 @@ def measure(
     if isinstance(image, RescaledImage):
         assert image.origin is not None
         # Absurd voxels are cut off, and an empty frame is made even, before they spread.
-        found, unread = _measured(image.origin, image.origin_level, *where, lenient=lenient)
+        level = image.origin_level
+        lost = find_lost(image.origin, level, time, channels)
+        found, unread = _measured(image.origin, level, *where, lenient=lenient, lost=lost)
         stored = found.checksum
         # Sums of such numbers are exact in float64: an even frame stays even.
         low, high = float(np.float32(found.low)), float(np.float32(found.high))
         spike = found.spike
         if found.std != 0:
-            view = cut_off(image, low, high, spike)
+            view = cut_off(image, low, high, spike, lost)
             found, more = _measured(
                 view, 0, *where, lenient=lenient, mixed=image.mixed, mended=True
             )
@@ -97,11 +99,12 @@ def measure(
     else:
         # A coarser level was resampled as well.
         mixed = (1,) * len(image.spatial) if level else ()
-        found, unread = _measured(image, level, *where, lenient=lenient, mixed=mixed)
+        lost = find_lost(image, level, time, channels)
+        found, unread = _measured(image, level, *where, lenient=lenient, mixed=mixed, lost=lost)
     if unread and on_unread is not None:
         on_unread(unread[-1])  # one of the least pieces
         found = found._replace(checksum=0)
-    return found._replace(inverted=inverted)
+    return found._replace(inverted=inverted, lost=lost)
 
 
 def checksum(image: Image, level: int, time: int, channels: Sequence[int]) -> int:
@@ -119,7 +122,8 @@ def checksum(image: Image, level: int, time: int, channels: Sequence[int]) -> in
     if isinstance(image, RescaledImage):
         assert image.origin is not None
         level, image = image.origin_level, image.origin
-    reader = _Reader(image, level, time, tuple(channels), lenient=False)
+    lost = find_lost(image, level, time, channels)
+    reader = _Reader(image, level, time, tuple(channels), lenient=False, lost=lost)
     for _ in reader.read(_boxes(image.spatial_shape(level), MOST_PIECES)):
         pass
     return reader.checksum
@@ -135,9 +139,10 @@ def _measured(
     lenient: bool,
     mixed: Sequence[int] = (),
     mended: bool = False,
+    lost: tuple[tuple[int, int], ...] = (),
 ) -> tuple[Statistics, list[StoreError]]:
     """Statistics of a level as it is read, and why pieces of it could not be."""
-    reader = _Reader(image, level, time, channels, lenient)
+    reader = _Reader(image, level, time, channels, lenient, lost)
     shape = image.spatial_shape(level)
     boxes = _boxes(shape, MOST_PIECES)
     found = statistics_of(lambda: reader.read(boxes), mixed=mixed, mended=mended)
@@ -163,6 +168,8 @@ class _Reader:
     channels: tuple[int, ...]
     lenient: bool
     """Whether such pieces are left out."""
+    lost: tuple[tuple[int, int], ...] = ()
+    """Planes in whose place others are read."""
     unread: dict[Box, StoreError] = field(default_factory=dict)
     smaller: dict[Box, tuple[Box, ...]] = field(default_factory=dict)
     """What was tried in place of them."""
@@ -181,7 +188,8 @@ class _Reader:
                 waiting += self.smaller[box]
                 continue
             try:
-                values = self.image.read(self.level, self.time, self.channels, box.slices)
+                where = self.level, self.time, self.channels, box.slices
+                values = read_mended(self.image, *where, self.lost)
             except RemoteError:
                 raise
             except StoreError as error:
@@ -227,15 +235,19 @@ def read_normalised(
     StoreError
         If the region cannot be read.
     """
+    lost: tuple[tuple[int, int], ...] = ()
     if statistics is not None:
-        image = cut_off(image, statistics.cut_low, statistics.cut_high, statistics.cut_spike)
+        if not isinstance(image, RescaledImage):  # a view reads those of its image
+            lost = statistics.lost
+        cut = statistics.cut_low, statistics.cut_high, statistics.cut_spike
+        image = cut_off(image, *cut, statistics.lost)
         if not statistics.as_it_is:
             wide, inner = with_neighbours(box.slices, image.spatial_shape(level))
             around = make_box([(s.start, s.stop) for s in wide])
-            values = image.read(level, time, channels, wide)
+            values = read_mended(image, level, time, channels, wide, lost)
             check_finite(values, around, image.uri)
             return np.ascontiguousarray(normalise(values, statistics)[(slice(None), *inner)])
-    values = image.read(level, time, channels, box.slices)
+    values = read_mended(image, level, time, channels, box.slices, lost)
     check_finite(values, box, image.uri)
     if statistics is None:
         statistics = Statistics(float(values.mean()), float(values.std()))

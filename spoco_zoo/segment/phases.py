@@ -138,7 +138,7 @@ class Run:
         if earlier and (unread or are_alike(found, earlier[0])):
             return
         # Limits may be infinite, for which JSON has no number.
-        values = {k: v for k, v in found._asdict().items() if math.isfinite(v)}
+        values = {k: v for k, v in found._asdict().items() if v not in (-math.inf, math.inf)}
         self.books.record({"phase": "statistics", "time": when, **values, "unread": bool(unread)})
         if earlier:
             self.books.note_gap()

@@ -182,6 +182,7 @@ class Progress:
 
     def _add_statistics(self, entry: dict[str, Any]) -> None:
         known = {name: entry[name] for name in Statistics._fields if name in entry}
+        known["lost"] = tuple((lost, good) for lost, good in entry.get("lost", ()))
         when = entry["time"]
         self.statistics[when : when + 1] = [Statistics(**known)]
         self.unread.discard(when)

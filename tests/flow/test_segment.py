@@ -164,9 +164,9 @@ def test_a_region_gives_what_the_whole_gives(
 
 
 def test_a_2d_model_on_a_stack_links_its_planes(tmp_path: Path) -> None:
-    truth = np.repeat(tissue((120, 110), 30, seed=3)[None], 9, axis=0)
-    truth[4] = 0
-    truth[5:][truth[5:] > 0] += 30
+    truth = np.repeat(tissue((120, 110), 30, seed=3)[None], 12, axis=0)
+    truth[4:8] = 0  # fewer empty planes would be lost ones
+    truth[8:][truth[8:] > 0] += 30
     image = write_image(tmp_path / "a.ome.zarr", truth, "ZYX")
     config = SegmentConfig(block=(3, 64, 64), overlap=(1, 12, 12))
     model = code_model(truth, ndim=2)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spoco_zoo.segment.review.light import hint_even, hint_few, hint_light
+from spoco_zoo.segment.review.light import hint_even, hint_few, hint_light, hint_lost
 from spoco_zoo.segment.scale.fit import stated_size
 from spoco_zoo.sizes import are_near, equivalent_diameter
 
@@ -80,7 +80,8 @@ def hint(
     light = hint_light(statistics, plan.recipe, step, odd=bool(sizes))
     # An image that leans to the other side is told of already, and one without objects, too.
     even = hint_even(statistics, plan.recipe) if sum(bins.values()) and not light else ""
-    return " ".join(filter(None, (sizes, light, even, hint_few(statistics))))
+    said = hint_lost(statistics), sizes, light, even, hint_few(statistics)
+    return " ".join(filter(None, said))
 
 
 def hint_scale(plan: Plan, bins: Mapping[str, int], blocks: BlockTally) -> str:

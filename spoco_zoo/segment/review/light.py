@@ -14,13 +14,15 @@ if TYPE_CHECKING:
     from spoco_zoo.config import ModelRecipe
     from spoco_zoo.intensities import Statistics
 
-__all__ = ["are_opposite", "hint_even", "hint_few", "hint_light"]
+__all__ = ["are_opposite", "hint_even", "hint_few", "hint_light", "hint_lost"]
 
 LEAN = 0.1
 """An image leans to the other side than those of the training if both do by as much as this."""
 EVEN = 1.45
 """The brightest voxels of an image without objects are at most this times as far from the median as
 the darkest: of noise, smooth or not, stripes and vignetting. With nuclei it was 7 and more."""
+NAMED = 5
+"""Lost planes that are named."""
 
 
 def hint_even(statistics: Sequence[Statistics], recipe: ModelRecipe) -> str:
@@ -66,6 +68,21 @@ def hint_few(statistics: Sequence[Statistics]) -> str:
         "network saw next to no contrast in these. If they are hot pixels, a scale bar or text, "
         "crop the image (--roi does not help: all of it is looked at), or replace these voxels by "
         "its median."
+    )
+
+
+def hint_lost(statistics: Sequence[Statistics]) -> str:
+    """What to tell a user of whose stack some planes hold nothing."""
+    planes = sorted({plane for one in statistics for plane, _ in one.lost})
+    if not planes:
+        return ""
+    named = ", ".join(map(str, planes[:NAMED])) + ", ..." * (len(planes) > NAMED)
+    one = len(planes) == 1
+    which, holds, its = ("Plane", "holds", "its") if one else ("Planes", "hold", "their")
+    when = " at some times" if len(statistics) > 1 else ""
+    return (
+        f"{which} {named} of the image (the first is 0) {holds} one value{when}, as where a frame "
+        f"was lost: the network saw the nearest other plane in {its} place."
     )
 
 
