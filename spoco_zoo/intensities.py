@@ -88,6 +88,8 @@ class Statistics(NamedTuple):
     """How far the brightest voxels are above the median, over how far the darkest are below it."""
     checksum: int = 0
     """CRC-32 of the voxels that were read, in order; 0 if some could not be."""
+    rest: float = np.inf
+    """How far all but the hundredth at either end reaches, in deviations."""
     lost: tuple[tuple[int, int], ...] = ()
     """Planes of the image that hold nothing, and which are read in their place."""
 
@@ -180,6 +182,12 @@ class Intensities:
                 return float(far.mean()) * (1 if up else -1)
         return 0.0
 
+    def rest(self, low: float, high: float, std: float) -> float:
+        """See `Statistics`, of values that are cut off."""
+        values = np.clip(np.concatenate(self.samples).astype(np.float64), low, high)
+        below, above = np.quantile(values, (FEW[-1], 1 - FEW[-1]))
+        return float((above - below) / divisor(std))
+
     def moments(self) -> tuple[float, float]:
         """Mean and deviation of all that was added, cut off as these intensities were told to."""
         if self.least == self.most:  # whose mean may be rounded
@@ -265,7 +273,8 @@ def statistics_of(
     apart, lean = seen.apart(*cut, std), (usual[1] - mean) / divisor(std)
     fall = usual[1] - usual[0]
     rise = (usual[2] - usual[1]) / fall if fall > 0 else math.inf
-    return Statistics(mean, std, low, high, lean, apart=apart, spike=spike, rise=rise)
+    rest = seen.rest(*cut, std)
+    return Statistics(mean, std, low, high, lean, apart=apart, spike=spike, rise=rise, rest=rest)
 
 
 def without_frame(values: NDArray[np.generic], *, mixed: Sequence[int] = ()) -> NDArray[np.generic]:

@@ -77,7 +77,10 @@ def _check_volume(recipe: ModelRecipe, image: Image) -> None:
     if recipe.net.ndim <= len(image.spatial):
         return
     n, what = max((image.n_times, "time points (t)"), (image.n_channels, "channels (c)"))
-    instead = "Use a 2D model."
+    instead = (
+        "Use a 2D model. If it is one plane of a stack, save all planes in one file (in Fiji: "
+        "File > Import > Image Sequence, then File > Save As > Tiff)."
+    )
     if n > 1:
         instead = (
             f"If its {n} {what} are slices, save it with axes ZYX (in Fiji: Image > Hyperstacks > "

@@ -318,3 +318,13 @@ def test_what_is_normalised_comes_back(inverted: bool) -> None:
     image = np.random.default_rng(0).normal(300, 40, (1, 30, 30)).astype(np.float32)
     found = statistics_of(lambda: [image])._replace(inverted=inverted)
     np.testing.assert_allclose(restored(normalise(image, found), found), image, rtol=1e-5)
+
+
+def test_how_far_most_voxels_reach_tells_of_a_speck_with_a_halo() -> None:
+    values = np.random.default_rng(0).normal(100, 10, (1, 20, 60, 60))
+    plain = statistics_of(lambda: [values])
+    assert plain.rest == pytest.approx(2 * 2.33, abs=0.1)  # quantiles of the normal distribution
+    z, y, x = np.ogrid[-10:10, -30:30, -30:30]
+    lit = values + 20000 * np.exp(-(z**2 + y**2 + x**2) / 8)
+    assert statistics_of(lambda: [lit]).rest < 1
+    assert statistics_of(lambda: [np.full((1, 5, 5), 3)]).rest == 0

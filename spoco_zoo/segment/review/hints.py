@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spoco_zoo.segment.review.light import hint_even, hint_few, hint_light, hint_lost
+from spoco_zoo.segment.review.light import (
+    hint_even,
+    hint_few,
+    hint_glare,
+    hint_light,
+    hint_lost,
+)
 from spoco_zoo.segment.scale.fit import stated_size
 from spoco_zoo.sizes import are_near, equivalent_diameter
 
@@ -39,11 +45,11 @@ MERGED = 4
 ENOUGH = 10
 """Objects that tell of which size they are."""
 SPECK = 8
-"""Voxels of a region that may be a dropped object; smaller ones are noise."""
+"""Pixels of a region that may be a dropped object; smaller ones, in 3D narrower ones, are noise."""
 LARGEST_ZOOM = 4.0
 """That is chosen, or advised where little is known."""
 FEW = 3
-"""Dropped regions of which nothing is said."""
+"""Objects that are next to none, and dropped regions of which nothing is said."""
 MUCH = 0.07
 """Share of the foreground in dropped regions, from which they are no crumbs but objects.
 
@@ -75,12 +81,21 @@ def hint(
     blocks : BlockTally
         What the blocks counted.
     """
-    sizes = hint_scale(plan, bins, blocks) or hint_nothing(bins, statistics)
+    sizes = hint_scale(plan, bins, blocks)
+    if not sizes and (sizes := hint_nothing(bins, statistics)):
+        sizes = f"{sizes} {hint_thin(plan.region.shape, plan.recipe)}".rstrip()
     step = float(plan.source.dtype.kind in "bui")
     light = hint_light(statistics, plan.recipe, step, odd=bool(sizes))
     # An image that leans to the other side is told of already, and one without objects, too.
-    even = hint_even(statistics, plan.recipe) if sum(bins.values()) and not light else ""
-    said = hint_lost(statistics), sizes, light, even, hint_few(statistics)
+    judged = sum(bins.values()) and not light
+    even = hint_even(statistics, plan.recipe, odd=bool(sizes)) if judged else ""
+    few, glare = hint_few(statistics), hint_glare(statistics) if sizes else ""
+    next_to_none = sum(bins.values()) <= FEW and blocks.dropped < ENOUGH
+    unknown = plan.recipe.lean is None and (light or even)
+    # What is found in noise, without contrast or in the wrong light tells nothing of the scale.
+    if few or unknown or (glare and next_to_none):
+        sizes = ""
+    said = hint_lost(statistics), few or glare, light, sizes, even
     return " ".join(filter(None, said))
 
 
@@ -133,18 +148,19 @@ def hint_merged(bins: Mapping[str, int], voxels: int, recipe: ModelRecipe, times
     largest = 1.5 * int(top)
     if bins[top] > times or largest < max(voxels / 2, MERGED * recipe.object_size[2]):
         return ""
+    count = sum(bins.values())
     # Without a background what lies outside of a tissue is an object, too.
     outside = "" if recipe.background else ", or if it is no more than what lies around a tissue"
     return (
-        f"One object holds some {min(largest / voxels, 1):.0%} of the image, {sum(bins.values())} "
-        f"objects all of it. Unless objects are that large{outside}, the network did not see "
-        "what lies between them: it may be the wrong channel (--channel), light (--invert) or "
-        "scale (--voxel-size, --zoom), or the image is overexposed."
+        f"One object holds some {min(largest / voxels, 1):.0%} of the image, {count} "
+        f"object{'s' * (count > 1)} all of it. Unless objects are that large{outside}, the "
+        "network did not see what lies between them: it may be the wrong channel (--channel), "
+        "light (--invert) or scale (--voxel-size, --zoom), or the image is overexposed."
     )
 
 
 def hint_thin(shape: Sequence[int], recipe: ModelRecipe) -> str:
-    """What to tell a user whose stack is thinner than an object: sizes there say nothing.
+    """What to tell a user whose volume is thinner than an object: sizes there say nothing.
 
     Parameters
     ----------
@@ -160,7 +176,15 @@ def hint_thin(shape: Sequence[int], recipe: ModelRecipe) -> str:
     if recipe.object_size is None or recipe.net.ndim < 3:
         return ""
     voxel = recipe.voxel_size or (1.0, 1.0, 1.0)
-    thick = equivalent_diameter(recipe.object_size[1] * prod(voxel), 3) / voxel[0]
+    diameter = equivalent_diameter(recipe.object_size[1] * prod(voxel), 3)
+    usual = [diameter / step for step in voxel]
+    thick, wide = usual[0], max(usual[1:])
+    if min(n / u for n, u in zip(shape[1:], usual[1:], strict=True)) < 1:
+        return (
+            f"The network saw {' x '.join(map(str, shape))} voxels; an object of its training is "
+            f"some {thick:.0f} planes thick and {wide:.0f} voxels wide. Objects that are cut off "
+            "are unlike those that it knows: if labels look wrong, segment a larger part."
+        )
     if shape[0] >= thick:
         return ""
     planes = "1 plane" if shape[0] == 1 else f"{shape[0]} planes"
@@ -255,7 +279,7 @@ def hint_dropped(
     if bins and _typical(bins) > middle:
         return ""
     size = blocks.dropped_voxels / blocks.dropped
-    if size < SPECK:
+    if size < SPECK ** (recipe.net.ndim / 2):
         return ""  # noise: enlarged it becomes thousands of objects
     why = "smaller than --min-size"
     if recipe.clustering.scoring is not None:

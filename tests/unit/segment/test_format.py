@@ -23,7 +23,7 @@ Either way, put this in the place of KNOWN in tests/unit/segment/test_format.py:
 """
 KNOWN = {
     "format": "9",
-    "intensities.py": "0c3db7ffbc85",
+    "intensities.py": "81c3cac79071",
     "ngff/lost.py": "ada2ac256979",
     "ngff/reduce.py": "5e176d2e4c48",
     "ngff/rescale.py": "7368edc1893d",

@@ -95,10 +95,59 @@ def test_objects_cut_off_by_a_thin_stack_were_called_too_small(tmp_path: Path) -
     assert "a stack of 3 planes; an object of its training has some 12" in said
     assert "--zoom" not in said
     assert hint(plan, {"2048": 20}, SEEN, BlockTally()) == "", "nothing is odd"
-    assert hint_thin((12, 9, 9), nuclei()) == ""
+    assert hint_thin((12, 30, 30), nuclei()) == ""
     # Of cubes, where no voxel size is known, 20.
-    assert "some 20" in hint_thin((12, 9, 9), nuclei(None))
+    assert "some 20" in hint_thin((12, 30, 30), nuclei(None))
     assert hint_thin((1, 9, 9), recipe()) == ""
+
+
+def test_a_narrow_part_was_told_to_zoom(tmp_path: Path) -> None:
+    """Of 100 x 8 x 8 voxels of volume 1135: --zoom 4."""
+    said = hint_thin((100, 8, 8), nuclei())
+    assert (
+        "saw 100 x 8 x 8 voxels; an object of its training is some 12 planes thick and 27" in said
+    )
+    path = tmp_path / "a.ome.tif"
+    tifffile.imwrite(path, np.zeros((30, 8, 8), np.uint8), metadata={"axes": "ZYX"}, ome=True)
+    plan = make_plan(
+        ngff.open_image(path), nuclei(), SegmentConfig(), output=path.with_suffix(".zarr")
+    )
+    lost = BlockTally(kept_voxels=700, dropped=14, dropped_voxels=530)
+    assert hint(plan, {"256": 2}, SEEN, lost) == hint_thin((30, 8, 8), nuclei())
+    nothing = hint(plan, {}, SEEN, BlockTally())
+    assert "No objects were found" in nothing
+    assert "segment a larger part" in nothing
+
+
+def test_pieces_of_noise_were_told_to_be_small_nuclei(tmp_path: Path) -> None:
+    """Of noise alone: 26 regions of some 21 voxels, and --zoom 4."""
+    plan = stack(tmp_path / "a.ome.tif", nuclei(), None)
+    said = hint(plan, {}, SEEN, BlockTally(dropped=26, dropped_voxels=546))
+    assert "No objects were found" in said
+    assert "--zoom 4" not in said
+    assert "--zoom 4" in hint(plan, {}, SEEN, BlockTally(dropped=26, dropped_voxels=26 * 40))
+
+
+@pytest.mark.parametrize(
+    ("seen", "bins", "lost", "said"),
+    [
+        # Dark nuclei on a bright ground; a speck that takes all contrast, sharp or with a halo;
+        # blobs of smooth noise. Of all of them a --zoom was advised.
+        (Statistics(0, 20, lean=0.2), {"256": 5}, LOST, "--invert"),
+        (Statistics(0, 20, apart=0.0012), {}, BlockTally(dropped=6, dropped_voxels=570), "0.12 %"),
+        (Statistics(0, 20, rest=0.5), {}, BlockTally(dropped=3, dropped_voxels=290), "debris"),
+        (Statistics(0, 20, rise=1.0), {"512": 9}, LOST, "these objects may be none"),
+    ],
+)
+def test_a_zoom_was_advised_of_images_that_are_wrong_in_other_ways(
+    tmp_path: Path, seen: Statistics, bins: dict[str, int], lost: BlockTally, said: str
+) -> None:
+    plan = stack(tmp_path / "a.ome.tif", nuclei(), None)
+    told = hint(plan, bins, [seen], lost)
+    assert said in told
+    assert "try --zoom" not in told
+    # Where many regions were seen, or the labels are as they should be, none of it is said.
+    assert said == "0.12 %" or hint(plan, {"4096": 30}, [seen], BlockTally()) == ""
 
 
 def test_cells_that_were_all_one_were_left_without_a_word(tmp_path: Path) -> None:
