@@ -33,6 +33,8 @@ def usage_line(error: Any) -> str:
         see = f"Put `{setting}` into a YAML file, and name that with --config."
     elif near:
         see = f"Is {spelt if spelt in near else near[0]} meant? {see}"
+    elif context.parent is None:
+        see = f"Options of a command go behind its name, as in `spoco-zoo segment -q`. {see}"
     return f"options must be those of `{context.command_path}`; found {unknown}. {see}"
 
 

@@ -305,6 +305,7 @@ def test_every_command_takes_a_file_of_options() -> None:
         (["segment", "--window", "3"], r"found --window\. See `\S+ segment --help`"),
         (["train", "--window", "3"], r"Put `loss: \{window: VALUE\}` into a YAML file"),
         (["segmen"], r"No such command 'segmen'\. Did you mean 'segment'\? See `\S+ --help`"),
+        (["-q", "segment"], r"found -q\. Options of a command go behind its name"),
         (["segment"], r"Missing argument 'INPUT'\. See `\S+ segment --help`"),
         (["segment", "a.tif", "--model", "b", "--workers", "x"], r"for '--workers': Input should"),
         (["segment", "a.tif", "--model"], r"Option '--model' requires an argument"),
