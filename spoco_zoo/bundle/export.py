@@ -32,7 +32,15 @@ from spoco_zoo.bundle.options import ExportOptions, check_options
 from spoco_zoo.bundle.package import write_folder, write_zip
 from spoco_zoo.bundle.results import INSIDE, made_folder
 from spoco_zoo.bundle.run_files import RunContent, public_settings, read_run
-from spoco_zoo.bundle.sample import Example, crops, embed, run_cluster_script, steady, zscore
+from spoco_zoo.bundle.sample import (
+    Example,
+    crops,
+    embed,
+    on_grid,
+    run_cluster_script,
+    steady,
+    zscore,
+)
 from spoco_zoo.bundle.upload import write_checklist
 from spoco_zoo.errors import BundleError, ConfigError, ExportError
 from spoco_zoo.nets.registry import build_network_with_labels, label_kwargs
@@ -203,6 +211,7 @@ def choose_example(
     for crop in crops(content.sample, geometry):
         image = crop.image[None]
         embeddings, *inside = embed(network, image)
+        embeddings = on_grid(embeddings)
         labels = run_cluster_script(script, embeddings[0], parameters)
         made.append((Example(image, embeddings, labels), inside))
         if not inside or (labels.any() and steady(script, embeddings[0], parameters, labels)):

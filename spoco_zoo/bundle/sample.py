@@ -31,6 +31,7 @@ __all__ = [
     "Sample",
     "crops",
     "embed",
+    "on_grid",
     "read_sample",
     "run_cluster_script",
     "steady",
@@ -41,6 +42,9 @@ EPS = 1e-6
 ROUNDING = 1e-5
 """Some times what embeddings of different formats differ by."""
 DRAWS = 3
+GRID = 2.0**-14
+"""Embeddings of an example are multiples of it: compressed they are half as large, and the official
+test allows a thousandth."""
 LARGEST = {2: 512, 3: 32}
 """Voxels per axis beyond which a test tensor would only make the bundle large."""
 
@@ -69,7 +73,7 @@ class Example:
     image : float32, shape (1, C, [Z,] Y, X)
         Raw intensities of an admitted size.
     embeddings : float32, shape (1, E, [Z,] Y, X)
-        The network's answer to the normalised image, computed without padding.
+        The network's answer to the normalised image, computed without padding, on a fine grid.
     labels : int32, shape ([Z,] Y, X)
         What the travelling script makes of the embeddings.
     """
@@ -146,6 +150,17 @@ def embed(network: nn.Module, image: NDArray[np.float32]) -> list[NDArray[Any]]:
     """What a network makes of raw intensities (N, C, [Z,] Y, X), on the CPU: embeddings first."""
     with torch.inference_mode():
         return [np.asarray(item) for item in outputs(network(torch.from_numpy(zscore(image))))]
+
+
+def on_grid(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The nearest multiples of 2^-14.
+
+    Examples
+    --------
+    >>> float(on_grid(np.float32([0.3]))[0] * 2**14)
+    4915.0
+    """
+    return np.round(embeddings / np.float32(GRID)) * np.float32(GRID)
 
 
 def run_cluster_script(
