@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spoco_zoo import __version__
 from spoco_zoo.errors import BlocksFailed
 from spoco_zoo.naming import stem
 from spoco_zoo.ngff import is_label_tiff, is_remote, is_tiff_name, open_image
@@ -16,6 +17,7 @@ from spoco_zoo.ngff.target import state_of
 from spoco_zoo.segment import SegmentResult
 from spoco_zoo.segment.ledger import REPORT, is_unfinished
 from spoco_zoo.segment.output.target import default_output, run_folder
+from spoco_zoo.segment.plan import FORMAT
 
 if TYPE_CHECKING:
     from spoco_zoo.errors import InputError
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["FolderResult", "Overwriting", "Place", "Row", "find_place", "labels_at"]
 
 OVERWRITTEN = "overwritten.jsonl"
+VERSION = f"{__version__}, format {FORMAT}"
 NAMED = 5
 """So many images without labels are told of at the end; all are in the table."""
 
@@ -113,7 +116,8 @@ class Place:
 class Overwriting:
     """Names of the images that a run with ``--overwrite`` has done, should it be stopped.
 
-    A JSON line each, beside the table. It is gone once all images have their labels.
+    A JSON line each, beside the table: the version that did it, and the name. Those of another
+    version are done again. The file is gone once the command has come to its end.
 
     Parameters
     ----------
@@ -129,17 +133,19 @@ class Overwriting:
         if wanted and self._path.is_file():
             for line in self._path.read_text(errors="replace").splitlines():
                 with suppress(ValueError):  # a last line that was cut
-                    self.names.add(str(json.loads(line)))
+                    version, name = json.loads(line)
+                    if version == VERSION:
+                        self.names.add(name)
 
     def add(self, name: str) -> None:
         """One more is done."""
         if self._wanted and name not in self.names:
             self._path.parent.mkdir(exist_ok=True)
             with self._path.open("a") as file:
-                file.write(f"{json.dumps(name)}\n")
+                file.write(f"{json.dumps([VERSION, name])}\n")
 
     def end(self) -> None:
-        """All are done."""
+        """All were tried."""
         if self._wanted:
             self._path.unlink(missing_ok=True)
 

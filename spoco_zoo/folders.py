@@ -147,8 +147,7 @@ def segment_folder(
             rows.append(Row(name, note=str(error)))
             shown.note(str(error))
     display.update("images", len(images), len(images))
-    if not failures:
-        before.end()
+    before.end()
     if left := [row for row in rows if row.left]:
         display.note(_of_left(left, loaded.fingerprint, overwrite=overwrite))
     return FolderResult(folder_of(source, output), tuple(rows), tuple(failures))

@@ -21,6 +21,7 @@ from planted import after
 from spoco_zoo.cli import app
 from spoco_zoo.config import SegmentConfig
 from spoco_zoo.errors import Interrupted
+from spoco_zoo.folder_rows import Overwriting
 from spoco_zoo.segment import segment
 
 BLOCK = (32, 32)
@@ -108,7 +109,9 @@ def test_a_dry_run_of_a_folder_says_so_of_each_image(place: Path, tmp_path: Path
     assert shown["plans"]["b.tif"].endswith("; begins")
     shutil.rmtree(out / "a.tif.spoco-run")
     assert asked(place, out).exit_code == 0
-    (tmp_path / "labels.spoco-run" / "overwritten.jsonl").write_text('"a.tif"\n"b.t')
+    Overwriting(tmp_path / "labels.spoco-run", wanted=True).add("a.tif")
+    with (tmp_path / "labels.spoco-run" / "overwritten.jsonl").open("a") as file:
+        file.write('["another version", "b.tif"]\n["cut')
     shown = json.loads(asked(place, out, "--dry-run", "--overwrite").stdout)
     assert shown["have_labels"] == ["a.tif"]
     assert shown["plans"]["b.tif"].endswith("; replaces what is there")

@@ -110,6 +110,22 @@ def test_a_folder_that_is_overwritten_began_anew_after_each_stop(
     assert "had done" not in subprocess.run(again, capture_output=True, text=True).stderr
 
 
+def test_one_unusable_image_kept_the_others_from_being_overwritten_a_second_time(
+    place: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(place / "run", tmp_path / "run")
+    (tmp_path / "images").mkdir()
+    shutil.copy(place / "images" / "0.tif", tmp_path / "images")
+    (tmp_path / "images" / "1.tif").write_bytes(b"II*")
+    out = tmp_path / "labels"
+    times = set()
+    for _ in range(2):
+        done = subprocess.run([*command(tmp_path, out), "--overwrite"], capture_output=True)
+        assert done.returncode == 3, done.stderr
+        times.add((out / "0.tif").stat().st_mtime_ns)
+    assert len(times) == 2
+
+
 def test_a_second_run_on_the_same_folder_is_refused(place: Path, tmp_path: Path) -> None:
     # Its table would lack the images that the other one is at work on.
     out = tmp_path / "labels"
