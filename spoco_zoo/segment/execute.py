@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from itertools import count, islice
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from spoco_zoo.errors import ConfigError, Interrupted, SpocoError, is_full
+from spoco_zoo.errors import ConfigError, Interrupted, SpocoError, lacks_room
 from spoco_zoo.segment.workers.clusters import connect, start_cluster
 from spoco_zoo.segment.workers.failures import ends_run, no_room, reason_of
 from spoco_zoo.segment.workers.machines import check_workers
@@ -341,8 +341,10 @@ def _report(
             return
         if ends_run(outcome):
             raise outcome
-    except OSError as error:
-        if not is_full(error):
+    except SpocoError:
+        raise
+    except Exception as error:
+        if not lacks_room(error):
             raise
         raise no_room(error) from error
     on_failure(item, reason_of(outcome))

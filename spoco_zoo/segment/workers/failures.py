@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spoco_zoo.errors import RemoteError, SpocoError, causes, lacks_room
+from spoco_zoo.errors import RemoteError, SpocoError, causes, is_full, lacks_room
 
 __all__ = ["ends_run", "innermost", "no_room", "reason_of"]
 
@@ -12,9 +12,10 @@ def ends_run(error: BaseException) -> bool:
     return lacks_room(error) or isinstance(error, RemoteError)
 
 
-def no_room(error: OSError) -> SpocoError:
-    """What a run ends with when there was no room to write."""
-    return SpocoError(f"the disk is full: {error.strerror}. Free some; the same command goes on.")
+def no_room(error: BaseException) -> SpocoError:
+    """What a run ends with when there was no room to write, which an error was made of."""
+    reason = next((e.strerror for e in causes(error) if isinstance(e, OSError) and is_full(e)), "")
+    return SpocoError(f"the disk is full: {reason}. Free some; the same command goes on.")
 
 
 def innermost(error: BaseException) -> BaseException:

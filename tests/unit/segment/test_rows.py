@@ -13,6 +13,7 @@ from distributed import Client, LocalCluster
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spoco_zoo.errors import SpocoError
 from spoco_zoo.segment.blocks import BlockGrid
 from spoco_zoo.segment.execute import FEW, NOBODY, DaskExecutor, InProcess
 from spoco_zoo.segment.rows import LONGEST_ROW, longest_row, rows_of
@@ -62,6 +63,20 @@ def test_workers_of_a_running_scheduler_may_still_be_on_their_way(
     )
     assert DaskExecutor(client, owned).workers == expected  # type: ignore[arg-type]
     assert InProcess().workers == 1
+
+
+def test_a_full_disk_that_another_library_made_its_own_error_of_ended_in_a_traceback() -> None:
+    def write(item: int) -> None:
+        try:
+            with open("/dev/full", "w") as file:
+                file.write("text")
+        except OSError as error:
+            raise RuntimeError("cannot write") from error
+
+    done: list[Any] = []
+    with pytest.raises(SpocoError, match="the disk is full: No space left on device"):
+        InProcess().run(write, [1, 2], done.append, done.append)
+    assert done == []
 
 
 @pytest.fixture
