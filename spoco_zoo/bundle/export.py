@@ -211,7 +211,8 @@ def choose_example(
     for crop in crops(content.sample, geometry):
         image = crop.image[None]
         embeddings, *inside = embed(network, image)
-        embeddings = on_grid(embeddings)
+        if not inside:  # labels inside are those of embeddings as they are
+            embeddings = on_grid(embeddings)
         labels = run_cluster_script(script, embeddings[0], parameters)
         made.append((Example(image, embeddings, labels), inside))
         if not inside or (labels.any() and steady(script, embeddings[0], parameters, labels)):

@@ -73,7 +73,8 @@ class Example:
     image : float32, shape (1, C, [Z,] Y, X)
         Raw intensities of an admitted size.
     embeddings : float32, shape (1, E, [Z,] Y, X)
-        The network's answer to the normalised image, computed without padding, on a fine grid.
+        The network's answer to the normalised image, computed without padding; on a fine grid
+        but for networks that return labels.
     labels : int32, shape ([Z,] Y, X)
         What the travelling script makes of the embeddings.
     """
