@@ -55,7 +55,7 @@ from spoco_zoo.segment.output.target import TiffTarget, default_output, run_fold
 from spoco_zoo.segment.phases import STAGED, Run
 from spoco_zoo.segment.plan import Plan, make_plan
 from spoco_zoo.segment.scale.settle import settle
-from spoco_zoo.segment.standing import name_of, with_precision
+from spoco_zoo.segment.standing import WRITABLE, name_of, with_precision
 from spoco_zoo.segment.workers.failures import no_room
 from spoco_zoo.segment.workers.machines import check_machines, remark_memory
 from spoco_zoo.stopping import STOP, catch_interrupt
@@ -317,10 +317,8 @@ def _one_line() -> Iterator[None]:
     except OSError as error:
         if is_full(error):
             raise no_room(error) from error
-        if is_denied(error):
-            raise StoreError(
-                "the output folder must be writable", str(error), "Choose another with --output."
-            ) from error
+        if is_denied(error) or isinstance(error, NotADirectoryError):
+            raise StoreError(WRITABLE, str(error), "Choose another with --output.") from error
         reason = one_line(error)
         raise SpocoError(f"a file of the run could not be used: {reason}") from error
 

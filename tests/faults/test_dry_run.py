@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import sys
@@ -83,6 +84,23 @@ def test_a_dry_run_of_what_was_begun_said_nothing_of_it(place: Path, tmp_path: P
     assert "only go on as it began" in lines[1]
     assert lines[1] in lines[0]
     assert asked(place, out).exit_code == 0
+
+
+def test_a_dry_run_where_nothing_can_be_written_said_that_the_run_begins(
+    place: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    (tmp_path / "locked").mkdir(mode=0o500)
+    places = [tmp_path / "file" / "labels.tif"]
+    if not os.access(tmp_path / "locked", os.W_OK):  # who may do everything is not kept out
+        places += [tmp_path / "locked" / "labels.tif", tmp_path / "locked" / "new" / "labels.tif"]
+    for out in places:
+        for dry in ((), ("--dry-run",)):
+            refused = asked(place, out, *dry)
+            assert refused.exit_code == 2
+            assert "the output folder must be writable" in refused.stderr
+            assert "--output" in refused.stderr
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "locked"]
 
 
 def test_a_dry_run_says_what_becomes_of_labels_that_are_there(place: Path, tmp_path: Path) -> None:
