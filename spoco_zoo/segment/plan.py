@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from dataclasses import dataclass
 from math import ceil, floor, prod
@@ -186,7 +187,9 @@ class Plan:
     def fingerprint(self, model: str, cluster: str) -> dict[str, str]:
         """Everything that the result depends on, as text by name."""
         image = self.image
-        source = repr((image.uri, image.axes, image.levels, str(image.dtype)))
+        # Whatever an image is called: the folder of its run follows links, too.
+        uri = image.uri if ngff.is_remote(image.uri) else os.path.realpath(image.uri)
+        source = repr((uri, image.axes, image.levels, str(image.dtype)))
         settings = self.config.model_dump(mode="json")
         return {
             "format": FORMAT,

@@ -86,6 +86,15 @@ def test_a_dry_run_of_what_was_begun_said_nothing_of_it(place: Path, tmp_path: P
     assert asked(place, out).exit_code == 0
 
 
+def test_a_run_did_not_go_on_by_another_name_of_its_image(place: Path, tmp_path: Path) -> None:
+    out = tmp_path / "labels.tif"
+    stop(place, out)
+    (tmp_path / "images").symlink_to(place / "images")
+    (tmp_path / "run").symlink_to(place / "run")
+    assert told(tmp_path, out) == "goes on: 2 of 12 blocks are done"
+    assert asked(tmp_path, out).exit_code == 0
+
+
 def test_a_dry_run_where_nothing_can_be_written_said_that_the_run_begins(
     place: Path, tmp_path: Path
 ) -> None:
