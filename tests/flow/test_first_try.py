@@ -111,7 +111,8 @@ def fine_truth(truth: np.ndarray) -> np.ndarray:
 @pytest.fixture
 def fine_image(fine_truth: np.ndarray, tmp_path: Path) -> Path:
     """The same tissue at 0.2 um."""
-    ngff.write_label_tiff(tmp_path / "fine.tif", fine_truth, (0.2, 0.2))
+    size = {f"PhysicalSize{axis}": 0.2 for axis in "XY"}
+    tifffile.imwrite(tmp_path / "fine.tif", fine_truth, ome=True, metadata={"axes": "YX", **size})
     return tmp_path / "fine.tif"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
 import subprocess
 import sys
 from functools import partial
@@ -227,7 +226,7 @@ def test_a_folder_that_was_made_stayed_empty_after_ctrl_c(
     before = sorted(tmp_path.rglob("*"))
 
     def interrupt(what: str, done: int, total: int) -> None:
-        signal.raise_signal(signal.SIGINT)
+        raise KeyboardInterrupt
 
     does: Any = {
         "tune": partial(tune_model, store=False),
