@@ -29,13 +29,13 @@ def list_pending(
     output: str | None = None,
     label_name: str = "spoco",
     overwrite: bool = False,
-) -> tuple[dict[str, Path], list[str], dict[str, str]]:
+) -> tuple[dict[str, tuple[Path, str | None]], list[str], dict[str, str]]:
     """Which images `spoco_zoo.folders.segment_folder` would segment; writes nothing.
 
     Returns
     -------
-    pending : dict of str to Path
-        Images to be segmented, by name.
+    pending : dict of str to (Path, str or None)
+        Images to be segmented, and where their labels go (None: into the image), by name.
     left : list of str
         Names of those that have their labels.
     refused : dict of str to str
@@ -47,7 +47,7 @@ def list_pending(
         As `segment_folder`.
     """
     target = folder_for(output)
-    pending: dict[str, Path] = {}
+    pending: dict[str, tuple[Path, str | None]] = {}
     left: list[str] = []
     refused: dict[str, str] = {}
     for name, image in find_images(Path(source), only)[0].items():
@@ -59,7 +59,7 @@ def list_pending(
         if place.labels:
             left.append(name)
         else:
-            pending[name] = image
+            pending[name] = image, place.output
     return pending, left, refused
 
 
@@ -100,13 +100,12 @@ def plan_folder(
     before = Overwriting(folder_of(source, output), wanted=overwrite).names
     folder, lines, disk = folder_for(output), dict[str, str](), 0
     named: dict[str, Any] = dict(label_name=label_name, version=version)
-    for done, (name, image) in enumerate(pending.items()):
+    for done, (name, (image, target)) in enumerate(pending.items()):
         display.update("plan", done, len(pending), name)
         try:
             if name in before and done_before(name, image, folder, known, config, **named):
                 left.append(name)
                 continue
-            target = find_place(name, image, folder, label_name, overwrite=overwrite).output
             plan = dry_run(image, known, config, output=target, overwrite=overwrite, **named)
             standing = foretell(plan, known, device, overwrite=overwrite)
         except InputError as error:
