@@ -83,7 +83,8 @@ def embedded(options: argparse.Namespace, patch: str | None, halo: str | None) -
         pixels = plan.image.read(
             plan.level, 0, plan.channels, plan.field.needed(plan.region).slices
         )
-        pixels = normalise(pixels, measure(plan.image, plan.level, 0, plan.channels))
+        where, by_parts = (plan.image, plan.level, 0, plan.channels), plan.recipe.net.ndim > 2
+        pixels = normalise(pixels, measure(*where, by_parts=by_parts))
         network = made_ready(model.network, find_device("cpu"), config.precision)
         found = embed(network, pixels, plan.field, plan.region, net=plan.recipe.net)
         sizes = plan.image.voxel_size(plan.level) or plan.image.spatial_scale(plan.level)

@@ -141,6 +141,20 @@ def lonely(image: Array, labels: Array) -> Altered:
     return Altered(wide.clip(0, 255).astype(np.uint8), truth)
 
 
+def within(times: float) -> Callable[[Array, Array], Altered]:
+    """The volume in the middle of one of so many times its volume, which is ground and noise."""
+
+    def change(image: Array, labels: Array) -> Altered:
+        ground, rng = np.percentile(image, 5), np.random.default_rng(0)
+        sides = [round(n * times ** (1 / 3)) for n in image.shape]
+        wide = np.abs(rng.normal(ground, max(0.2 * ground, 1), sides))
+        truth = np.zeros(wide.shape, labels.dtype)
+        middle(wide, *image.shape)[...], middle(truth, *image.shape)[...] = image, labels
+        return Altered(wide.clip(0, 255).astype(np.uint8), truth)
+
+    return change
+
+
 def nothing(image: Array, labels: Array) -> Altered:
     """Noise alone."""
     noise = np.random.default_rng(0).normal(100, 10, (32, 64, 64))
@@ -183,6 +197,9 @@ CHANGES: dict[str, Callable[[Array, Array], Altered]] = {
     "2 planes": part(2, np.inf, np.inf),
     "8 x 8 x 8 voxels": part(8, 8, 8),
     "10 voxels wide": part(np.inf, 10, 10),
+    "in twice its volume of noise": within(2),
+    "in four times its volume": within(4),
+    "in ten times its volume": within(10),
     "lonely objects in noise": lonely,
     "noise alone": nothing,
 }

@@ -2,14 +2,16 @@
 
 ::
 
-    python -m benchmarks.mixed_tissue ovule-cells-3d OUT --seed 0
+    python -m benchmarks.mixed_tissue ovule-cells-3d OUT --seed 0 [--amid-ground]
 
 Writes ``OUT/{train,val,test}/{images,labels}``. The real volume (Z, Y, X) is cut along Y:
 rows before 80 are for training, 80 to 96 for nothing (cells reach across the cuts), the
 rest for the test. Made-up volumes have the real one's voxels, no gaps and no background, and each
 has a look of its own (size and shape of cells, blur, saturation, noise); four of them are for
 validation, on which the clustering is tuned. The real part is written once per two made-up
-volumes, so that it is a third of what is seen.
+volumes, so that it is a third of what is seen. With ``--amid-ground`` every second volume is
+there once more with some of its cells alone amid dark ground, which is background, as are the ones
+for validation; and two volumes are nothing but ground.
 One line of JSON says what was written.
 """
 
@@ -67,6 +69,34 @@ def photographed(image: np.ndarray, labels: np.ndarray, rng: np.random.Generator
     return np.asarray(np.clip(20 + 225 * image, 0, 255), np.uint8)
 
 
+def amid_ground(
+    image: np.ndarray, labels: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """A fifth to four fifths of a tissue, with ground where its other cells were.
+
+    What is left lies around a point, or on one side of a plane. Its outer walls are as thick as
+    they were, or cut off at a distance of at least one pixel.
+    """
+    sizes = np.bincount(labels.ravel())
+    cells = sizes.nonzero()[0]
+    middles = np.array(ndimage.center_of_mass(labels > 0, labels, cells)) * (ANISOTROPY, 1, 1)
+    towards = rng.normal(size=3)
+    point = rng.uniform(0, 1, 3) * labels.shape * (ANISOTROPY, 1, 1)
+    near = np.linalg.norm(middles - point, axis=1) if rng.random() < 0.5 else middles @ towards
+    order = cells[np.argsort(near)]
+    share = np.cumsum(sizes[order]) / labels.size
+    kept = order[: max(1, int(np.searchsorted(share, rng.uniform(0.2, 0.8))))]
+    labels = np.where(np.isin(labels, kept), labels, 0)
+
+    far = ndimage.distance_transform_edt(labels == 0, sampling=(ANISOTROPY, 1, 1))
+    seen = 1 / (1 + np.exp((far - rng.uniform(1, 6)) / 0.7))
+    level, haze = np.percentile(image, rng.uniform(0.1, 5)), rng.uniform(0, 30)
+    ground = level + haze * np.exp(-far / rng.uniform(3, 20))
+    ground = ground + rng.normal(0, rng.uniform(0.5, 8), image.shape)
+    mixture = seen * image + (1 - seen) * ground
+    return mixture.clip(0, 255).astype(np.uint8), labels
+
+
 def write(folder: Path, name: str, image: np.ndarray, labels: np.ndarray) -> None:
     """One pair of TIFFs."""
     for kind, values in (("images", image), ("labels", labels)):
@@ -81,16 +111,29 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--volumes", type=int, default=28, help="made-up volumes for training")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--amid-ground", action="store_true")
     asked = parser.parse_args()
     image, labels = (
         tifffile.imread(next((asked.data / kind).glob("*.tif"))) for kind in ("images", "labels")
     )
-    for copy in range(max(1, asked.volumes // 2)):
-        write(asked.out / "train", f"real-{copy}", image[:, :TRAIN_END], labels[:, :TRAIN_END])
-    write(asked.out / "test", "real", image[:, TEST_BEGIN:], labels[:, TEST_BEGIN:])
+    volumes = {
+        f"real-{copy}": (image[:, :TRAIN_END], labels[:, :TRAIN_END])
+        for copy in range(max(1, asked.volumes // 2))
+    }
     for number in range(asked.volumes + VALIDATION):
+        volumes[f"made-{number}"] = made_up(asked.seed * 1000 + number)
+    write(asked.out / "test", "real", image[:, TEST_BEGIN:], labels[:, TEST_BEGIN:])
+    for name, pair in volumes.items():
+        number = int(name.split("-")[1])
         part = "train" if number < asked.volumes else "val"
-        write(asked.out / part, f"made-{number}", *made_up(asked.seed * 1000 + number))
+        write(asked.out / part, name, *pair)
+        if asked.amid_ground and (part == "val" or number % 2):
+            rng = np.random.default_rng((asked.seed, *name.encode()))
+            write(asked.out / part, f"{name}-amid-ground", *amid_ground(*pair, rng))
+    for number in range(2 * asked.amid_ground):
+        noise = np.random.default_rng((asked.seed, number)).normal(30, 4 + 8 * number, SHAPE)
+        ground = noise.clip(0, 255).astype(np.uint8)
+        write(asked.out / "train", f"ground-{number}", ground, np.zeros(SHAPE, labels.dtype))
     test = int(np.unique(labels[:, TEST_BEGIN:]).size)
     print(json.dumps({"volumes": asked.volumes, "seed": asked.seed, "cells_in_test": test}))
 

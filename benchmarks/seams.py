@@ -185,7 +185,8 @@ def real_blocks(options: argparse.Namespace) -> tuple[np.ndarray, BlockGrid, Blo
     device = find_device("auto")
     needed = plan.field.needed(plan.region)
     pixels = plan.image.read(plan.level, 0, plan.channels, needed.slices)
-    pixels = normalise(pixels, measure(plan.image, plan.level, 0, plan.channels))
+    where, by_parts = (plan.image, plan.level, 0, plan.channels), plan.recipe.net.ndim > 2
+    pixels = normalise(pixels, measure(*where, by_parts=by_parts))
     network = made_ready(model.network, device, config.precision)
     recipe = plan.recipe
     field = embed(

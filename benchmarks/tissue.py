@@ -141,8 +141,8 @@ def tissue_model(
 ) -> Model:
     """The model that knows the tissue at `path`, with so many channels of embedding, 3 at least."""
     image = ngff.open_image(path)
-    statistics = measure(image, 0, 0, (0,))
     ndim: Literal[2, 3] = 2 if len(image.spatial) == 2 else 3
+    statistics = measure(image, 0, 0, (0,), by_parts=ndim > 2)
     net = NetConfig(
         ndim=ndim,
         embedding_dim=channels,

@@ -247,8 +247,6 @@ class TrainConfig(Config):
     """Strong noise for a fifth of the crops, in standard deviations of an image, at most."""
     shading: float = Field(default=0.0, ge=0)
     """Uneven light for a third of the crops, as standard deviation of the gain's logarithm."""
-    margin: float = Field(default=0.0, ge=0, lt=1)
-    """Half of the crops are normalised as parts of volumes of which up to this share is ground."""
     learning_rate: float = Field(default=2e-3, gt=0, le=100)
     weight_decay: float = Field(default=1e-4, ge=0)
     warmup: Unsigned = 100

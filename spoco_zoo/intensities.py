@@ -7,7 +7,8 @@ and taken for as dark (or bright) as what it surrounds ever is, so that no edge 
 them; values are cut off far outside of what nearly all voxels hold, and single ones become
 as bright (or dark) as a neighbour. Where one voxel in a thousand or more is far from all its
 neighbours, such voxels get their median, absurd or not. Images without any of this get the
-plain mean and standard deviation.
+plain mean and standard deviation; volumes those of the parts that hold something, see
+`spoco_zoo.filled`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from spoco_zoo.filled import moments_of, that_hold_something, windows_of
 from spoco_zoo.outliers import Unlike, calmed, cut_off_values, mend_spikes, step_of
 
 if TYPE_CHECKING:
@@ -65,6 +67,7 @@ class Statistics(NamedTuple):
     """Of all channels and voxels that count, in units of the image."""
 
     mean: float
+    """Of the parts that hold something, where these are told apart, as is the next."""
     std: float
     low: float = -np.inf
     """Values below are taken as this one."""
@@ -92,6 +95,8 @@ class Statistics(NamedTuple):
     """How far all but the hundredth at either end reaches, in deviations."""
     lost: tuple[tuple[int, int], ...] = ()
     """Planes of the image that hold nothing, and which are read in their place."""
+    filled: float = 1.0
+    """Share of the voxels that `mean` and `std` are of."""
 
     @property
     def as_it_is(self) -> bool:
@@ -109,6 +114,8 @@ class Intensities:
     low: float = -np.inf
     high: float = np.inf
     spike: float = np.inf
+    by_parts: bool = False
+    """Whether parts that hold something are told from those that do not."""
     count: int = 0
     mean: float = 0.0
     squares: float = 0.0
@@ -119,6 +126,8 @@ class Intensities:
     """The same voxels, see `calmed`."""
     unlike: list[Unlike] = field(default_factory=list)
     """Some of them, where spikes are looked for."""
+    windows: list[NDArray[np.float64]] = field(default_factory=list)
+    """See `windows_of`, where parts are told apart."""
 
     def add(self, values: NDArray[np.generic]) -> None:
         """Look at a piece (C, [Z,] Y, X)."""
@@ -136,6 +145,8 @@ class Intensities:
         if not math.isfinite(self.spike):
             self.unlike.append(Unlike.of(voxels, some[::FEWER]))
         cut_off_values(voxels, self.low, self.high)
+        if self.by_parts:
+            self.windows.append(windows_of(voxels))
         mean = float(numbers.mean())
         numbers -= mean
         total, step = self.count + numbers.size, mean - self.mean
@@ -194,6 +205,14 @@ class Intensities:
             return self.least, 0.0
         return self.mean, (self.squares / self.count) ** 0.5
 
+    def of_content(self) -> tuple[float, float, float]:
+        """Mean and deviation of the parts that hold something, and their share of the voxels."""
+        windows = np.concatenate(self.windows) if self.windows else np.zeros((0, 4))
+        held = that_hold_something(windows)
+        if held.all():
+            return (*self.moments(), 1.0)
+        return (*moments_of(windows[held]), float(windows[held, 0].sum() / windows[:, 0].sum()))
+
 
 def pieces_of(shape: Sequence[int], most: int | None = None) -> Iterator[tuple[slice, ...]]:
     """Regions of about `PIECE` voxels that cover a shape; of more than `most` a lattice of them."""
@@ -221,6 +240,7 @@ def statistics_of(
     *,
     mixed: Sequence[int] = (),
     mended: bool = False,
+    by_parts: bool = False,
 ) -> Statistics:
     """Mean, deviation and limits of an image that is read piece by piece.
 
@@ -235,12 +255,14 @@ def statistics_of(
         as in images that were resampled: they are left out with it.
     mended : bool
         Spikes are not looked for. In what was resampled single photons look like some.
+    by_parts : bool
+        Mean and deviation are those of the parts of a volume that hold something.
 
     Returns
     -------
     Statistics
     """
-    seen, least, most = Intensities(), np.inf, -np.inf
+    seen, least, most = Intensities(by_parts=by_parts), np.inf, -np.inf
     for piece in pieces():
         least, most = min(least, piece.min()), max(most, piece.max())
         seen.add(without_frame(piece, mixed=mixed))
@@ -250,7 +272,7 @@ def statistics_of(
     def gone_through(
         low: float = -math.inf, high: float = math.inf, spike: float = math.inf
     ) -> Intensities:
-        found = Intensities(low, high, spike)
+        found = Intensities(low, high, spike, by_parts)
         for piece in pieces():
             found.add(piece if all_frame else without_frame(piece, mixed=mixed))
         return found
@@ -274,7 +296,10 @@ def statistics_of(
     fall = usual[1] - usual[0]
     rise = (usual[2] - usual[1]) / fall if fall > 0 else math.inf
     rest = seen.rest(*cut, std)
-    return Statistics(mean, std, low, high, lean, apart=apart, spike=spike, rise=rise, rest=rest)
+    mean, std, filled = counted.of_content()
+    return Statistics(
+        mean, std, low, high, lean, apart=apart, spike=spike, rise=rise, rest=rest, filled=filled
+    )
 
 
 def without_frame(values: NDArray[np.generic], *, mixed: Sequence[int] = ()) -> NDArray[np.generic]:

@@ -67,6 +67,7 @@ def segment_sections(summary: Mapping[str, Any], look: Sequence[str]) -> list[Se
         "objects": f"{summary['objects']:,}",
         "image": f"{plan['shape']}, {plan['voxel size']}",
         "resampled": plan.get("resampled", "no"),
+        **_contrast(summary.get("filled", [])),
         "blocks": plan["blocks"],
         "time": _duration(sum(seconds.values())),
         "blocks without result": str(len(summary["failures"])),
@@ -114,6 +115,15 @@ def segment_sections(summary: Mapping[str, Any], look: Sequence[str]) -> list[Se
         Section("Everything measured", table=(("what", "value"), *_flat(measured)), folded=True),
     ]
     return sections
+
+
+def _contrast(filled: Sequence[float]) -> dict[str, str]:
+    """By what parts of a volume it was normalised, if not by all of it."""
+    if all(share == 1 for share in filled):
+        return {}
+    low, high = (f"{share:.1%}" for share in (min(filled), max(filled)))
+    share = low if low == high else f"{low} to {high}"
+    return {"contrast": f"of the {share} of the volume that hold something"}
 
 
 def evaluation_sections(

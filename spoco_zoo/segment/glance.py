@@ -127,7 +127,14 @@ def embed_part(
         roi = tuple(zip(part.start, part.stop, strict=True))
         config = config.model_copy(update={"roi": roi})
         plan = make_plan(image, loaded.recipe, config, output=output)
-    measured = measure(plan.image, plan.level, 0, plan.channels, inverted=bool(config.invert))
+    measured = measure(
+        plan.image,
+        plan.level,
+        0,
+        plan.channels,
+        inverted=bool(config.invert),
+        by_parts=plan.recipe.net.ndim > 2,
+    )
     found = ready_part(plan, loaded, plan.region, measured, choose_device(device))()
     return Part(found.embeddings.cpu().numpy(), plan.region, image, plan.image, plan.level)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass, field
+from functools import partial
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,7 @@ def measure(
     channels: Sequence[int],
     *,
     inverted: bool = False,
+    by_parts: bool = False,
     on_unread: Callable[[StoreError], None] | None = None,
     tell: Tell = quietly,
 ) -> Statistics:
@@ -60,6 +62,9 @@ def measure(
     channels : sequence of int
     inverted : bool
         Whether bright and dark are to change places.
+    by_parts : bool
+        Whether it is for a network that sees volumes: then mean and deviation are those of the
+        parts that hold something, see `spoco_zoo.filled`.
     on_unread : callable, optional
         Told once why pieces cannot be read, which are then left out: they must not keep all else
         from being segmented.
@@ -84,23 +89,25 @@ def measure(
         # Absurd voxels are cut off, and an empty frame is made even, before they spread.
         level = image.origin_level
         lost = find_lost(image.origin, level, time, channels)
-        found, unread = _measured(image.origin, level, *where, lenient=lenient, lost=lost)
+        found, unread = _measured(
+            image.origin, level, *where, statistics_of, lenient=lenient, lost=lost
+        )
         stored = found.checksum
         # Sums of such numbers are exact in float64: an even frame stays even.
         low, high = float(np.float32(found.low)), float(np.float32(found.high))
         spike = found.spike
         if found.std != 0:
             view = cut_off(image, low, high, spike, lost)
-            found, more = _measured(
-                view, 0, *where, lenient=lenient, mixed=image.mixed, mended=True
-            )
+            how = partial(statistics_of, mixed=image.mixed, mended=True, by_parts=by_parts)
+            found, more = _measured(view, 0, *where, how, lenient=lenient)
             unread += more
         found = found._replace(cut_low=low, cut_high=high, cut_spike=spike, checksum=stored)
     else:
         # A coarser level was resampled as well.
         mixed = (1,) * len(image.spatial) if level else ()
         lost = find_lost(image, level, time, channels)
-        found, unread = _measured(image, level, *where, lenient=lenient, mixed=mixed, lost=lost)
+        how = partial(statistics_of, mixed=mixed, by_parts=by_parts)
+        found, unread = _measured(image, level, *where, how, lenient=lenient, lost=lost)
     if unread and on_unread is not None:
         on_unread(unread[-1])  # one of the least pieces
         found = found._replace(checksum=0)
@@ -135,17 +142,16 @@ def _measured(
     time: int,
     channels: tuple[int, ...],
     tell: Tell,
+    find: Callable[[Callable[[], Iterator[np.ndarray]]], Statistics],
     *,
     lenient: bool,
-    mixed: Sequence[int] = (),
-    mended: bool = False,
     lost: tuple[tuple[int, int], ...] = (),
 ) -> tuple[Statistics, list[StoreError]]:
     """Statistics of a level as it is read, and why pieces of it could not be."""
     reader = _Reader(image, level, time, channels, lenient, lost)
     shape = image.spatial_shape(level)
     boxes = _boxes(shape, MOST_PIECES)
-    found = statistics_of(lambda: reader.read(boxes), mixed=mixed, mended=mended)
+    found = find(lambda: reader.read(boxes))
     if found.std == 0 and sum(box.size for box in boxes) < prod(shape):
         # A sample of one value does not tell that the image is: what else it holds counts.
         every, other = _boxes(shape, None), list[Box]()
@@ -154,7 +160,7 @@ def _measured(
             if any(v.min() != found.mean or v.max() != found.mean for v in reader.read([box])):
                 other.append(box)
         some = boxes[:1] + other[:: max(-(-len(other) // MOST_PIECES), 1)]
-        found = statistics_of(lambda: reader.read(some), mixed=mixed, mended=mended)
+        found = find(lambda: reader.read(some))
     return found._replace(checksum=reader.checksum), list(reader.unread.values())
 
 

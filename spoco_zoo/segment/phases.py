@@ -130,7 +130,11 @@ class Run:
             partial(self.books.tell, "scan"),
         )
         found = measure(
-            *where, inverted=bool(plan.config.invert), on_unread=unread.append, tell=tell
+            *where,
+            inverted=bool(plan.config.invert),
+            by_parts=plan.recipe.net.ndim > 2,
+            on_unread=unread.append,
+            tell=tell,
         )
         if unread:
             note = f"Warning: a part of the image cannot be read: {unread[-1].found}."

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Photometry", "view", "with_margin"]
+__all__ = ["Photometry", "view"]
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,6 @@ class Photometry:
     shading : float
         Standard deviation of the natural logarithm of a gain that changes smoothly over the crop,
         applied to a third of the crops: uneven light, and objects dimmer than others.
-    margin : float
-        Share of even ground, at most, that lies around what half of the crops are cut out of, as
-        around a tissue that does not fill its volume: see `with_margin`.
     """
 
     contrast: float = 0.4
@@ -49,12 +46,10 @@ class Photometry:
     blur: float = 1.2
     grain: float = 0.0
     shading: float = 0.0
-    margin: float = 0.0
 
-    def scaled(self, strength: float, *, margin: float = 0.0) -> Photometry:
-        """The same with every strength times `strength`, but for a margin, which is a share."""
-        strengths = {name: value * strength for name, value in asdict(self).items()}
-        return Photometry(**{**strengths, "margin": margin})
+    def scaled(self, strength: float) -> Photometry:
+        """The same with every strength times `strength`."""
+        return Photometry(**{name: value * strength for name, value in asdict(self).items()})
 
 
 def view(batch: Tensor, photometry: Photometry, generator: torch.Generator) -> Tensor:
@@ -78,28 +73,11 @@ def view(batch: Tensor, photometry: Photometry, generator: torch.Generator) -> T
     sigma = (uniform(3.0) - 2.0).clamp(min=0) * photometry.blur
     result = _blur(result, sigma.flatten())
     result = result * normal(photometry.contrast).exp() + normal(photometry.brightness)
-    if photometry.margin > 0:
-        share = (1 - photometry.margin) ** (uniform(2.0) - 1).clamp(min=0)
-        result = with_margin(result, share)
     noise = torch.randn(batch.shape, generator=generator, device=batch.device)
     strength = uniform(photometry.noise)
     if photometry.grain > 0:
         strength = strength + uniform(photometry.grain) * (uniform(1.0) < 1 / 5)
     return result + noise * strength
-
-
-def with_margin(batch: Tensor, share: Tensor) -> Tensor:
-    """The batch as it would be z-scored if its images were but a share (N, 1, ...) of larger ones.
-
-    All else of these is ground, of the value v of the darkest twentieth. Of an image of mean 0 and
-    deviation 1 that is the share f of a larger one, the mean of all is ``(1 - f) v`` and the
-    variance ``f + f (1 - f) v^2``.
-    """
-    flat = batch.flatten(2)
-    dark = flat.kthvalue(max(flat.shape[2] // 20, 1), dim=2).values
-    ground = dark.reshape(*dark.shape, *[1] * (batch.ndim - 2))
-    variance = share + share * (1 - share) * ground.square()
-    return (batch - (1 - share) * ground) / variance.sqrt()
 
 
 def _gain(batch: Tensor, std: Tensor, generator: torch.Generator) -> Tensor:

@@ -275,7 +275,11 @@ def make_sample(
     `mixed` says how many lines beside an empty frame may be mixtures, see `statistics_of`.
     """
     boxes = list(pieces_of(image.shape[1:]))
-    found = statistics_of(lambda: (image[(slice(None), *box)] for box in boxes), mixed=mixed)
+    found = statistics_of(
+        lambda: (image[(slice(None), *box)] for box in boxes),
+        mixed=mixed,
+        by_parts=labels.ndim > 2,
+    )
     scaled = normalise(image, found)
     digest = checksum(image), checksum(labels[None])
     return Sample(name, scaled, labels, object_centres(labels), found, digest)

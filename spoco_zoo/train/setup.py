@@ -203,7 +203,7 @@ def resolve(config: TrainConfig, samples: Sequence[Sample], device: torch.device
         geometry=Geometry(anisotropy=anisotropy).scaled(config.augmentation),
         photometry=Photometry(
             noise=NOISE[config.ndim], grain=config.grain, shading=config.shading
-        ).scaled(config.augmentation, margin=config.margin),
+        ).scaled(config.augmentation),
         anisotropy=anisotropy,
         precision=choose_precision(config.precision, device),
     )

@@ -89,8 +89,10 @@ def hint(
     # An image that leans to the other side is told of already, and one without objects, too.
     judged = sum(bins.values()) and not light
     even = hint_even(statistics, plan.recipe, odd=bool(sizes)) if judged else ""
-    few, glare = hint_few(statistics), hint_glare(statistics) if sizes else ""
     next_to_none = sum(bins.values()) <= FEW and blocks.dropped < ENOUGH
+    # One or two nuclei may well be all that is in a plane.
+    doubtful = sizes or (next_to_none and plan.recipe.net.ndim > 2)
+    few, glare = hint_few(statistics), hint_glare(statistics) if doubtful else ""
     unknown = plan.recipe.lean is None and (light or even)
     # What is found in noise, without contrast or in the wrong light tells nothing of the scale.
     if few or unknown or (glare and next_to_none):

@@ -68,6 +68,7 @@ def write_report(
         "config": plan.config.model_dump(mode="json"),
         "channels": list(plan.channels),
         "checksums": [one.checksum for one in progress.statistics],
+        "filled": [round(one.filled, 4) for one in progress.statistics],
         "objects": numbering.objects,
         "blocks": progress.blocks.summary(plan.recipe.delta_var),
         "objects_per_block": count_per_block(progress.owned),

@@ -22,8 +22,9 @@ Either way, put this in the place of KNOWN in tests/unit/segment/test_format.py:
 {table}
 """
 KNOWN = {
-    "format": "9",
-    "intensities.py": "81c3cac79071",
+    "format": "10",
+    "filled.py": "599d165e6e05",
+    "intensities.py": "043000c8458b",
     "ngff/lost.py": "ada2ac256979",
     "ngff/reduce.py": "5e176d2e4c48",
     "ngff/rescale.py": "7368edc1893d",
@@ -40,7 +41,7 @@ KNOWN = {
     "segment/cluster/tensor_field.py": "826f2cc059dc",
     "segment/embed.py": "e491622bd240",
     "segment/field.py": "b08ee3e80102",
-    "segment/normalise.py": "5e0444e55938",
+    "segment/normalise.py": "e20cc5ba68fb",
     "segment/output/final.py": "0af2543883a2",
     "segment/output/pyramid.py": "84005ebcd2ba",
     "segment/planes.py": "48fb34efd40b",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from spoco_zoo.train.augment import Photometry, view, with_margin
+from spoco_zoo.train.augment import Photometry, view
 from spoco_zoo.train.crops import CropSampler, Geometry, resample
 from spoco_zoo.train.data import Sample, make_sample
 
@@ -85,21 +85,6 @@ def test_two_views_differ_in_intensity_and_keep_the_shape(shape: tuple[int, ...]
     assert bool(torch.isfinite(first).all())
     again = view(batch, Photometry(), torch.Generator().manual_seed(1))
     assert torch.equal(first, again)
-
-
-@pytest.mark.parametrize("share", [1.0, 0.4, 0.05])
-def test_a_crop_is_normalised_as_part_of_a_volume_with_a_margin(share: float) -> None:
-    """The same numbers as by putting ground around it and z-scoring all of it."""
-    rng = np.random.default_rng(0)
-    inner = np.maximum(rng.normal(0, 1, (8, 10, 10)), -1.0)
-    inner = (inner - inner.mean()) / inner.std()
-    whole = np.concatenate([inner.ravel(), np.full(round(800 / share) - 800, inner.min())])
-    expected = (inner - whole.mean()) / whole.std()
-    batch = torch.from_numpy(inner).float()[None, None]
-    found = with_margin(batch, torch.full((1, 1, 1, 1, 1), share))
-    assert np.allclose(found[0, 0].numpy(), expected, atol=1e-5)
-    seen = view(batch, Photometry().scaled(0, margin=0.95), torch.Generator())
-    assert torch.isfinite(seen).all()
 
 
 def test_views_keep_a_constant_crop_finite() -> None:
