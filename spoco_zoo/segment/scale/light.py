@@ -28,10 +28,12 @@ if TYPE_CHECKING:
 
 __all__ = ["find_light", "with_light"]
 
-ZOOMS = (1 / 4, 1 / 2, 1.0, 2.0)
-"""At which both are looked at; the best one of each counts."""
-EDGE = 256
+ZOOMS = {2: (1 / 4, 1 / 2, 1.0, 2.0), 3: (1 / 2, 1.0)}
+"""At which both are looked at, by axes of the network; the best one of each counts."""
+EDGES = {2: 256, 3: 80}
 """Of the part that is looked at, in voxels of the network, at most twice as many."""
+USUAL = -1.0
+"""Lean of the training images where the model does not say: most stains are bright on dark."""
 UNSURE = 0.1
 """Objects that chance may have made."""
 NOTE = (
@@ -86,18 +88,18 @@ def find_light(image: Image, model: Model, config: SegmentConfig) -> bool:
     """
     recipe = model.recipe
     if (
-        recipe.lean is None
-        or recipe.object_size is None
+        recipe.object_size is None
         or recipe.background is None
-        or (recipe.net.ndim, recipe.clustering.method) != (2, "instance")
+        or recipe.clustering.method != "instance"
     ):
         return False
+    learned = USUAL if recipe.lean is None else recipe.lean
     try:
         image = choose_axes(image, recipe)
         plain = shown_as_asked(image, model, config.model_copy(update={"invert": False}))
-        if not are_opposite(plain.rough_lean(), recipe.lean):
+        if not are_opposite(plain.rough_lean(), learned):
             return False  # as of nearly all images, which must not wait for the rest
-        if not are_opposite(plain.statistics.lean, recipe.lean):
+        if not are_opposite(plain.statistics.lean, learned):
             return False
         region = asked_region(image, recipe, config)
         as_it_is, turned = (_clearness(one, region) for one in (plain, replace(plain, invert=True)))
@@ -110,14 +112,14 @@ def find_light(image: Image, model: Model, config: SegmentConfig) -> bool:
 
 def _clearness(shown: Shown, region: Box) -> float:
     """See `clearness`; at the zoom that is best, in the first part that holds enough objects."""
-    best = 0.0
-    for centre in places(region):
+    best, edge = 0.0, EDGES[shown.ndim]
+    for centre in places(region, shown.ndim):
         count = 0
-        for zoom in ZOOMS:
-            part = part_around(region, centre, round(EDGE / min(zoom, 1)))
+        for zoom in ZOOMS[shown.ndim]:
+            part = part_around(region, centre, round(edge / min(zoom, 1)))
             found = shown.look(zoom, part, scored=True)
             best, count = max(best, clearness(found, shown.recipe)), max(count, len(found.sizes))
-        if count >= ENOUGH or max(region.shape[-2:]) <= EDGE:
+        if count >= ENOUGH or max(region.shape[-shown.ndim :]) <= edge:
             break
     return best
 
@@ -125,12 +127,15 @@ def _clearness(shown: Shown, region: Box) -> float:
 def clearness(found: Look, recipe: ModelRecipe) -> float:
     """How much of the foreground objects of usual size hold; a little less where they are few.
 
-    In the wrong light the ground falls into large patches, of which some are of usual size.
+    In the wrong light the ground falls into large patches, of which some are of usual size. Of a
+    volume next to nothing may be found in it, and all of that of usual size: there it is how much
+    of all voxels they hold.
     """
     assert recipe.object_size is not None
     smallest, _, largest = recipe.object_size
     usual = [size for size in found.sizes if smallest <= size <= largest]
     if not usual:
         return 0.0
-    share = sum(usual) / (sum(found.sizes) + found.dropped_voxels)
+    foreground = sum(found.sizes) + found.dropped_voxels
+    share = sum(usual) / (foreground if recipe.net.ndim == 2 else found.voxels)
     return share * len(usual) / (len(usual) + UNSURE)

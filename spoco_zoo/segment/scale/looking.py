@@ -21,8 +21,8 @@ from spoco_zoo.segment.network.inference import made_ready
 from spoco_zoo.segment.normalise import check_finite
 from spoco_zoo.segment.region import asked_region
 from spoco_zoo.segment.review.audit import count_dropped
-from spoco_zoo.segment.review.hints import ENOUGH
-from spoco_zoo.segment.scale.decision import Look, choose_scale
+from spoco_zoo.segment.review.hints import ENOUGH, hint_thin
+from spoco_zoo.segment.scale.decision import Look, choose_scale, choose_scale_of_volume
 from spoco_zoo.segment.scale.fit import stated_size
 from spoco_zoo.segment.tiling import choose_tiling
 
@@ -48,6 +48,8 @@ __all__ = [
 
 EDGE = 384
 """Of the part that is looked at, in voxels of the network at most twice as many: 0.5 GB."""
+EDGE_3D = 80
+"""The same of a volume, in which twice as many are 4 million voxels."""
 UNREAD = "A part of the image cannot be read: the network sees it at its own size (--zoom)."
 QUARTERS = ((2, 2), (1, 1), (3, 3), (1, 3), (3, 1))
 """Where its centre may lie (Y, X), in quarters of an image's sides."""
@@ -60,18 +62,18 @@ MOST_READ = 2**26
 def scale_is_open(image: Image, recipe: ModelRecipe, config: SegmentConfig) -> bool:
     """Whether neither the user nor voxel sizes say at which size the network sees an image.
 
-    Only 2D networks with the clustering of their own embeddings and a background prototype
-    are asked: what they drop can be counted.
+    Only networks with the clustering of their own embeddings and a background prototype are asked:
+    what they drop can be counted. Objects of a volume that is thinner than they are tell nothing.
     """
     known = recipe.voxel_size and (config.voxel_size or stated_size(image, config.level, recipe))
     return (
         config.zoom is None
         and config.rescale
         and not known
-        and recipe.net.ndim == 2
         and recipe.object_size is not None
         and recipe.background is not None
         and recipe.clustering.method == "instance"
+        and not hint_thin(asked_region(choose_axes(image, recipe), recipe, config).shape, recipe)
     )
 
 
@@ -113,25 +115,30 @@ def _found_scale(image: Image, model: Model, config: SegmentConfig) -> float:
     image = choose_axes(image, recipe)
     shown = shown_as_asked(image, model, config)
     region = asked_region(image, recipe, config)
-    first, best = Look(()), (0, 0)
-    for centre in places(region):
-        found = shown.look(1 / 2, part_around(region, centre, EDGE))
+    ndim = recipe.net.ndim
+    edge = EDGE if ndim == 2 else EDGE_3D
+    centres = places(region, ndim)
+    first, best = Look(()), centres[0]
+    for centre in centres:
+        found = shown.look(1 / 2, part_around(region, centre, edge))
         if found.count > first.count:
             first, best = found, centre
-        if found.count >= ENOUGH or max(region.shape[-2:]) <= EDGE:
+        if found.count >= ENOUGH or max(region.shape[-ndim:]) <= edge:
             break
     if not first.count:
         # As in the gaps of a mosaic: what is looked at must hold something, or it tells nothing.
-        best = _lightest(image, config.level, shown.channels, region)
+        best = *best[:-2], *_lightest(image, config.level, shown.channels, region)
         shown = replace(shown, centres=[*shown.centres, best])
-        first = shown.look(1 / 2, part_around(region, best, EDGE))
+        first = shown.look(1 / 2, part_around(region, best, edge))
     seen = {(1 / 2, 1.0): first}
 
     def look(zoom: float, reach: float) -> Look:
         if (zoom, reach) not in seen:
-            seen[zoom, reach] = shown.look(zoom, part_around(region, best, round(EDGE / reach)))
+            seen[zoom, reach] = shown.look(zoom, part_around(region, best, round(edge / reach)))
         return seen[zoom, reach]
 
+    if ndim == 3:
+        return choose_scale_of_volume(look, recipe.object_size[1])
     return choose_scale(look, *recipe.object_size[1:])
 
 
@@ -143,22 +150,29 @@ class Shown:
     level: int
     channels: tuple[int, ...]
     invert: bool
-    centres: Sequence[tuple[int, int]]
+    centres: Sequence[tuple[int, ...]]
     """Of the parts that tell how to normalise: by its own, one without objects is all noise."""
     network: Embedder
     recipe: ModelRecipe
+
+    @property
+    def ndim(self) -> int:
+        """Of the network."""
+        return self.recipe.net.ndim
 
     @cached_property
     def pixels(self) -> list[np.ndarray]:
         """These parts, kept because they are gone through again: a server would be read again."""
         whole = _whole(self.image, self.level)
-        parts = dict.fromkeys(part_around(whole, centre, EDGE) for centre in self.centres)
-        return [_read(self.image, self.level, self.channels, part) for part in parts]
+        edge = EDGE if self.ndim == 2 else EDGE_3D
+        parts = dict.fromkeys(part_around(whole, centre, edge) for centre in self.centres)
+        return [self._read(part) for part in parts]
 
     @cached_property
     def statistics(self) -> Statistics:
         """Of these parts together."""
-        return statistics_of(lambda: self.pixels)._replace(inverted=self.invert)
+        found = statistics_of(lambda: self.pixels, by_parts=self.ndim > 2)
+        return found._replace(inverted=self.invert)
 
     def rough_lean(self) -> float:
         """About the lean of these parts, see `Statistics`, in next to no time."""
@@ -170,11 +184,14 @@ class Shown:
 
     def look(self, zoom: float, part: Box, *, scored: bool = False) -> Look:
         """Segment a part at a zoom, with the choice of objects by scores or without."""
-        values = _read(self.image, self.level, self.channels, part)
-        size = [max(round(n * zoom), 1) for n in part.shape[-2:]]
+        values = self._read(part)
+        size = [max(round(n * zoom), 1) for n in values.shape[1:]]
         # Before it is resampled: absurd voxels are cut off first.
         pixels = resampled(normalise(values, self.statistics), size)
         return _look(pixels, self.network, self.recipe, scored=scored)
+
+    def _read(self, part: Box) -> np.ndarray:
+        return _read(self.image, self.level, self.channels, part, self.ndim)
 
 
 def shown_channel(image: Image, model: Model, config: SegmentConfig, channel: int) -> Shown:
@@ -187,9 +204,8 @@ def shown_as_asked(image: Image, model: Model, config: SegmentConfig) -> Shown:
     level, recipe = config.level, model.recipe
     channels, _ = choose_channels(image, level, config.channel, recipe)
     network = made_ready(model.network, torch.device("cpu"), "float32")
-    return Shown(
-        image, level, channels, bool(config.invert), places(_whole(image, level)), network, recipe
-    )
+    centres = places(_whole(image, level), recipe.net.ndim)
+    return Shown(image, level, channels, bool(config.invert), centres, network, recipe)
 
 
 def _whole(image: Image, level: int) -> Box:
@@ -197,11 +213,13 @@ def _whole(image: Image, level: int) -> Box:
     return Box((0,) * len(shape), shape)
 
 
-def _read(image: Image, level: int, channels: tuple[int, ...], part: Box) -> np.ndarray:
-    """Pixels (C, Y, X) of one plane of the first time point."""
+def _read(
+    image: Image, level: int, channels: tuple[int, ...], part: Box, ndim: int = 2
+) -> np.ndarray:
+    """Voxels (C, [Z,] Y, X) of the first time point, where `ndim` is 2 of one plane."""
     values = image.read(level, 0, channels, part.slices)
     check_finite(values, part, image.uri)
-    return values.reshape(len(channels), *part.shape[-2:])
+    return values.reshape(len(channels), *part.shape[-ndim:])
 
 
 def _note(zoom: float) -> str:
@@ -215,10 +233,11 @@ def _note(zoom: float) -> str:
     )
 
 
-def places(region: Box) -> list[tuple[int, int]]:
-    """Centres (Y, X) of the parts that are looked at."""
+def places(region: Box, ndim: int = 2) -> list[tuple[int, ...]]:
+    """Centres ([Z,] Y, X) of the parts that are looked at, in the middle plane."""
     (top, left), sides = region.start[-2:], region.shape[-2:]
-    return [(top + sides[0] * k // 4, left + sides[1] * j // 4) for k, j in QUARTERS]
+    deep = [(a + b) // 2 for a, b in zip(region.start, region.stop, strict=True)][-ndim:-2]
+    return [(*deep, top + sides[0] * k // 4, left + sides[1] * j // 4) for k, j in QUARTERS]
 
 
 def middle_part(region: Box, edge: int) -> Box:
@@ -226,11 +245,14 @@ def middle_part(region: Box, edge: int) -> Box:
     return part_around(region, places(region)[0], edge)
 
 
-def part_around(region: Box, centre: tuple[int, int], edge: int) -> Box:
-    """A part of a region's middle plane, around a pixel where the region allows."""
+def part_around(region: Box, centre: tuple[int, ...], edge: int) -> Box:
+    """A part of a region, or of its middle plane, around a voxel where the region allows.
+
+    It has as many axes as `centre`.
+    """
     start = [(a + b) // 2 for a, b in zip(region.start, region.stop, strict=True)]
     stop = [z + 1 for z in start]
-    for axis, middle in zip((-2, -1), centre, strict=True):
+    for axis, middle in zip(range(-len(centre), 0), centre, strict=True):
         a, b = region.start[axis], region.stop[axis]
         side = min(edge, b - a)
         start[axis] = min(max(middle - side // 2, a), b - side)
@@ -259,11 +281,11 @@ def _lightest(image: Image, level: int, channels: tuple[int, ...], region: Box) 
 
 
 def _look(pixels: np.ndarray, network: Embedder, recipe: ModelRecipe, *, scored: bool) -> Look:
-    """Segment normalised pixels (C, Y, X) as they are."""
+    """Segment normalised pixels (C, [Z,] Y, X) as they are."""
     shape = pixels.shape[1:]
     whole = round_up(shape, pooling_factor(recipe.net))
-    field = choose_tiling(recipe, shape, (0, 0), patch=whole).field(shape, "linear")
-    region = Box((0, 0), shape)
+    field = choose_tiling(recipe, shape, (0,) * len(shape), patch=whole).field(shape, "linear")
+    region = Box((0,) * len(shape), shape)
     embeddings = embed(network, pixels, field, region, net=recipe.net).embeddings
     # Scores know objects of one size only; the limits of `scale` were found without them.
     clustering = recipe.clustering.model_copy(update={} if scored else {"scoring": None})

@@ -10,6 +10,7 @@ import pytest
 import tifffile
 
 from benchmarks.altered_stacks import CHANGES
+from spoco_zoo.config import SegmentConfig
 from spoco_zoo.errors import ConfigError
 from spoco_zoo.segment import dry_run, segment
 
@@ -28,7 +29,7 @@ def pair(real_data: Path) -> list[NDArray[np.float32]]:
     ("change", "said"),
     [
         ("a bright speck with a halo", "debris or glare"),
-        ("inverted", "try --invert"),
+        ("inverted, --no-invert", "try --invert"),
         ("10 voxels wide", "segment a larger part"),
         ("noise alone", "No objects were found"),
     ],
@@ -37,10 +38,12 @@ def test_what_is_wrong_is_told_in_place_of_a_zoom(
     pair: list[NDArray[np.float32]], tmp_path: Path, change: str, said: str
 ) -> None:
     image, labels = pair
-    altered = CHANGES[change](image, labels.astype(np.int32))
+    altered = CHANGES[change.split(",")[0]](image, labels.astype(np.int32))
+    asked = SegmentConfig(invert=False if "--no-invert" in change else None)
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, altered.image, photometric="minisblack", metadata={"axes": "ZYX"})
-    told = segment(path, "nuclei-confocal-3d", output=tmp_path / "l.tif").summary["hint"]
+    result = segment(path, "nuclei-confocal-3d", asked, output=tmp_path / "l.tif")
+    told = result.summary["hint"]
     assert said in told
     assert "try --zoom" not in told
 
