@@ -89,7 +89,7 @@ def find_light(image: Image, model: Model, config: SegmentConfig) -> bool:
     recipe = model.recipe
     if (
         recipe.object_size is None
-        or recipe.background is None
+        or (recipe.background is None and recipe.net.ndim == 2)
         or recipe.clustering.method != "instance"
     ):
         return False

@@ -62,8 +62,9 @@ MOST_READ = 2**26
 def scale_is_open(image: Image, recipe: ModelRecipe, config: SegmentConfig) -> bool:
     """Whether neither the user nor voxel sizes say at which size the network sees an image.
 
-    Only networks with the clustering of their own embeddings and a background prototype are asked:
-    what they drop can be counted. Objects of a volume that is thinner than they are tell nothing.
+    Only networks with the clustering of their own embeddings are asked, in 2D with a background
+    prototype: what they drop can be counted. Objects of a volume that is thinner than they are tell
+    nothing.
     """
     known = recipe.voxel_size and (config.voxel_size or stated_size(image, config.level, recipe))
     return (
@@ -71,7 +72,7 @@ def scale_is_open(image: Image, recipe: ModelRecipe, config: SegmentConfig) -> b
         and config.rescale
         and not known
         and recipe.object_size is not None
-        and recipe.background is not None
+        and (recipe.background is not None or recipe.net.ndim == 3)
         and recipe.clustering.method == "instance"
         and not hint_thin(asked_region(choose_axes(image, recipe), recipe, config).shape, recipe)
     )
