@@ -46,6 +46,8 @@ FEW = 4
 """Fewer objects than this do not speak for another size of a volume: the part may be one."""
 SMALL_3D = 0.45
 """Objects of a volume below this part of the training's median size may be too small."""
+FARTHEST = 0.2
+"""Of a larger part of a volume, 400 voxels a side, more would have to be read than is bearable."""
 BETTER = 3.0
 """Times the merit that a smaller size of a volume must have. Of nuclei and cells, drawn or real, at
 their own size it was up to 1.7, at twice that 20 and more."""
@@ -159,7 +161,7 @@ def choose_scale_of_volume(look: Callable[[float, float], Look], usual: float) -
     """
     found = {zoom: look(zoom, zoom) for zoom in (1.0, 1 / 2, 1 / 4)}
     if _merit(found[1 / 4], usual) > _merit(found[1 / 2], usual):
-        found[LEAST] = look(LEAST, LEAST)
+        found[LEAST] = look(LEAST, FARTHEST)
     best = max(found, key=lambda zoom: _merit(found[zoom], usual))
     if _merit(found[best], usual) > BETTER * _merit(found[1], usual):
         return best
