@@ -39,6 +39,8 @@ MOST = 0.5
 """Of all that differs within windows, their share."""
 FLOOR = 0.01
 """Of the largest deviation: windows without even noise are as empty as those with little."""
+ROUNDED = 1e-12
+"""Of the mean square of a window's voxels: a smaller variance is what sums were rounded by."""
 
 
 def windows_of(values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
@@ -69,8 +71,10 @@ def windows_of(values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     smooth = _smoothed(shifted, steps)
     starts = [start // step for start, step in zip(starts, steps, strict=True)]
     counts = _counts(smooth.shape[1:], starts)
-    rough = _sums(np.square(smooth), starts) / counts - np.square(_sums(smooth, starts) / counts)
-    columns = number, mean + about, rest.clip(min=0), rough.mean(axis=0).clip(min=0)
+    power = _sums(np.square(smooth), starts) / counts
+    rough = power - np.square(_sums(smooth, starts) / counts)
+    rough[rough < ROUNDED * power] = 0
+    columns = number, mean + about, rest.clip(min=0), rough.mean(axis=0)
     return np.stack([column.ravel().astype(np.float64) for column in columns], axis=1)
 
 

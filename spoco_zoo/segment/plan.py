@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMAT", "Plan", "make_plan"]
 
-FORMAT = "10"
+FORMAT = "11"
 """Raised with every change that gives a voxel another label, or a file another content."""
 DISK_BYTES = 1.5
 """Disk that a voxel may need: staged and final labels, slabs, pyramid, all compressed."""

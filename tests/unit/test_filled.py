@@ -70,6 +70,7 @@ def test_pieces_may_be_any(pieces: int) -> None:
 
 
 NOISE = np.random.default_rng(1).normal(100, 10, (40, 64, 64))
+BLOCKS = np.kron(np.random.default_rng(2).random((3, 4, 4)), np.ones((16, 16, 16)))
 RAMP = np.linspace(1, 0.1, 48)[:, None, None]
 
 
@@ -82,9 +83,11 @@ RAMP = np.linspace(1, 0.1, 48)[:, None, None]
         NOISE,
         NOISE + 50 * (np.arange(64) > 31),
         np.where(np.arange(64) > 31, 7.0, 3.0) * np.ones((40, 64, 1)),
+        np.where(np.arange(64) > 31, 0.7, 0.1) * np.ones((40, 64, 1)),
+        BLOCKS,
         np.ones((1, 1, 1)),
     ],
-    ids=["full", "thin", "fading", "noise", "step", "two values", "voxel"],
+    ids=["full", "thin", "fading", "noise", "step", "values", "fractions", "blocks", "voxel"],
 )
 def test_where_nothing_is_clearly_empty_all_counts(volume: np.ndarray) -> None:
     found, plain = by_parts(volume), statistics_of(lambda: [volume[None]])

@@ -22,8 +22,8 @@ Either way, put this in the place of KNOWN in tests/unit/segment/test_format.py:
 {table}
 """
 KNOWN = {
-    "format": "10",
-    "filled.py": "599d165e6e05",
+    "format": "11",
+    "filled.py": "7eceeb53eab2",
     "intensities.py": "043000c8458b",
     "ngff/lost.py": "ada2ac256979",
     "ngff/reduce.py": "5e176d2e4c48",
