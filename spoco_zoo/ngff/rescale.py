@@ -72,11 +72,8 @@ class RescaledImage(Image):
         count = self.n_channels if channels is None else len(channels)
         maps = [axis_map(n, m, w) for n, m, w in zip(old, new, where, strict=True)]
         cross = count * prod(m.source.stop - m.source.start for m in maps[1:])
-        rows = max(int(PIECE / max(cross, 1) * new[0] / old[0]), 1)
-        first = where[0]
         parts = []
-        for start in range(first.start, first.stop, rows):
-            head = axis_map(old[0], new[0], slice(start, min(start + rows, first.stop)))
+        for head in _heads(old[0], new[0], where[0], cross):
             region = (head.source, *(m.source for m in maps[1:]))
             values = self._within_limits(time, channels, region)
             parts.append(_apply(values, [head, *maps[1:]]))
@@ -217,7 +214,22 @@ def resampled(values: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:
     In float32 if that is exact, else float64.
     """
     maps = [axis_map(n, m, slice(0, m)) for n, m in zip(values.shape[1:], shape, strict=True)]
-    return _apply(values, maps)
+    cross = len(values) * prod(values.shape[2:])
+    parts = [
+        _apply(values[:, head.source], [head, *maps[1:]])
+        for head in _heads(values.shape[1], shape[0], slice(0, shape[0]), cross)
+    ]
+    return np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0]
+
+
+def _heads(old: int, new: int, where: slice, cross: int) -> list[AxisMap]:
+    """Maps of parts of the first axis, of which each needs about `PIECE` voxels of the image.
+
+    `cross` is how many a plane (or, in 2D, a row) of it has.
+    """
+    rows = max(int(PIECE / max(cross, 1) * new / old), 1)
+    starts = range(where.start, where.stop, rows)
+    return [axis_map(old, new, slice(a, min(a + rows, where.stop))) for a in starts]
 
 
 def axis_map(old: int, new: int, where: slice) -> AxisMap:

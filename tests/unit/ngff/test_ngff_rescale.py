@@ -56,6 +56,16 @@ def test_what_is_of_one_value_stays_so(old, new, kind: str, share: float) -> Non
     assert (resampled(np.full((1, *old), value), new) == value).all()
 
 
+@pytest.mark.parametrize("new", [(3, 5, 7), (9, 11, 12), (26, 11, 40), (1, 1, 1)])
+def test_what_is_resampled_in_parts_is_the_same(new, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quarter of a billion voxels took 4 GB."""
+    values = np.random.default_rng(0).random((2, 13, 11, 12), np.float32)
+    at_once = resampled(values, new)
+    monkeypatch.setattr(rescale, "PIECE", 2**9)
+    assert np.array_equal(resampled(values, new), at_once)
+    assert at_once.shape == (2, *new)
+
+
 @pytest.mark.parametrize("factor", [(2.5, 2.5, 2.5), (1.0, 0.4, 3.0), (4.0, 0.5, 1.0)])
 def test_regions_of_a_volume_do_not_depend_on_where_they_end(
     tmp_path: Path, factor: tuple[float, ...], monkeypatch: pytest.MonkeyPatch

@@ -27,7 +27,7 @@ KNOWN = {
     "intensities.py": "043000c8458b",
     "ngff/lost.py": "ada2ac256979",
     "ngff/reduce.py": "5e176d2e4c48",
-    "ngff/rescale.py": "7368edc1893d",
+    "ngff/rescale.py": "663509b71038",
     "nets/unet.py": "87ab44661cde",
     "outliers.py": "ba8e94db6ec4",
     "segment/blocks.py": "52bf48f15838",
