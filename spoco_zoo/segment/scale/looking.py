@@ -120,7 +120,7 @@ def _found_scale(image: Image, model: Model, config: SegmentConfig) -> float:
     edge = EDGE if ndim == 2 else EDGE_3D
     centres = places(region, ndim)
     first, best = Look(()), centres[0]
-    for centre in centres:
+    for centre in centres if shown.statistics.std else ():
         found = shown.look(1 / 2, part_around(region, centre, edge))
         if found.count > first.count:
             first, best = found, centre
@@ -130,6 +130,8 @@ def _found_scale(image: Image, model: Model, config: SegmentConfig) -> float:
         # As in the gaps of a mosaic: what is looked at must hold something, or it tells nothing.
         best = *best[:-2], *_lightest(image, config.level, shown.channels, region)
         shown = replace(shown, centres=[*shown.centres, best])
+        if not shown.statistics.std:
+            return 1.0  # of one value, and next to the faces networks may see things in that, too
         first = shown.look(1 / 2, part_around(region, best, edge))
     seen = {(1 / 2, 1.0): first}
 

@@ -16,7 +16,7 @@ from spoco_zoo.metrics import score
 from spoco_zoo.segment import dry_run, segment
 from spoco_zoo.segment.network.models import read_model
 from spoco_zoo.segment.scale.decision import Look, choose_scale_of_volume
-from spoco_zoo.segment.scale.looking import scale_is_open
+from spoco_zoo.segment.scale.looking import Shown, find_scale, scale_is_open
 
 NUCLEI = "nuclei-confocal-3d"
 USUAL = 4000.0
@@ -101,6 +101,26 @@ def test_light_and_scale_are_taken_as_they_are_or_the_other_way_round(
     assert plan.config.zoom is None
     assert plan.config.invert is (change == "inverted")
     assert ("--no-invert" in plan.summary()["notes"]) == (change == "inverted")
+
+
+@pytest.mark.parametrize("value", [0, 1])
+def test_a_volume_of_one_value_is_not_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: int
+) -> None:
+    """At its faces networks see things in it, and all sizes were tried."""
+    volume = np.zeros((20, 60, 60), np.uint8)
+    volume[:, 5:9, 5:9] = value
+    tifffile.imwrite(tmp_path / "a.tif", volume, metadata={"axes": "ZYX"})
+    looks, look = [], Shown.look
+
+    def counted(self: Shown, *args: object, **how: object) -> Look:
+        looks.append(args)
+        return look(self, *args, **how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Shown, "look", counted)
+    image = ngff.open_image(tmp_path / "a.tif")
+    assert find_scale(image, read_model(NUCLEI), SegmentConfig())[0] == 1
+    assert bool(looks) == bool(value)
 
 
 def test_objects_that_are_cut_off_tell_nothing_of_their_scale(tmp_path: Path) -> None:
