@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -57,6 +57,8 @@ ROUGH = 2**13
 """Values of a part that tell how light it is."""
 MOST_READ = 2**26
 """Pixels that are read in search of a part that holds anything."""
+KEPT = 2**21
+"""Voxels of the largest part that is kept: it may be on a server, and is looked at again."""
 
 
 def scale_is_open(image: Image, recipe: ModelRecipe, config: SegmentConfig) -> bool:
@@ -157,6 +159,8 @@ class Shown:
     """Of the parts that tell how to normalise: by its own, one without objects is all noise."""
     network: Embedder
     recipe: ModelRecipe
+    kept: dict[Box, np.ndarray] = field(default_factory=dict)
+    """Parts that were read."""
 
     @property
     def ndim(self) -> int:
@@ -165,7 +169,7 @@ class Shown:
 
     @cached_property
     def pixels(self) -> list[np.ndarray]:
-        """These parts, kept because they are gone through again: a server would be read again."""
+        """These parts, which are gone through again."""
         whole = _whole(self.image, self.level)
         edge = EDGE if self.ndim == 2 else EDGE_3D
         parts = dict.fromkeys(part_around(whole, centre, edge) for centre in self.centres)
@@ -194,7 +198,12 @@ class Shown:
         return _look(pixels, self.network, self.recipe, scored=scored)
 
     def _read(self, part: Box) -> np.ndarray:
-        return _read(self.image, self.level, self.channels, part, self.ndim)
+        values = self.kept.get(part)
+        if values is None:
+            values = _read(self.image, self.level, self.channels, part, self.ndim)
+            if part.size <= KEPT:
+                self.kept[part] = values
+        return values
 
 
 def shown_channel(image: Image, model: Model, config: SegmentConfig, channel: int) -> Shown:

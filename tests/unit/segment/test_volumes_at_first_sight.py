@@ -15,6 +15,7 @@ from spoco_zoo.config import SegmentConfig
 from spoco_zoo.metrics import score
 from spoco_zoo.segment import dry_run, segment
 from spoco_zoo.segment.network.models import read_model
+from spoco_zoo.segment.scale import looking
 from spoco_zoo.segment.scale.decision import Look, choose_scale_of_volume
 from spoco_zoo.segment.scale.looking import Shown, find_scale, scale_is_open
 
@@ -121,6 +122,22 @@ def test_a_volume_of_one_value_is_not_looked_at(
     image = ngff.open_image(tmp_path / "a.tif")
     assert find_scale(image, read_model(NUCLEI), SegmentConfig())[0] == 1
     assert bool(looks) == bool(value)
+
+
+def test_what_is_looked_at_again_is_not_read_again(
+    pair: list[np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The eight chunks of a volume were fetched from a server 14 times each."""
+    tifffile.imwrite(tmp_path / "a.tif", pair[0][:, :60, :60], metadata={"axes": "ZYX"})
+    reads, read = [], looking._read
+
+    def counted(*where: object) -> np.ndarray:
+        reads.append(where[3])
+        return read(*where)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(looking, "_read", counted)
+    find_scale(ngff.open_image(tmp_path / "a.tif"), read_model(NUCLEI), SegmentConfig())
+    assert len(reads) == len(set(reads)) > 0
 
 
 def test_objects_that_are_cut_off_tell_nothing_of_their_scale(tmp_path: Path) -> None:
