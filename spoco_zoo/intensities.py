@@ -207,7 +207,7 @@ class Intensities:
 
     def of_content(self) -> tuple[float, float, float]:
         """Mean and deviation of the parts that hold something, and their share of the voxels."""
-        windows = np.concatenate(self.windows) if self.windows else np.zeros((0, 4))
+        windows = np.concatenate(self.windows) if self.windows else np.zeros((0, 5))
         held = that_hold_something(windows)
         if held.all():
             return (*self.moments(), 1.0)

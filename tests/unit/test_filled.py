@@ -96,10 +96,21 @@ def test_where_nothing_is_clearly_empty_all_counts(volume: np.ndarray) -> None:
 
 
 def test_few_voxels_that_differ_make_no_content_where_the_rest_makes_most() -> None:
-    windows = np.array([[4096.0, 10.0, 0.0, 1.0]] * 999 + [[4096.0, 10.0, 0.0, 30.0]])
+    windows = np.array([[4096, 10, 0, 1, 0.1]] * 999 + [[4096, 10, 0, 30, 20]], float)
     assert that_hold_something(windows).all()
     windows[-1, 3] = 3000.0
     assert that_hold_something(windows).nonzero()[0].tolist() == [999]
+
+    windows[:999, 4] = 0.7  # as of a tissue with a speck of debris in it
+    assert that_hold_something(windows).all()
+
+
+@pytest.mark.parametrize("times", [4, 16, 80])
+@pytest.mark.parametrize("side", [4, 8, 12])
+def test_a_bright_speck_in_a_tissue_is_not_all_that_it_holds(times: int, side: int) -> None:
+    speck = TISSUE.astype(np.float32)
+    speck[20 : 20 + side, 20 : 20 + side, 30 : 30 + side] = times * float(TISSUE.max())
+    assert by_parts(speck).filled == 1
 
 
 def test_a_training_normalises_as_segment_does() -> None:

@@ -23,8 +23,8 @@ Either way, put this in the place of KNOWN in tests/unit/segment/test_format.py:
 """
 KNOWN = {
     "format": "11",
-    "filled.py": "7eceeb53eab2",
-    "intensities.py": "043000c8458b",
+    "filled.py": "6a9ac75f8153",
+    "intensities.py": "b4852dd872eb",
     "ngff/lost.py": "ada2ac256979",
     "ngff/reduce.py": "5e176d2e4c48",
     "ngff/rescale.py": "663509b71038",
