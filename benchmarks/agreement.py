@@ -61,7 +61,7 @@ def embedded(options: argparse.Namespace, patch: str | None, halo: str | None) -
     from spoco_zoo.segment import dry_run
     from spoco_zoo.segment.embed import embed
     from spoco_zoo.segment.network.inference import made_ready
-    from spoco_zoo.segment.normalise import measure
+    from spoco_zoo.segment.normalise import measure_for
     from spoco_zoo.segment.tiling import choose_overlap
 
     model = load_model(options.model)
@@ -83,8 +83,7 @@ def embedded(options: argparse.Namespace, patch: str | None, halo: str | None) -
         pixels = plan.image.read(
             plan.level, 0, plan.channels, plan.field.needed(plan.region).slices
         )
-        where, by_parts = (plan.image, plan.level, 0, plan.channels), plan.recipe.net.ndim > 2
-        pixels = normalise(pixels, measure(*where, by_parts=by_parts))
+        pixels = normalise(pixels, measure_for(plan, 0))
         network = made_ready(model.network, find_device("cpu"), config.precision)
         found = embed(network, pixels, plan.field, plan.region, net=plan.recipe.net)
         sizes = plan.image.voxel_size(plan.level) or plan.image.spatial_scale(plan.level)

@@ -172,7 +172,7 @@ def real_blocks(options: argparse.Namespace) -> tuple[np.ndarray, BlockGrid, Blo
     from spoco_zoo.segment.cluster import cluster
     from spoco_zoo.segment.embed import embed
     from spoco_zoo.segment.network.inference import made_ready
-    from spoco_zoo.segment.normalise import measure
+    from spoco_zoo.segment.normalise import measure_for
 
     model = load_model(options.model)
     roi = region(options.roi)
@@ -185,8 +185,7 @@ def real_blocks(options: argparse.Namespace) -> tuple[np.ndarray, BlockGrid, Blo
     device = find_device("auto")
     needed = plan.field.needed(plan.region)
     pixels = plan.image.read(plan.level, 0, plan.channels, needed.slices)
-    where, by_parts = (plan.image, plan.level, 0, plan.channels), plan.recipe.net.ndim > 2
-    pixels = normalise(pixels, measure(*where, by_parts=by_parts))
+    pixels = normalise(pixels, measure_for(plan, 0))
     network = made_ready(model.network, device, config.precision)
     recipe = plan.recipe
     field = embed(

@@ -16,7 +16,7 @@ from spoco_zoo.segment.channels import choose_axes
 from spoco_zoo.segment.embed import embed
 from spoco_zoo.segment.network.inference import made_ready, worth_graphs
 from spoco_zoo.segment.network.models import read_model
-from spoco_zoo.segment.normalise import measure, read_normalised
+from spoco_zoo.segment.normalise import measure_for, read_normalised
 from spoco_zoo.segment.plan import make_plan
 from spoco_zoo.segment.planes import planewise
 from spoco_zoo.segment.region import asked_region
@@ -127,15 +127,7 @@ def embed_part(
         roi = tuple(zip(part.start, part.stop, strict=True))
         config = config.model_copy(update={"roi": roi})
         plan = make_plan(image, loaded.recipe, config, output=output)
-    measured = measure(
-        plan.image,
-        plan.level,
-        0,
-        plan.channels,
-        inverted=bool(config.invert),
-        by_parts=plan.recipe.net.ndim > 2,
-    )
-    found = ready_part(plan, loaded, plan.region, measured, choose_device(device))()
+    found = ready_part(plan, loaded, plan.region, measure_for(plan, 0), choose_device(device))()
     return Part(found.embeddings.cpu().numpy(), plan.region, image, plan.image, plan.level)
 
 

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
     from spoco_zoo.ngff import Image
     from spoco_zoo.segment.outcome import Tell
+    from spoco_zoo.segment.plan import Plan
 
-__all__ = ["are_alike", "check_finite", "checksum", "measure", "read_normalised"]
+__all__ = ["are_alike", "check_finite", "checksum", "measure", "measure_for", "read_normalised"]
 
 ALIKE = 1e-4
 """Of the deviation."""
@@ -112,6 +113,26 @@ def measure(
         on_unread(unread[-1])  # one of the least pieces
         found = found._replace(checksum=0)
     return found._replace(inverted=inverted, lost=lost)
+
+
+def measure_for(
+    plan: Plan,
+    time: int,
+    *,
+    on_unread: Callable[[StoreError], None] | None = None,
+    tell: Tell = quietly,
+) -> Statistics:
+    """What the network of a plan is shown a time point by; see `measure`."""
+    return measure(
+        plan.image,
+        plan.level,
+        time,
+        plan.channels,
+        inverted=bool(plan.config.invert),
+        by_parts=plan.recipe.net.ndim > 2,
+        on_unread=on_unread,
+        tell=tell,
+    )
 
 
 def checksum(image: Image, level: int, time: int, channels: Sequence[int]) -> int:

@@ -30,7 +30,7 @@ from spoco_zoo.segment.checks import check_same_image
 from spoco_zoo.segment.execute import InProcess
 from spoco_zoo.segment.ledger import DOUBTS, REPORT
 from spoco_zoo.segment.mending import StagedItem, is_whole, staged_items
-from spoco_zoo.segment.normalise import are_alike, measure
+from spoco_zoo.segment.normalise import are_alike, measure_for
 from spoco_zoo.segment.outcome import Event, SegmentResult, clear_folder
 from spoco_zoo.segment.output.final import CoreItem, fill_coarse, relabel_block
 from spoco_zoo.segment.output.levels import create_final, create_levels, open_levels, write_tiff
@@ -125,17 +125,8 @@ class Run:
         """Statistics of a time point; anew if a part of it could not be read the last time."""
         plan, earlier = self.plan, self.progress.statistics[when : when + 1]
         unread: list[StoreError] = []
-        where, tell = (
-            (plan.image, plan.level, when, plan.channels),
-            partial(self.books.tell, "scan"),
-        )
-        found = measure(
-            *where,
-            inverted=bool(plan.config.invert),
-            by_parts=plan.recipe.net.ndim > 2,
-            on_unread=unread.append,
-            tell=tell,
-        )
+        tell = partial(self.books.tell, "scan")
+        found = measure_for(plan, when, on_unread=unread.append, tell=tell)
         if unread:
             note = f"Warning: a part of the image cannot be read: {unread[-1].found}."
             self.books.on_event(Event("plan", 1, 1, note))

@@ -48,8 +48,8 @@ __all__ = [
 
 EDGE = 384
 """Of the part that is looked at, in voxels of the network at most twice as many: 0.5 GB."""
-EDGE_3D = 80
-"""The same of a volume, in which twice as many are 4 million voxels."""
+EDGES = {2: EDGE, 3: 80}
+"""The same by axes of the network: of a volume twice as many are 4 million voxels."""
 UNREAD = "A part of the image cannot be read: the network sees it at its own size (--zoom)."
 QUARTERS = ((2, 2), (1, 1), (3, 3), (1, 3), (3, 1))
 """Where its centre may lie (Y, X), in quarters of an image's sides."""
@@ -119,7 +119,7 @@ def _found_scale(image: Image, model: Model, config: SegmentConfig) -> float:
     shown = shown_as_asked(image, model, config)
     region = asked_region(image, recipe, config)
     ndim = recipe.net.ndim
-    edge = EDGE if ndim == 2 else EDGE_3D
+    edge = EDGES[ndim]
     centres = places(region, ndim)
     first, best = Look(()), centres[0]
     for centre in centres if shown.statistics.std else ():
@@ -171,7 +171,7 @@ class Shown:
     def pixels(self) -> list[np.ndarray]:
         """These parts, which are gone through again."""
         whole = _whole(self.image, self.level)
-        edge = EDGE if self.ndim == 2 else EDGE_3D
+        edge = EDGES[self.ndim]
         parts = dict.fromkeys(part_around(whole, centre, edge) for centre in self.centres)
         return [self._read(part) for part in parts]
 

@@ -41,7 +41,7 @@ KNOWN = {
     "segment/cluster/tensor_field.py": "826f2cc059dc",
     "segment/embed.py": "e491622bd240",
     "segment/field.py": "b08ee3e80102",
-    "segment/normalise.py": "e20cc5ba68fb",
+    "segment/normalise.py": "fc8230e4eea3",
     "segment/output/final.py": "0af2543883a2",
     "segment/output/pyramid.py": "84005ebcd2ba",
     "segment/planes.py": "48fb34efd40b",
