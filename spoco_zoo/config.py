@@ -150,7 +150,8 @@ class ModelRecipe(Config):
     """Prototype embedding of the background, length E; None if the model knows no background."""
     clustering: ClusteringConfig
     normalisation: Literal["zscore"] = "zscore"
-    """``(x - mean) / (std + 1e-6)`` over all channels and voxels of the whole image or volume."""
+    """``(x - mean) / (std + 1e-6)`` over all channels and voxels of the whole image, or of the
+    parts of a volume that hold something."""
     channel_names: tuple[str, ...]
     voxel_size: tuple[Extent, ...] | None = None
     """Training voxel size ([Z,] Y, X) in micrometres, if it was known."""
